@@ -1,7 +1,10 @@
-"""What the fetch scripts share: package clients, checked downloads, rasterising, and putting a set in place whole."""
+"""What the fetch scripts share: package clients, resumed and checked downloads, rasterising, and putting a set in place whole."""
 from __future__ import annotations
 
 import argparse
+import errno
+import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from alignmerge_nb.core import BadInput, atomic_path, data_home, progress, sha256_file
+from alignmerge_nb.core import BadInput, data_home, progress, sha256_file
 from alignmerge_nb.data import safe_extract, write_manifest
 
 SIDE = 224  # pixels of a rasterised drawing: what the vision encoders take
@@ -26,16 +29,16 @@ SIDE = 224  # pixels of a rasterised drawing: what the vision encoders take
 
 @dataclass(frozen=True)
 class Package:
-    "One release in an ordinary package registry, and the sha256 that its archive must have."
-    client: str  # "pip", "npm" or "apt"
-    name: str
-    version: str
-    sha256: str
+    "One archive, where it comes from, and the digest that it must have."
+    client: str  # "pip", "npm" or "apt" (the registry's own client), "url" (a public server) or "file" (already on this disk)
+    name: str  # the package's name, the address or the path
+    version: str = ""
+    digest: str = ""  # sha256 as hexadecimal, or "md5:…" where the source states no other; "" is not checked
 
     @property
     def label(self) -> str:
         "What messages and source.json call it."
-        return f"{self.client}:{self.name} {self.version}"
+        return f"{self.client}:{self.name} {self.version}".strip()
 
 
 def tool(
@@ -55,15 +58,18 @@ def client_command(
     if package.client == "pip":
         return [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "-d", str(folder), f"{package.name}=={package.version}"]
     if package.client == "npm":
-        return [tool("npm", "npm"), "pack", "--silent", "--pack-destination", str(folder), f"{package.name}@{package.version}"]
+        return [tool("npm", "npm"), "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder), f"{package.name}@{package.version}"]
     return [tool("apt-get", "apt"), "download", "--quiet", f"{package.name}={package.version}"]
 
 
 def download_package(
     package: Package,
-    folder: Path,  # an empty folder
+    folder: Path,  # an empty folder, for what a client downloads
+    kept: Path,  # a folder that outlives a failure, for what can be resumed
 ) -> Path:
-    "The archive of a package, downloaded by its own client and checked against its sha256."
+    "The archive of a package, downloaded by its own client and checked against its digest."
+    if package.client == "url": return download(package.name, kept / package.name.rsplit("/", 1)[1], package.digest)
+    if package.client == "file": return check_digest(Path(package.name), package.digest)
     folder.mkdir(parents=True)
     command = client_command(package, folder)
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -74,18 +80,68 @@ def download_package(
     if result.returncode or len(found) != 1:
         why = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
         raise BadInput(f"no {package.label} ({why})", "the package", f"Try by hand: `{' '.join([Path(command[0]).name, *command[1:]])}`.")
-    check_sha256(found[0], package.sha256)
-    return found[0]
+    return check_digest(found[0], package.digest)
 
 
-def check_sha256(
+def check_digest(
     path: Path,
-    sha256: str,  # hexadecimal
-) -> None:
-    "A `BadInput`, and no file left, if the bytes are not the expected ones."
-    if (got := sha256_file(path)) == sha256: return
-    path.unlink()
-    raise BadInput(f"{path.name} with sha256 {got}", f"sha256 {sha256}", "Run again; if it persists, the source has changed: compare before you trust it.")
+    digest: str,  # as in `Package`
+    remove: bool = False,  # whether a wrong file is removed
+) -> Path:
+    "`path`; a `BadInput` if it is not there or its bytes are not the expected ones."
+    if not path.is_file(): raise BadInput(f"no file {path}", "an archive", "Check the path.")
+    kind, _, wanted = digest.rpartition(":")
+    with open(path, "rb") as file: got = hashlib.file_digest(file, kind or "sha256").hexdigest()
+    if not wanted or got == wanted: return path
+    if remove: path.unlink()
+    raise BadInput(f"{path.name} with {kind or 'sha256'} {got}", f"{wanted}", "Run again; if it persists, the source has changed: compare before you trust it.")
+
+
+def download(
+    url: str,
+    path: Path,  # the file to make
+    digest: str = "",  # as in `Package`
+    tries: int = 5,  # connections without a byte of progress
+    wait: float = 1,  # seconds before the first retry; doubled each time
+) -> Path:
+    "Download a file, resuming what an earlier connection or run left; it appears at `path` when it is whole and its digest is right."
+    if path.is_file(): return check_digest(path, digest, remove=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, failed = path.with_name(f"{path.name}.part"), 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if transfer(url, part, before): break
+            error = "the connection was cut"
+        except urllib.error.HTTPError as reply:
+            if reply.code == 416 and before: break  # nothing is left to send: the digest decides
+            if reply.code < 500: raise BadInput(f"HTTP {reply.code} for {url}", "the file", "The server has moved or withdrawn it: see data_scripts/README.md.") from reply
+            error = f"HTTP {reply.code}"
+        except (OSError, http.client.HTTPException) as fault:
+            if getattr(fault, "errno", None) == errno.ENOSPC: raise BadInput(f"no space left for {path}", "free disk", "Free some; what is there will be resumed.") from fault
+            error = str(getattr(fault, "reason", fault))
+        failed = 0 if part.exists() and part.stat().st_size > before else failed + 1
+        if failed >= tries: raise BadInput(f"no network, or no answer for {url} ({error})", "a connection", "Run again later; what has arrived is kept.")
+        time.sleep(wait * 2 ** max(failed - 1, 0))
+    check_digest(part, digest, remove=True)
+    os.replace(part, path)
+    return path
+
+
+def transfer(
+    url: str,
+    part: Path,  # what has arrived so far
+    start: int,  # its size
+) -> bool:
+    "One connection's worth of bytes, added to `part`; whether that was the end of the file."
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        if reply.status != 206 or not reply.headers.get("Content-Range", "").startswith(f"bytes {start}-"): start = 0  # the server sends it all
+        length = reply.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        with open(part, "ab" if start else "wb") as file, tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, delay=2, leave=False, mininterval=1) as bar:
+            while block := reply.read(2**16): bar.update(file.write(block))
+    return total is None or part.stat().st_size >= total
 
 
 def unpack(
@@ -106,7 +162,7 @@ def is_complete(
     "Whether a set was put in place from exactly these packages, with nothing skipped for a tool that is here now."
     try: source = json.loads((folder / "source.json").read_text())
     except (OSError, ValueError): return False
-    return source.get("packages") == {p.label: p.sha256 for p in packages} and not any(map(shutil.which, source.get("missing_tools", ())))
+    return source.get("packages") == {p.label: p.digest for p in packages} and not any(map(shutil.which, source.get("missing_tools", ())))
 
 
 def fetch(
@@ -117,7 +173,8 @@ def fetch(
     home: Path | None = None,  # None: `data_home()`
 ) -> Path:
     "Download, check, unpack and build a set beside its place; move it there when it is whole."
-    folder, start = Path(home or data_home()) / name, time.time()
+    home, start = Path(home or data_home()), time.time()
+    folder, kept = home / name, home / ".downloads" / name
     if is_complete(folder, packages):
         print(f"{name}: complete")
         return folder
@@ -126,16 +183,17 @@ def fetch(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial") as work:
         unpacked, new, size = [], Path(work, "new"), 0
         for number, package in enumerate(packages):
-            archive = download_package(package, Path(work, f"download{number}"))
+            archive = download_package(package, Path(work, f"download{number}"), kept)
             size += archive.stat().st_size
             unpacked.append(Path(work, f"unpacked{number}"))
             unpack(archive, unpacked[-1], keep)
-            archive.unlink()
+            if archive.is_relative_to(work): archive.unlink()
         new.mkdir()
-        source = {"name": name, "packages": {p.label: p.sha256 for p in packages}, "downloaded_bytes": size} | build(new, *unpacked)
+        source = {"name": name, "packages": {p.label: p.digest for p in packages}, "downloaded_bytes": size} | build(new, *unpacked)
         (new / "source.json").write_text(json.dumps(source, indent=1, ensure_ascii=False))
         if folder.exists(): folder.rename(Path(work, "old"))
         new.rename(folder)
+    shutil.rmtree(kept, ignore_errors=True)
     print(f"{name}: {source.get('items', source.get('files'))} items, {size / 1e6:.0f} MB downloaded, {time.time() - start:.0f} s")
     for line in source.get("notes", ()): print(f"{name}: {line}")
     return folder
@@ -173,9 +231,12 @@ def rasterise(
 
 def main(
     name: str,  # the set, for the message
-    run: Callable[[], object],
+    run: Callable[..., object],
+    **options: str,  # option -> its help: `images="…"` is handed to `run` as images=None or its value
 ) -> None:
     "Run a fetch script: an error that the user can fix is one line and exit code 1."
-    argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    try: run()
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option, text in options.items(): parser.add_argument(f"--{option}", help=text)
+    arguments = vars(parser.parse_args())
+    try: run(**arguments)
     except BadInput as error: sys.exit(f"{name}: {error}")
