@@ -56,12 +56,12 @@ class DatasetSpec:
         "The commands that fetch it."
         return " && ".join(f"python data_scripts/fetch_{name}.py" for name in self.parts or (self.name,))
 
-# %% ../nbs/01_data.ipynb #303dff82
+# %% ../nbs/01_data.ipynb #9ec01b1c
 DATASETS = {spec.name: spec for spec in (
     DatasetSpec("prototypes", "ImageNet classifier rows and WordNet glosses", "Apache-2.0, WordNet"),
     DatasetSpec("emoji", "rendered emoji and their label with keywords, 28 languages", "MIT"),
     DatasetSpec("emoji2d", "flat emoji at 64 px, the texts of `emoji`", "Apache-2.0, MIT"),
-    DatasetSpec("tuxpaint", "photo cut-outs and clip art with short captions, 77 languages", "GPL-2"),
+    DatasetSpec("tuxpaint", "photo cut-outs and clip art with short captions, English and 77 more languages", "GPL-2"),
     DatasetSpec("cdda", "pixel art of a game's objects and their prose descriptions", "CC-BY-SA-3.0"),
     DatasetSpec("openclipart", "clip art with title and keywords", "public domain"),
     DatasetSpec("easyvqa", "coloured shapes with questions and 13 answers", "MIT", official_split=True),
@@ -167,7 +167,7 @@ def karpathy_items(
             raise BadInput(f"{path}, image {number}: {error!r}", "filename, sentences with raw, split", "Fetch the caption file again.") from error
     return items
 
-# %% ../nbs/01_data.ipynb #5c65cd3a
+# %% ../nbs/01_data.ipynb #ea4f8c3b
 def load_dataset(
     name: str,  # a key of DATASETS
     language: str = "en",  # which texts; the unit is one language per call
@@ -192,7 +192,8 @@ def union(
     home: str | Path | None = None,  # as for `load_dataset`
 ) -> list[Item]:
     "Several sets in one; ids and groups get the set's name in front: 'emoji/1f600'."
-    return [replace(item, id=f"{name}/{item.id}", group=f"{name}/{item.group}") for name in names for item in load_dataset(name, language, home)]
+    items = [replace(item, id=f"{name}/{item.id}", group=f"{name}/{item.group}") for name in names for item in load_dataset(name, language, home)]
+    return sorted(items, key=lambda item: item.id)
 
 # %% ../nbs/01_data.ipynb #8bab8bd5
 def normalise(

@@ -1,0 +1,252 @@
+"""Fetch scripts: the downloader against a server that misbehaves, the clients' refusals, and sets that are put in place whole or not at all."""
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "data_scripts"))
+import common  # noqa: E402
+import fetch_coco  # noqa: E402
+import fetch_emoji  # noqa: E402
+import fetch_flickr30k  # noqa: E402
+import fetch_openclipart  # noqa: E402
+import fetch_tuxpaint  # noqa: E402
+from alignmerge_nb.core import BadInput  # noqa: E402
+from alignmerge_nb.data import load_dataset  # noqa: E402
+from common import Package, download, fetch, finish  # noqa: E402
+
+CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    "A server of `files` on this machine; the knobs make it misbehave."
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.cut, self.ranges, self.fail, self.seen = {"/file.bin": CONTENT}, None, True, 0, []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    "Answers GET, with ranges if the server has them, and hangs up after `cut` bytes."
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server, asked = self.server, self.headers.get("Range")
+        server.seen.append(asked)
+        if server.fail: server.fail -= 1; return self.send_error(503)
+        if self.path not in server.files: return self.send_error(404)
+        content, start = server.files[self.path], int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+        if start >= len(content): return self.send_error(416)
+        self.send_response(206 if start else 200)
+        if start: self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start:] if server.cut is None else content[start:start + server.cut])
+        self.close_connection = True
+
+    def log_message(self, *_): pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    "A running server."
+    server = Server()
+    threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.01}).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+# --- the downloader ---
+
+
+def test_a_whole_file_arrives_and_is_not_fetched_twice(server, tmp_path):
+    for _ in range(2): assert download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, wait=0).read_bytes() == CONTENT
+    assert server.seen == [None]
+
+
+def test_a_cut_connection_is_resumed(server, tmp_path):
+    server.cut = 200_000
+    assert download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, wait=0).read_bytes() == CONTENT
+    assert server.seen == [None, "bytes=200000-", "bytes=400000-"]
+
+
+def test_a_killed_download_is_resumed_by_the_next_run(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(CONTENT[:300_000])
+    assert download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, wait=0).read_bytes() == CONTENT
+    assert server.seen == ["bytes=300000-"]
+    (tmp_path / "file").rename(tmp_path / "file.part")  # killed after the last byte
+    assert download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, wait=0).read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_starts_again(server, tmp_path):
+    server.ranges = False
+    (tmp_path / "file.part").write_bytes(CONTENT[:300_000])
+    assert download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, wait=0).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_wrong_bytes_are_refused_and_removed(server, tmp_path, kind):
+    server.files["/file.bin"] = CONTENT[::-1]
+    digest = hashlib.new(kind, CONTENT).hexdigest()
+    with pytest.raises(BadInput, match=kind): download(f"{server.url}/file.bin", tmp_path / "file", digest if kind == "sha256" else f"md5:{digest}", wait=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_moved_file_is_named_at_once(server, tmp_path):
+    with pytest.raises(BadInput, match="HTTP 404"): download(f"{server.url}/gone.bin", tmp_path / "file", wait=0)
+    assert len(server.seen) == 1
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    server.fail = 2
+    assert download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, wait=0).read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_nothing_is_given_up(server, tmp_path):
+    server.cut = 0
+    with pytest.raises(BadInput, match="the connection was cut"): download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, tries=3, wait=0)
+    assert len(server.seen) == 3
+
+
+def test_no_server_is_no_network(tmp_path):
+    with socket.socket() as free: free.bind(("127.0.0.1", 0)); port = free.getsockname()[1]
+    with pytest.raises(BadInput, match="no network"): download(f"http://127.0.0.1:{port}/file.bin", tmp_path / "file", DIGEST, tries=2, wait=0)
+
+
+# --- a set is there whole or not at all ---
+
+
+def archive(path: Path, files: dict[str, bytes]) -> bytes:
+    "A zip of files; returns its bytes."
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in files.items(): target.writestr(name, content)
+    return path.read_bytes()
+
+
+def build(folder: Path, unpacked: Path) -> dict:
+    "A set of one item."
+    (unpacked / "a.png").rename(folder / "a.png")
+    return finish(folder, [{"id": "a", "image": "a.png", "texts": {"en": ["An a."]}, "group": "g", "licence": "MIT"}])
+
+
+def test_a_set_is_built_once_and_again_when_its_package_changes(server, tmp_path, capsys):
+    server.files["/set.zip"] = archive(tmp_path / "set.zip", {"a.png": b"1"})
+    packages = (Package("url", f"{server.url}/set.zip", "1", hashlib.sha256(server.files["/set.zip"]).hexdigest()),)
+    for _ in range(2): folder = fetch("emoji", packages, build, home=tmp_path / "data")
+    assert len(server.seen) == 1 and "complete" in capsys.readouterr().out
+    assert load_dataset("emoji", home=tmp_path / "data")[0].texts == ("An a.",)
+    source = json.loads((folder / "source.json").read_text())
+    assert source["items"] == 1 and source["packages"] == {packages[0].label: packages[0].digest}
+    fetch("emoji", (Package("url", f"{server.url}/set.zip", "2"),), build, home=tmp_path / "data")
+    assert len(server.seen) == 2 and [path.name for path in (tmp_path / "data").iterdir() if path.name != ".downloads"] == ["emoji"]
+
+
+def test_a_killed_or_failed_fetch_leaves_no_set(server, tmp_path):
+    server.files["/set.zip"] = archive(tmp_path / "set.zip", {"a.png": b"1"})
+    packages = (Package("url", f"{server.url}/set.zip"),)
+    home = tmp_path / "data"
+    (home / ".emoji.x.partial" / "new").mkdir(parents=True)  # what a killed one leaves
+
+    def broken(folder: Path, unpacked: Path) -> dict:
+        (folder / "manifest.jsonl").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt): fetch("emoji", packages, broken, home=home)
+    assert [path.name for path in home.iterdir()] == [".downloads"]
+    (home / "emoji").mkdir()  # as if it had been made by hand, without source.json
+    fetch("emoji", packages, build, home=home)
+    assert load_dataset("emoji", home=home) and len(server.seen) == 1  # the download was kept
+
+
+def test_wrong_bytes_make_no_set(server, tmp_path):
+    server.files["/set.zip"] = archive(tmp_path / "set.zip", {"a.png": b"1"})
+    with pytest.raises(BadInput, match="sha256"): fetch("emoji", (Package("url", f"{server.url}/set.zip", "1", "0" * 64),), build, home=tmp_path / "data")
+    assert not (tmp_path / "data/emoji").exists()
+
+
+@pytest.mark.parametrize("client, command", [("npm", "npm"), ("apt", "apt-get")])
+def test_a_missing_client_is_named(tmp_path, monkeypatch, client, command):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadInput, match=f"no command '{command}'"): fetch("emoji", (Package(client, "x", "1"),), build, home=tmp_path / "data")
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "client_command", lambda package, folder: [sys.executable, "-c", "import sys; sys.exit('No matching distribution')"])
+    with pytest.raises(BadInput, match="pip:nothing 1.0 .No matching distribution"): fetch("emoji", (Package("pip", "nothing", "1.0"),), build, home=tmp_path)
+
+
+def test_openclipart_without_rsvg_is_named_before_the_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadInput, match="librsvg2-bin"): fetch_openclipart.run()
+
+
+# --- builders on miniatures of their packages ---
+
+
+def write(root: Path, files: dict[str, str | bytes]) -> Path:
+    "Files below a folder."
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return root
+
+
+def test_emoji_are_paired_by_code_sequence(tmp_path):
+    renders = write(tmp_path / "renders", {f"package/assets/{code}.webp": b"" for code in ("1f600", "1f44b", "1f44b-1f3fb")})
+    entries = lambda grin, wave: json.dumps([{"hexcode": "1F600", "label": grin, "tags": ["face", "grin"], "group": 0}, {"hexcode": "1F44B", "label": wave, "group": 1}])
+    texts = write(tmp_path / "texts", {"package/en/data.json": entries("grinning face", "waving hand"), "package/de/data.json": entries("grinsendes Gesicht", "winkende Hand"),
+                                       "package/meta/groups.json": '{"groups": {"0": "smileys-emotion", "1": "people-body"}}'})
+    (tmp_path / "emoji").mkdir()
+    source = fetch_emoji.build(tmp_path / "emoji", renders, texts)
+    assert source["items"] == 2 and source["languages"] == ["de", "en"] and list(source["skipped"]) == ["1f44b-1f3fb"]
+    wave, grin = load_dataset("emoji", home=tmp_path)
+    assert (grin.texts, grin.group, wave.texts) == (("grinning face: face, grin",), "smileys-emotion", ("waving hand",))
+
+
+def test_tuxpaint_without_rsvg_keeps_its_photographs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stamps = {"animals/frog.png": b"png", "animals/frog.txt": "A frog.\nde.utf8=Ein Frosch.\nfr.utf8=\n", "space/sun.svg": "<svg/>", "space/sun.txt": "The sun.\n", "food/none.txt": "Nothing."}
+    package = write(tmp_path / "package", {f"{fetch_tuxpaint.ROOT}/{name}": content for name, content in stamps.items()})
+    (tmp_path / "tuxpaint").mkdir()
+    source = fetch_tuxpaint.build(tmp_path / "tuxpaint", package)
+    assert source["items"] == 1 and source["missing_tools"] == ["rsvg-convert"] and set(source["skipped"]) == {"space/sun", "food/none"} and "rsvg-convert" in source["notes"][0]
+    assert load_dataset("tuxpaint", "de", tmp_path)[0].texts == ("Ein Frosch.",)
+    write(tmp_path, {"tuxpaint/source.json": json.dumps(source | {"packages": {}})})
+    assert common.is_complete(tmp_path / "tuxpaint", ())
+    monkeypatch.setattr(common.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert not common.is_complete(tmp_path / "tuxpaint", ())  # the tool is here now: make it again
+
+
+@pytest.mark.parametrize("name, module", [("coco", fetch_coco), ("flickr30k", fetch_flickr30k)])
+def test_coco_and_flickr30k_are_put_in_place(server, tmp_path, monkeypatch, name, module):
+    sentences = [{"tokens": ["a", "dog"], "raw": "A dog.", "imgid": 0, "sentid": 0}]
+    folder = "train2014" if name == "coco" else "flickr30k-images"
+    entry = {"imgid": 0, "sentids": [0], "sentences": sentences, "split": "train", "filename": "1.jpg"} | ({"filepath": folder, "cocoid": 9} if name == "coco" else {})
+    captions = archive(tmp_path / "captions.zip", {f"dataset_{name}.json": json.dumps({"images": [entry], "dataset": name}).encode()})
+    server.files |= {"/captions.zip": captions, "/train2014.zip": archive(tmp_path / "t.zip", {f"{folder}/1.jpg": b"jpg"}), "/val2014.zip": archive(tmp_path / "v.zip", {"val2014/2.jpg": b"jpg"})}
+    images = [Package("url", f"{server.url}/{part}2014.zip") for part in ("train", "val")] if name == "coco" else [Package("file", str(tmp_path / "t.zip"))]
+    packages = (Package("url", f"{server.url}/captions.zip"), *images)
+    with pytest.raises(BadInput, match="1 items"): fetch(name, packages, module.build, home=tmp_path / "data")  # far from the whole set
+    monkeypatch.setattr(module, "IMAGES", 1)
+    server.cut = 100  # every connection is cut: the archives arrive in pieces
+    fetch(name, packages, module.build, home=tmp_path / "data")
+    assert load_dataset(name, home=tmp_path / "data")[0].texts == ("A dog.",) and (tmp_path / "t.zip").is_file()
+    assert not (tmp_path / "data/.downloads" / name).exists()
+
+
+def test_flickr30k_asks_for_its_photographs():
+    with pytest.raises(BadInput, match="--images"): fetch_flickr30k.run(None)
