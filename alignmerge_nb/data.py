@@ -21,7 +21,7 @@ from typing import BinaryIO
 from .core import BadInput, atomic_path, data_home, look_up, sha256_json
 
 # %% auto #0
-__all__ = ['SPLITS', 'DATASETS', 'ROW', 'MORE', 'Item', 'DatasetSpec', 'check_row', 'inside', 'write_manifest', 'read_manifest',
+__all__ = ['SPLITS', 'DATASETS', 'ROW', 'MORE', 'Item', 'DatasetSpec', 'inside', 'check_row', 'write_manifest', 'read_manifest',
            'items_of', 'karpathy_items', 'load_dataset', 'union', 'normalise', 'caption_blocks', 'deal', 'split_items',
            'tar_members', 'zip_members', 'safe_extract']
 
@@ -56,7 +56,7 @@ class DatasetSpec:
         "The commands that fetch it."
         return " && ".join(f"python data_scripts/fetch_{name}.py" for name in self.parts or (self.name,))
 
-# %% ../nbs/01_data.ipynb #9ec01b1c
+# %% ../nbs/01_data.ipynb #83c819c7
 DATASETS = {spec.name: spec for spec in (
     DatasetSpec("prototypes", "ImageNet classifier rows and WordNet glosses", "Apache-2.0, WordNet"),
     DatasetSpec("emoji", "rendered emoji and their label with keywords, 28 languages", "MIT"),
@@ -66,11 +66,19 @@ DATASETS = {spec.name: spec for spec in (
     DatasetSpec("openclipart", "clip art with title and keywords", "public domain"),
     DatasetSpec("easyvqa", "coloured shapes with questions and 13 answers", "MIT", official_split=True),
     DatasetSpec("coco", "photographs with five captions each, Karpathy split", "CC-BY-4.0, images: Flickr terms", True, images="."),
-    DatasetSpec("flickr30k", "photographs with five captions each, Karpathy split", "research only, images: Flickr terms", True, images="flickr30k-images"),
+    DatasetSpec("flickr30k", "photographs with five captions each, Karpathy split", "research only", True, images="flickr30k-images"),
     DatasetSpec("union", "emoji, tuxpaint, cdda and openclipart in one", "see its parts", parts=("emoji", "tuxpaint", "cdda", "openclipart")),
 )}
 
-# %% ../nbs/01_data.ipynb #87566fa2
+# %% ../nbs/01_data.ipynb #0ee75d3e
+def inside(
+    name: str,  # a relative path, as an archive or a manifest spells it
+) -> bool:
+    "Whether a path stays in the folder that it is relative to."
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0] or "\0" in name)
+
+# %% ../nbs/01_data.ipynb #5fbee54e
 ROW = {"id": str, "image": (str, type(None)), "texts": dict, "group": str, "licence": str}  # what every line has
 MORE = {"row": int, "split": str, "questions": list}  # what a line may have
 
@@ -86,7 +94,7 @@ def check_row(
         if key not in ROW and not isinstance(value, look_up(ROW | MORE, key, "key")): return f"{key!r} is of the wrong type"
     if not row["id"] or "#" in row["id"]: return f"the id {row['id']!r} is empty or has a '#'"
     if (row["image"] is None) == ("row" not in row): return "it needs either an image or a classifier row"
-    if row["image"] and not inside(row["image"]): return f"the image {row['image']!r} lies outside of the data set's folder"
+    if row["image"] is not None and not (row["image"] and inside(row["image"])): return f"the image {row['image']!r} lies outside of the data set's folder"
     if row.get("split", "train") not in SPLITS: return f"the split {row['split']!r} is none of {SPLITS}"
     for texts in row["texts"].values():
         if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts): return "a text is empty or no string"
@@ -95,28 +103,21 @@ def check_row(
         if not isinstance(pair, dict) or set(pair) != {"question", "answer"}: return "a question is not {question, answer}"
     return None
 
-
-def inside(
-    name: str,  # a relative path, as an archive or a manifest spells it
-) -> bool:
-    "Whether a path stays in the folder that it is relative to."
-    path = PurePosixPath(name)
-    return not (path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0] or "\0" in name)
-
-# %% ../nbs/01_data.ipynb #8b87decf
+# %% ../nbs/01_data.ipynb #6e852de4
 def write_manifest(
     path: str | Path,  # …/manifest.jsonl
     rows: Iterable[dict],  # one dict per item, as `check_row` wants them
 ) -> int:
     "Write rows sorted by id, whole or not at all; return how many there are."
     rows = sorted(rows, key=lambda row: row["id"])
+    if len({row["id"] for row in rows}) < len(rows): raise BadInput("rows with equal ids", "unique ids", "Make the ids longer.")
     for row in rows:
         if wrong := check_row(row): raise BadInput(f"the item {row.get('id')!r}: {wrong}", "a valid manifest row", "Fix the script that makes it.")
     with atomic_path(path) as part:
         part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return len(rows)
 
-# %% ../nbs/01_data.ipynb #322c11ea
+# %% ../nbs/01_data.ipynb #93a1bbf6
 def read_manifest(
     path: str | Path,  # …/manifest.jsonl
 ) -> list[dict]:
@@ -134,7 +135,7 @@ def read_manifest(
             rows.append(row)
     return rows
 
-# %% ../nbs/01_data.ipynb #776b797e
+# %% ../nbs/01_data.ipynb #aef247e6
 def items_of(
     rows: list[dict],  # a manifest
     folder: Path,  # where its pictures are
@@ -143,11 +144,11 @@ def items_of(
     "The items that have a text in `language`, or questions."
     languages = sorted({code for row in rows for code in row["texts"]})
     if languages: look_up(dict.fromkeys(languages), language, "language")
-    return [Item(row["id"], row["image"] and folder / row["image"], tuple(row["texts"].get(language, ())), row["group"], row.get("row"), row.get("split"),
-                 tuple((pair["question"], pair["answer"]) for pair in row.get("questions", ())))
+    return [Item(id=row["id"], image=row["image"] and folder / row["image"], texts=tuple(row["texts"].get(language, ())), group=row["group"],
+                 row=row.get("row"), split=row.get("split"), questions=tuple((pair["question"], pair["answer"]) for pair in row.get("questions", ())))
             for row in rows if language in row["texts"] or row.get("questions")]
 
-# %% ../nbs/01_data.ipynb #c53bd16f
+# %% ../nbs/01_data.ipynb #c14ec825
 def karpathy_items(
     path: str | Path,  # dataset_coco.json or dataset_flickr30k.json
     images: str | Path,  # the folder that the pictures' paths start from
@@ -167,7 +168,7 @@ def karpathy_items(
             raise BadInput(f"{path}, image {number}: {error!r}", "filename, sentences with raw, split", "Fetch the caption file again.") from error
     return items
 
-# %% ../nbs/01_data.ipynb #ea4f8c3b
+# %% ../nbs/01_data.ipynb #71d42afe
 def load_dataset(
     name: str,  # a key of DATASETS
     language: str = "en",  # which texts; the unit is one language per call
@@ -182,7 +183,8 @@ def load_dataset(
     if spec.images and language != "en": raise BadInput(f"language {language!r}", f"'en', the only language of {name}", "Leave it out.")
     items = karpathy_items(path, folder / spec.images) if spec.images else items_of(read_manifest(path), folder, language)
     missing = [item for item in items if item.image and not item.image.is_file()]
-    if missing: raise BadInput(f"{len(missing)} of {len(items)} items of {name!r} without their image (first: {missing[0].image})", "every image", f"Run `{spec.script}` again.")
+    if missing:
+        raise BadInput(f"{len(missing)} of {len(items)} items of {name!r} without their image (first: {missing[0].image})", "every image", f"Run `{spec.script}` again.")
     return sorted(items, key=lambda item: item.id)
 
 
@@ -195,7 +197,7 @@ def union(
     items = [replace(item, id=f"{name}/{item.id}", group=f"{name}/{item.group}") for name in names for item in load_dataset(name, language, home)]
     return sorted(items, key=lambda item: item.id)
 
-# %% ../nbs/01_data.ipynb #8bab8bd5
+# %% ../nbs/01_data.ipynb #398ed0fb
 def normalise(
     text: str,  # a caption
 ) -> str:
@@ -204,7 +206,7 @@ def normalise(
     bare = "".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in text)
     return " ".join(bare.split()) or text.strip()  # a caption of nothing but symbols is compared as it is
 
-# %% ../nbs/01_data.ipynb #ae2b0168
+# %% ../nbs/01_data.ipynb #82ac81c3
 def caption_blocks(
     items: Iterable[Item],
 ) -> dict[str, list[Item]]:
@@ -222,7 +224,7 @@ def caption_blocks(
     for item, keys in items: blocks[root(keys[0])].append(item)
     return dict(blocks)
 
-# %% ../nbs/01_data.ipynb #9abbda7a
+# %% ../nbs/01_data.ipynb #6b7cb58d
 def deal(
     blocks: dict[str, list[Item]],  # never to be cut
     fractions: tuple[float, float, float],  # train, val, test
@@ -246,7 +248,7 @@ def deal(
     parts["train"] = [item for key in order for item in blocks[key]]
     return {name: sorted(parts[name], key=lambda item: item.id) for name in SPLITS}
 
-# %% ../nbs/01_data.ipynb #26444024
+# %% ../nbs/01_data.ipynb #c959ec78
 def split_items(
     items: list[Item],
     by: str = "text",  # "text": no caption on two sides; "group": whole groups held out
@@ -268,7 +270,7 @@ def split_items(
         official |= {name: part for name, part in deal(caption_blocks(official["train"]), (1 - share, share, 0), seed).items() if name != "test"}
     return official
 
-# %% ../nbs/01_data.ipynb #176dd3fb
+# %% ../nbs/01_data.ipynb #395eaec8
 def tar_members(
     file: BinaryIO,  # a tar, compressed or not; may be a pipe
 ) -> Iterator[tuple[str, str | None, BinaryIO | None]]:
@@ -289,12 +291,13 @@ def zip_members(
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             link = stat.S_ISLNK(member.external_attr >> 16)
-            target = os.path.join(str(PurePosixPath(member.filename).parent), archive.read(member).decode()) if link and member.file_size < 4096 else None
+            start = str(PurePosixPath(member.filename).parent)
+            target = os.path.join(start, archive.read(member).decode()) if link and member.file_size < 4096 else None
             if member.is_dir() or link: yield member.filename, target, None
             else:
                 with archive.open(member) as content: yield member.filename, None, content
 
-# %% ../nbs/01_data.ipynb #4c7b6802
+# %% ../nbs/01_data.ipynb #189d9df0
 def safe_extract(
     archive: str | Path | BinaryIO,  # a tar (any compression) or a zip
     folder: str | Path,  # nothing is written outside of it
@@ -311,7 +314,8 @@ def safe_extract(
     try:
         for name, target, content in zip_members(archive) if zipped else tar_members(archive):
             if not inside(name) or (target is not None and not inside(os.path.normpath(target))):
-                raise BadInput(f"the entry {name!r}{f' -> {target!r}' if target else ''}, which leads out of the folder", "paths below the folder", "Do not unpack this archive.")
+                shown = f"{name!r} -> {target!r}" if target else repr(name)
+                raise BadInput(f"the entry {shown}, which leads out of the folder", "paths below the folder", "Do not unpack this archive.")
             if content is None or not keep(name): continue
             files += 1
             path = Path(folder, name)

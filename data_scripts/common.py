@@ -56,7 +56,8 @@ def client_command(
 ) -> list[str]:
     "The registry client's command that downloads an archive without installing it."
     if package.client == "pip":
-        return [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "-d", str(folder), f"{package.name}=={package.version}"]
+        quiet = ["--quiet", "--disable-pip-version-check"]
+        return [sys.executable, "-m", "pip", "download", *quiet, "--no-deps", "-d", str(folder), f"{package.name}=={package.version}"]
     if package.client == "npm":
         return [tool("npm", "npm"), "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder), f"{package.name}@{package.version}"]
     return [tool("apt-get", "apt"), "download", "--quiet", f"{package.name}={package.version}"]
@@ -115,10 +116,12 @@ def download(
             error = "the connection was cut"
         except urllib.error.HTTPError as reply:
             if reply.code == 416 and before: break  # nothing is left to send: the digest decides
-            if reply.code < 500: raise BadInput(f"HTTP {reply.code} for {url}", "the file", "The server has moved or withdrawn it: see data_scripts/README.md.") from reply
+            if reply.code < 500:
+                raise BadInput(f"HTTP {reply.code} for {url}", "the file", "The server has moved or withdrawn it: see data_scripts/README.md.") from reply
             error = f"HTTP {reply.code}"
         except (OSError, http.client.HTTPException) as fault:
-            if getattr(fault, "errno", None) == errno.ENOSPC: raise BadInput(f"no space left for {path}", "free disk", "Free some; what is there will be resumed.") from fault
+            if getattr(fault, "errno", None) == errno.ENOSPC:
+                raise BadInput(f"no space left for {path}", "free disk", "Free some; what is there will be resumed.") from fault
             error = str(getattr(fault, "reason", fault))
         failed = 0 if part.exists() and part.stat().st_size > before else failed + 1
         if failed >= tries: raise BadInput(f"no network, or no answer for {url} ({error})", "a connection", "Run again later; what has arrived is kept.")
@@ -139,7 +142,8 @@ def transfer(
         if reply.status != 206 or not reply.headers.get("Content-Range", "").startswith(f"bytes {start}-"): start = 0  # the server sends it all
         length = reply.headers.get("Content-Length")
         total = start + int(length) if length else None
-        with open(part, "ab" if start else "wb") as file, tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, delay=2, leave=False, mininterval=1) as bar:
+        bar = tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, delay=2, leave=False, mininterval=1)
+        with open(part, "ab" if start else "wb") as file, bar:
             while block := reply.read(2**16): bar.update(file.write(block))
     return total is None or part.stat().st_size >= total
 

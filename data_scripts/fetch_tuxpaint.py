@@ -36,7 +36,9 @@ def build(folder: Path, package: Path) -> dict:
         else: picture.rename(target)
         rows.append({"id": str(name), "image": f"images/{name}.png", "texts": texts, "group": name.parts[0], "licence": "GPL-2"})
     try: wrong = rasterise(drawings)
-    except BadInput as error: wrong, notes = dict.fromkeys(drawings, "SVG, and no rsvg-convert"), {"missing_tools": ["rsvg-convert"], "notes": [f"{len(drawings)} SVG stamps skipped: {error}"]}
+    except BadInput as error:
+        wrong = dict.fromkeys(drawings, "SVG, and no rsvg-convert")
+        notes = {"missing_tools": ["rsvg-convert"], "notes": [f"{len(drawings)} SVG stamps skipped: {error}"]}
     for picture, why in wrong.items(): skipped[str(picture.relative_to(package / ROOT).with_suffix(""))] = why
     return finish(folder, [row for row in rows if row["id"] not in skipped], skipped, **notes)
 
