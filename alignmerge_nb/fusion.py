@@ -263,16 +263,16 @@ def predict(
     rows = torch.arange(len(pairs)) if rows is None else rows
     return torch.cat([logits_of(head, pairs, part) for part in rows.split(batch)]) if len(rows) else torch.empty(0, head.n_out)
 
-# %% ../nbs/08_fusion.ipynb #9cbfa3fe
+# %% ../nbs/08_fusion.ipynb #a935da2b
 @dataclass(frozen=True)
 class TrainOptions:
     "What changes the result of a training run, apart from data and seed."
 
-    epochs: int = 10  # at most
-    batch: int = 512  # items per step
+    epochs: int = 20  # at most
+    batch: int = 256  # items per step
     learning_rate: float = 3e-3  # at the top of the schedule
     weight_decay: float = 0.01  # of AdamW
-    patience: int = 3  # epochs without a better validation loss before it stops
+    patience: int = 10  # epochs without a better validation accuracy before it stops
     warm_up: float = 0.1  # share of the steps with a rising rate
 
     def rate(
@@ -307,7 +307,7 @@ def evaluate(
     logits = predict(head, pairs, rows)
     return float(F.cross_entropy(logits, labels[rows])), float((logits.argmax(1) == labels[rows]).float().mean())
 
-# %% ../nbs/08_fusion.ipynb #5146d2ef
+# %% ../nbs/08_fusion.ipynb #bebb67cb
 def check_training(head: FusionHead, pairs: TokenPairs, labels: Tensor, train: Tensor, val: Tensor) -> None:
     "Raise `BadInput` where items, labels and splits do not fit together."
     if labels.shape != (len(pairs),) or labels.dtype != torch.int64: raise BadInput(f"labels of shape {tuple(labels.shape)} and dtype {labels.dtype}", f"int64 classes ({len(pairs)},)", "Give one class index per item.")
@@ -328,7 +328,7 @@ def train_head(
     "Fit `head` by cross-entropy, leave it with the weights of its best validation epoch, and return the history."
     check_training(head, pairs, labels, train, val)
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
-    rng, history, best, kept = generator(seed, "batches"), [], math.inf, None
+    rng, history, best, kept, stale = generator(seed, "batches"), [], (-1.0, 0.0), None, 0
     steps, step = options.epochs * math.ceil(len(train) / options.batch), 0
     for epoch in progress(range(options.epochs), f"training {type(head).__name__}"):
         start, total = time.perf_counter(), 0.0
@@ -342,11 +342,11 @@ def train_head(
             step, total = step + 1, total + float(loss.detach()) * len(rows)
         val_loss, val_accuracy = evaluate(head.eval(), pairs, labels, val)
         history.append({"epoch": epoch, "train_loss": total / len(train), "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": time.perf_counter() - start})
-        if val_loss < best: best, kept, stale = val_loss, {key: value.clone() for key, value in head.state_dict().items()}, 0
-        else: stale += 1
-        if stale > options.patience: break
-    if kept is None: raise BadInput("a validation loss that is not a number", "a finite loss", "Lower the learning rate or standardise the features.")
-    head.load_state_dict(kept)
+        if not math.isfinite(val_loss): raise BadInput("a validation loss that is not finite", "a finite loss", "Lower the learning rate or standardise the features.")
+        stale += 1
+        if (val_accuracy, -val_loss) > best: best, kept, stale = (val_accuracy, -val_loss), {key: value.clone() for key, value in head.state_dict().items()}, 0
+        if stale >= options.patience: break
+    if kept: head.load_state_dict(kept)
     return history
 
 # %% ../nbs/08_fusion.ipynb #bc1ea95b
