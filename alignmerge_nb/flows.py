@@ -13,7 +13,7 @@ from .core import BadInput, generator
 # %% auto #0
 __all__ = ['FLOWS', 'AffineCoupling', 'Mixing', 'random_rotation', 'glow_steps', 'realnvp_steps', 'Flow']
 
-# %% ../nbs/05_flows.ipynb #04f86c42
+# %% ../nbs/05_flows.ipynb #316f6e77
 class AffineCoupling(nn.Module):
     "One RealNVP step on R^d: half of the coordinates is scaled and shifted by a small network of the other half."
 
@@ -22,24 +22,19 @@ class AffineCoupling(nn.Module):
         d: int,  # width of the space
         hidden: int,  # width of the network
         bound: float,  # largest |log-scale|
-        flip: bool,  # True: the second half drives the first
+        flip: bool,  # True: the odd coordinates drive the even ones
         rng: torch.Generator,  # draws the initial weights
     ):
         super().__init__()
-        self.bound, self.flip = bound, flip
-        drives = d - d // 2 if flip else d // 2
-        self.split = d - drives if flip else drives
-        self.inner, self.outer = nn.Linear(drives, hidden), nn.Linear(hidden, 2 * (d - drives))
+        self.bound = bound
+        even, odd = torch.arange(0, d, 2), torch.arange(1, d, 2)
+        driver, driven = (odd, even) if flip else (even, odd)
+        for name, index in (("driver", driver), ("driven", driven), ("back", torch.argsort(torch.cat((driver, driven))))):
+            self.register_buffer(name, index, persistent=False)
+        self.inner, self.outer = nn.Linear(len(driver), hidden), nn.Linear(hidden, 2 * len(driven))
         with torch.no_grad():
-            self.inner.weight.normal_(0, drives**-0.5, generator=rng)
+            self.inner.weight.normal_(0, len(driver) ** -0.5, generator=rng)
             for still in (self.inner.bias, self.outer.weight, self.outer.bias): still.zero_()  # starts as the identity
-
-    def halves(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = z[:, : self.split], z[:, self.split :]
-        return (second, first) if self.flip else (first, second)
-
-    def join(self, driver: Tensor, driven: Tensor) -> Tensor:
-        return torch.cat((driven, driver) if self.flip else (driver, driven), 1)
 
     def scale_and_shift(self, driver: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.outer(torch.nn.functional.gelu(self.inner(driver))).chunk(2, 1)
@@ -47,16 +42,19 @@ class AffineCoupling(nn.Module):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # (n, d), (n,)
         "The image of `z` and the log-determinant of the Jacobian."
-        driver, driven = self.halves(z)
+        driver = z[:, self.driver]
         log_scale, shift = self.scale_and_shift(driver)
-        return self.join(driver, driven * log_scale.exp() + shift), log_scale.sum(1)
+        driven = z[:, self.driven] * log_scale.exp() + shift
+        return torch.cat((driver, driven), 1)[:, self.back], log_scale.sum(1)
 
     def inverse(self, z: Tensor) -> Tensor:
-        driver, driven = self.halves(z)
+        "The point whose image is `z`."
+        driver = z[:, self.driver]
         log_scale, shift = self.scale_and_shift(driver)
-        return self.join(driver, (driven - shift) * (-log_scale).exp())
+        driven = (z[:, self.driven] - shift) * (-log_scale).exp()
+        return torch.cat((driver, driven), 1)[:, self.back]
 
-# %% ../nbs/05_flows.ipynb #eb8c731a
+# %% ../nbs/05_flows.ipynb #fc2c5d11
 class Mixing(nn.Module):
     "One Glow step on R^d: a learned invertible matrix in PLU form that starts as `matrix`."
 
@@ -87,6 +85,7 @@ class Mixing(nn.Module):
         return z @ (self.permutation @ lower @ upper).T, log_pivots.sum().expand(len(z))
 
     def inverse(self, z: Tensor) -> Tensor:
+        "The point whose image is `z`, by two triangular solves."
         lower, upper, _ = self.factors()
         middle = torch.linalg.solve_triangular(lower, self.permutation.T @ z.T, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, middle, upper=True).T
