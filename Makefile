@@ -1,0 +1,71 @@
+# One line per target: `make help`. Everything is resumable; a second run repeats nothing that is done.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+TIER ?= cpu
+PYTHON ?= python3
+VENV ?= .venv
+CORES := $(shell nproc 2>/dev/null || echo 2)
+WORKERS ?= $(shell n=$(CORES); echo $$(( n < 4 ? n : 4 )))
+# Named by what it was installed from: a changed requirement is installed, an unchanged one costs nothing.
+INSTALLED := $(VENV)/.installed-$(shell cat constraints.txt settings.ini setup.py pyproject.toml | sha256sum | cut -c1-12)
+IN_VENV := $(abspath $(VENV))/bin/python
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help paper test docs lib run tables pdf data venv system clean
+
+help: ## List the targets
+	@echo "make TARGET [TIER=cpu|full]"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  %-8s %s\n", $$1, $$2}'
+
+paper: venv data run tables pdf ## The paper from nothing: install, fetch, run every experiment, tables, figures, PDF
+	@$(IN_VENV) tools/paper.py compare --tier $(TIER)
+
+test: venv data ## Every notebook and every test, after installing and fetching
+	@bash tools/system.sh chromium
+	OMP_NUM_THREADS=1 nbdev_test --n_workers $(WORKERS) --timing
+	pytest -q -rs
+
+docs: venv ## The documentation site in _docs/
+	@bash tools/system.sh npm
+	@$(IN_VENV) tools/docs.py site
+
+lib: venv ## Export the library, clean the notebooks, regenerate README.md
+	nbdev_export
+	nbdev_clean
+	@$(IN_VENV) tools/docs.py readme
+
+run: venv data ## Only the experiments of TIER; rows that exist are kept
+	$(IN_VENV) tools/paper.py run --tier $(TIER)
+
+tables: venv ## Tables, figures and the paper's numbers from the rows of TIER
+	$(IN_VENV) tools/paper.py tables --tier $(TIER)
+
+pdf: venv ## paper/main.pdf with the tables and figures of TIER
+	@bash tools/system.sh latex
+	$(IN_VENV) tools/paper.py pdf --tier $(TIER)
+
+data: venv ## Fetch the embedded weights and data sets into data/
+	@bash tools/system.sh rsvg npm
+	$(IN_VENV) data_scripts/fetch_all.py
+
+venv: $(INSTALLED) ## The virtual environment, under the pins of constraints.txt
+
+$(INSTALLED):
+	@$(PYTHON) -c 'import sys; sys.exit("AlignMerge needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(IN_VENV) || $(PYTHON) -m venv $(VENV)
+	$(IN_VENV) -m pip install --quiet --no-compile -c constraints.txt -e '.[dev,docs]'
+	@rm -f $(VENV)/.installed-*; touch $@
+
+system: ## The programs that pip does not bring: LaTeX, rsvg-convert, npm, Chromium (apt, as root)
+	@bash tools/system.sh latex rsvg npm chromium
+
+clean: ## Remove what was built (not data/, rows, or the virtual environment)
+	rm -rf _docs _proc build dist paper/build .pytest_cache
+	find alignmerge_nb data_scripts nbs tests tools -name __pycache__ -prune -exec rm -rf {} +
