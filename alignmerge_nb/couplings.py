@@ -15,8 +15,8 @@ from torch import Tensor
 from .core import BadInput, check_cloud
 
 # %% auto #0
-__all__ = ['COSTS', 'DRIFT', 'squared_euclidean', 'cosine_distance', 'Coupling', 'check_masses', 'check_cost', 'half_step',
-           'scale', 'sinkhorn', 'anneal', 'exact', 'entropic_value', 'sinkhorn_divergence']
+__all__ = ['COSTS', 'DRIFT', 'squared_euclidean', 'cosine_distance', 'Coupling', 'check_masses', 'check_cost', 'Anderson',
+           'half_step', 'scale', 'sinkhorn', 'anneal', 'exact', 'entropic_value', 'sinkhorn_divergence']
 
 # %% ../nbs/04_couplings.ipynb #70b24f11
 def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
@@ -99,14 +99,35 @@ def check_cost(cost: Tensor) -> Tensor:
     if cost.numel() == 0: raise BadInput(f"a cost of shape {tuple(cost.shape)}", "at least one point on each side", "Check that neither cloud is empty.")
     return check_cloud(cost, "cost")
 
-# %% ../nbs/04_couplings.ipynb #0c3d9376
-DRIFT = 1e12  # absorb the scalings beyond this factor: float32 products stay far from overflow (1e38)
+# %% ../nbs/04_couplings.ipynb #b3053ce8
+class Anderson:
+    "Type-II Anderson acceleration of a fixed-point iteration on vectors."
+
+    def __init__(self, memory: int = 8):
+        self.memory, self.points, self.images = memory, [], []
+
+    def restart(self) -> None:
+        self.points, self.images = [], []
+
+    def step(self, point: Tensor, image: Tensor) -> Tensor:
+        "The next point, from this point and its image (both (m,), float64)."
+        self.points, self.images = [*self.points[-self.memory :], point], [*self.images[-self.memory :], image]
+        if len(self.points) < 2: return image
+        images = torch.stack(self.images)
+        residuals = images - torch.stack(self.points)
+        changes = residuals.diff(dim=0)  # (k, m)
+        gram = changes @ changes.T
+        gram.diagonal().add_(1e-10 * gram.diagonal().mean() + 1e-300)  # nearly parallel changes stay solvable
+        mix = torch.linalg.solve(gram, changes @ residuals[-1])
+        return image - mix @ images.diff(dim=0)
+
+# %% ../nbs/04_couplings.ipynb #64460d33
+DRIFT = 27.0  # absorb log-scalings beyond this: float32 products of e^27 stay far from overflow
 
 
 def half_step(logits: Tensor, log_masses: Tensor, dual: Tensor, axis: int) -> Tensor:
-    "One exact log-domain update: the log-scaling that gives the marginal of the other axis its mass."
-    shape = (1, -1) if axis == 1 else (-1, 1)
-    return log_masses - torch.logsumexp(logits + dual.view(shape), dim=axis)
+    "One log-domain update: the log-scaling of one side that gives it its masses, `dual` being the other side's."
+    return log_masses - torch.logsumexp(logits + dual.unsqueeze(1 - axis), dim=axis)
 
 
 def scale(
@@ -114,27 +135,34 @@ def scale(
     a: Tensor,  # (n,) row masses
     b: Tensor,  # (m,) column masses
     psi: Tensor,  # (m,) log-scaling of the columns to start from
-    tolerance: float,  # on the L1 error of the row marginal
-    max_iterations: int,  # kernel passes at most
+    tolerance: float,  # on the L1 error of the column marginal; the rows are exact
+    max_iterations: int,  # passes over the kernel
 ) -> tuple[Tensor, Tensor, int]:
-    "Stabilised Sinkhorn scaling: log-scalings (phi, psi) and the iterations used."
-    done = 0
+    "Stabilised, accelerated Sinkhorn scaling: log-scalings (phi, psi) and the iterations used."
+    anderson, done = Anderson(), 0
     while True:
         phi = half_step(logits, a.log(), psi, axis=1)
         psi = half_step(logits, b.log(), phi, axis=0)
         kernel = torch.exp(logits + phi[:, None] + psi)
-        u, v = torch.ones_like(a), torch.ones_like(b)
-        while done < max_iterations:
-            rows = kernel @ v
-            if float((u * rows - a).abs().sum()) <= tolerance: return phi + u.log(), psi + v.log(), done
-            u = a / rows
-            v = b / (kernel.T @ u)
+        g, best = torch.zeros_like(b, dtype=torch.float64), math.inf
+        while True:
+            v = g.exp().to(kernel)
+            u = a / (kernel @ v)
+            columns = kernel.T @ u
+            error = float((v * columns - b).abs().sum())
             done += 1
-            if max(u.max(), v.max(), 1 / u.min(), 1 / v.min()) > DRIFT: break
+            if error <= tolerance or done >= max_iterations: return phi + u.log(), psi + v.log(), done
+            if max(u.log().abs().max(), g.abs().max()) > DRIFT: break
+            if not error < 2 * best:  # the combination did harm (or is NaN): back to the last plain image
+                anderson.restart()
+                g, best = image, math.inf
+                continue
+            best, image = min(best, error), (b / columns).double().log()
+            g = anderson.step(g, image)
+        anderson.restart()
         phi, psi = phi + u.log(), psi + v.log()
-        if done >= max_iterations: return phi, psi, done
 
-# %% ../nbs/04_couplings.ipynb #7522cd66
+# %% ../nbs/04_couplings.ipynb #b65e08a5
 def sinkhorn(
     cost: Tensor,  # (n, m) ground cost
     a: Tensor | None = None,  # (n,) row masses; uniform by default
@@ -167,7 +195,7 @@ def anneal(epsilon: float) -> list[float]:
     steps = max(0, math.ceil(math.log2(0.05 / epsilon)))
     return [epsilon * 2**step for step in range(steps, -1, -1)]
 
-# %% ../nbs/04_couplings.ipynb #4d90be22
+# %% ../nbs/04_couplings.ipynb #b58f6e31
 def exact(
     cost: Tensor,  # (n, m) ground cost
     a: Tensor | None = None,  # (n,) row masses; uniform by default
@@ -186,7 +214,7 @@ def exact(
     duals = tuple(torch.from_numpy(log[key]).to(cost) for key in ("u", "v"))
     return Coupling(torch.from_numpy(plan).to(cost), a.to(cost), b.to(cost), float(log["cost"]), potentials=duals)
 
-# %% ../nbs/04_couplings.ipynb #33973aa9
+# %% ../nbs/04_couplings.ipynb #a5750714
 def entropic_value(x: Tensor, y: Tensor, epsilon: float, **options) -> Tensor:
     "W_ε with squared Euclidean cost (scalar); `epsilon` in the cost's own units; gradient by the envelope theorem."
     cost = squared_euclidean(x, y)
