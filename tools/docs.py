@@ -54,6 +54,11 @@ class Page:
     symbols: dict[str, Symbol] = field(default_factory=dict)  # what the page documents
 
     @property
+    def written_at(self) -> Path:
+        "The file that its relative links were written for: papermill moves a notebook, its links stay."
+        return NOTEBOOKS / "experiments" / self.source.name if self.executed else self.source
+
+    @property
     def executed(self) -> bool:
         "Whether it is an experiment: results first, code folded away."
         return bool(self.section) and self.section[0] == "Experiments"
@@ -69,7 +74,7 @@ def experiment_pages() -> list[Page]:
     pages = []
     for tier in TIERS:
         for path in sorted((ROOT / "paper" / "executed" / tier).glob("*.ipynb")):
-            note = f"Executed by papermill in tier `{tier}`, from [`nbs/experiments/{path.name}`]({os.path.relpath(NOTEBOOKS / 'experiments' / path.name, path.parent)})."
+            note = f"Executed by papermill in tier `{tier}` · source: `nbs/experiments/{path.name}`"
             pages.append(Page(path, f"experiments/{tier}/{stem(path)}.md", ("Experiments", f"Tier {tier}"), note))
     done = {page.source.name for page in pages}
     for path in sorted((NOTEBOOKS / "experiments").glob("*.ipynb")):
@@ -163,10 +168,8 @@ def local_links(text: str, source: Path, place) -> str:
 def site_place(page: Page, pages: list[Page]):
     "Where a file of the repository is on the site, seen from `page`."
     known = {other.source.resolve(): other.target for other in reversed(pages)}
-    for other in pages:  # a link to an experiment's notebook leads to its executed page
-        if other.executed: known.setdefault((NOTEBOOKS / "experiments" / other.source.name).resolve(), other.target)
+    for other in pages: known.setdefault(other.written_at.resolve(), other.target)  # an experiment's notebook: its executed page
     def place(path: Path, anchor: str) -> str | None:
-        if page.executed and path.parent == NOTEBOOKS / "experiments" and path.name == page.source.name: return None
         target = known.get(path)
         if target is None: return None
         return os.path.relpath(target, PurePosixPath(page.target).parent) + (f"#{anchor}" if anchor else "")
@@ -218,6 +221,17 @@ def fenced(text: str, language: str, *classes: str) -> str:
     return f"{ticks} {{ .{' .'.join([language, *classes])} }}\n{text.rstrip()}\n{ticks}"
 
 
+def html_output(text: str) -> str:
+    "HTML of a cell without styles and scripts of its own; a data frame becomes a table like the others, numbers to the right."
+    text = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.S).replace("\n\n", "\n")
+    text = re.sub(r'<table border="1" class="dataframe">', "<table>", text).replace(' style="text-align: right;"', "")
+    number = r"[-+−]?[\d.,]+(?:e[-+]?\d+)?\s?%?"
+    first = re.findall(r"<(?:td|th)>(.*?)</", (re.findall(r"<tbody>\s*<tr>(.*?)</tr>", text, re.S) or [""])[0])
+    head = iter(' align="right"' if re.fullmatch(number, value) else "" for value in first)
+    text = re.sub(r"<thead>.*?</thead>", lambda part: re.sub(r"<th>", lambda _: f"<th{next(head, '')}>", part[0]), text, flags=re.S)
+    return re.sub(rf"<td>({number}|NaN)</td>", r'<td align="right">\1</td>', text)
+
+
 def output_markdown(output, folder: Path, name: str, alt: str) -> str:
     "One output as Markdown; images are written into `folder`. Progress bars and warnings (stderr) are left out."
     if output.output_type == "stream": return fenced(clean(output.text), "text", "cell-output") if output.name == "stdout" and output.text.strip() else ""
@@ -230,7 +244,7 @@ def output_markdown(output, folder: Path, name: str, alt: str) -> str:
             (folder / f"{name}{ending}").write_bytes(body.encode() if ending == ".svg" else base64.b64decode(body))
             return f"![{alt}]({folder.name}/{name}{ending}){{ .figure loading=lazy }}"
     if "text/markdown" in data: return clean(data["text/markdown"])
-    if "text/html" in data: return re.sub(r"<(style|script).*?</\1>", "", clean(data["text/html"]), flags=re.S).replace("\n\n", "\n")
+    if "text/html" in data: return html_output(clean(data["text/html"]))
     if "text/latex" in data: return data["text/latex"]
     return fenced(clean(data["text/plain"]), "text", "cell-output") if data.get("text/plain", "").strip() else ""
 
@@ -262,17 +276,16 @@ def notebook_markdown(page: Page, pages: list[Page], home: dict[str, Page], out:
     notebook, place = nbformat.read(page.source, 4), site_place(page, pages)
     folder = (out / page.target).with_name(f"{stem(page.source)}_files")
     page.title, description = heading(notebook)
-    note = local_links(page.note, page.source, place)
-    parts, section, titled = [f"# {page.title}"] + ([f"{description}\n{{ .lead }}"] if description else []) + ([f"{note}\n{{ .origin }}"] if note else []), page.title, False
+    parts = [f"# {page.title}"] + ([f"{description}\n{{ .lead }}"] if description else []) + ([f"{page.note}\n{{ .origin }}"] if page.note else [])
+    section, titled = page.title, False
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code": parts += [outside_fences(part, lambda text: cross_links(text, page, home)) for part in code_markdown(cell, page, folder, number, f"Figure: {section}")]
         if cell.cell_type != "markdown": continue
-        text = filled(cell.source, NOTEBOOKS / "index.ipynb" if page.source.name == "index.ipynb" else page.source)
+        text = callouts(filled(cell.source, page.written_at))
         if not titled and text.startswith("# "):
             text, titled = re.sub(r"^# .*\n?\s*(?:(?:>.*\n?)+)?", "", text), True
         section = next((line.lstrip("# ") for line in reversed(text.split("\n")) if line.startswith("#")), section).replace("`", "")
-        convert = lambda part: cross_links(local_links(commonmark(callouts(part)), page.source, place), page, home)  # noqa: E731
-        parts.append(outside_fences(text, convert))
+        parts.append(outside_fences(text, lambda part: cross_links(local_links(commonmark(part), page.written_at, place), page, home)))
     return ("" if page.section else "---\nhide: [navigation]\n---\n\n") + "\n\n".join(parts) + "\n"
 
 
@@ -321,7 +334,7 @@ def navigation(pages: list[Page]) -> list:
 
 def problems(text: str) -> list[str]:
     "What must not be on a page: colour codes, raw notebook json, absolute paths of the machine that built it."
-    marks = {"an ANSI code": r"\x1b\[|\\u001b\[|\\x1b\[", "raw notebook json": r'"cell_type":|"nbformat":', "a figure's repr": r"<Figure size ", "an absolute path": rf"{re.escape(str(ROOT))}|(?<![\w.~])/(?:home|root|tmp|work)/\w"}
+    marks = {"an ANSI code": r"\x1b", "raw notebook json": r'"cell_type":|"nbformat":', "a figure's repr": r"<Figure size ", "an absolute path": rf"{re.escape(str(ROOT))}|(?<![\w.~])/(?:home|root|tmp|work)/\w"}
     return [what for what, pattern in marks.items() if re.search(pattern, text)]
 
 
