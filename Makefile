@@ -29,7 +29,8 @@ paper: venv data run tables pdf ## The paper from nothing: install, fetch, run e
 
 test: venv data ## Every notebook and every test, after installing and fetching
 	@bash tools/system.sh chromium
-	OMP_NUM_THREADS=1 nbdev_test --n_workers $(WORKERS) --timing
+	@# a process per notebook, so that none inherits what another one set
+	find nbs -name '[!._]*.ipynb' -not -path '*/.*' -print0 | sort -z | OMP_NUM_THREADS=1 xargs -0 -n 1 -P $(WORKERS) nbdev_test --n_workers 0 --timing --path
 	pytest -q -rs
 
 docs: venv ## The documentation site in _docs/
