@@ -94,7 +94,7 @@ class Browser:
     def open(self, address: str) -> None:
         "Go to an address and wait until it is loaded."
         self.loaded = False
-        self.call("Page.navigate", url=address)
+        if "loaderId" not in self.call("Page.navigate", url=address): return  # another place on the page that is open
         end = time.time() + 30
         while not self.loaded:
             if time.time() > end: raise RuntimeError(f"{address} did not load.")

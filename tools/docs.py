@@ -78,7 +78,7 @@ def experiment_pages() -> list[Page]:
             pages.append(Page(path, f"experiments/{tier}/{stem(path)}.md", ("Experiments", f"Tier {tier}"), note))
     done = {page.source.name for page in pages}
     for path in sorted((NOTEBOOKS / "experiments").glob("*.ipynb")):
-        if path.name not in done: pages.append(Page(path, f"experiments/{stem(path)}.md", ("Experiments",), "Smoke-size parameters."))
+        if path.name not in done: pages.append(Page(path, f"experiments/{stem(path)}.md", ("Experiments",), f"Smoke-size parameters · source: `nbs/experiments/{path.name}`"))
     return pages
 
 
@@ -145,6 +145,7 @@ def inside_formula(lines: list[str]) -> bool:
 def cross_links(text: str, page: Page, home: dict[str, Page]) -> str:
     "`` `Name` `` as a link to where Name is documented, outside of headings and links."
     def link(match: re.Match) -> str:
+        if re.fullmatch("[a-z]+", match[1]): return match[0]  # as likely a parameter or a plain word; `name()` is linked
         name = match[1].removesuffix("()").removeprefix("alignmerge_nb.")
         name = name if name in home else name.partition(".")[2]
         there = home.get(name)
@@ -328,7 +329,7 @@ def navigation(pages: list[Page]) -> list:
             there = next((entry[name] for entry in level if name in entry), None)
             if there is None: level.append({name: (there := [])})
             level = there
-        level.append({page.title if page.section else "Home": page.target})
+        level.append({page.title.partition(":")[0] if page.section else "Home": page.target})
     return nav
 
 
