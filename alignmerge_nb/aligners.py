@@ -436,11 +436,12 @@ def complete(
     spread, stretch = spread.clamp(min=FLOOR * float(spread.max())), stretch.clamp(min=FLOOR * float(stretch[0]))
     return {"rotation": rotation, "spread": spread, "stretch": stretch * spread[: len(stretch)], "basis": turn.T[:, : len(stretch)]}
 
-# %% ../nbs/06_aligners.ipynb #f7eabefc
+# %% ../nbs/06_aligners.ipynb #2c31efd2
 class AlignMerge(Aligner):
     "Anchored entropic coupling of paired and unpaired features, completed to an invertible map (AlignMerge)."
 
     uses_unpaired = True
+    flow_taken = 0  # steps that the flow was trained for; 0: the map stayed linear
 
     def __init__(
         self,
