@@ -19,7 +19,7 @@ from .flows import Flow
 
 # %% auto #0
 __all__ = ['FLOOR', 'ALIGNERS', 'GRIDS', 'Aligner', 'check_pairs', 'outside', 'Identity', 'Linear', 'weighted_ridge', 'Ridge',
-           'Procrustes', 'inverse_root', 'CCA', 'ConSE', 'initialise', 'network', 'Sum', 'contrastive_loss', 'train',
+           'Procrustes', 'CCA', 'whitened', 'ConSE', 'initialise', 'network', 'Sum', 'contrastive_loss', 'train',
            'Contrastive', 'ContrastiveMLP', 'draw', 'OTAlignMerge', 'anchored_coupling', 'complete', 'AlignMerge',
            'train_flow', 'reciprocal_ranks', 'best_flow_steps', 'make_aligner', 'select', 'without']
 
@@ -177,16 +177,7 @@ class Procrustes(Linear):
         u, _, vh = torch.linalg.svd(x.T @ y, full_matrices=False)
         return u @ vh, torch.eye(y.shape[1]).to(y)
 
-# %% ../nbs/06_aligners.ipynb #d3710f92
-def inverse_root(
-    covariance: Tensor,  # (d, d)
-    ridge: float,  # added to the diagonal
-) -> Tensor:
-    "(covariance + ridge·I)^(−1/2), symmetric."
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors * (values.clamp(min=0) + ridge).rsqrt() @ vectors.T
-
-
+# %% ../nbs/06_aligners.ipynb #6de1a5a1
 class CCA(Linear):
     "Canonical correlation analysis with shrinkage; directions weighted by the root of their correlation."
 
@@ -199,13 +190,21 @@ class CCA(Linear):
     def shared_width(self, dx: int, dy: int) -> int: return min(dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        whiten = []
-        for cloud in (x, y):
-            covariance = cloud.T @ cloud / len(cloud)
-            whiten.append(inverse_root(covariance, self.config["shrinkage"] * max(float(covariance.trace()), 1e-20) / len(cloud)))
-        u, correlation, vh = torch.linalg.svd(whiten[0] @ (x.T @ y / len(x)) @ whiten[1], full_matrices=False)
+        (left, whiten_x), (right, whiten_y) = (whitened(cloud, self.config["shrinkage"]) for cloud in (x, y))
+        u, correlation, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
         root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
-        return whiten[0] @ u * root, whiten[1] @ vh.T * root
+        fill = (0, self.weight_x.shape[1] - len(root))  # with fewer pairs than dimensions the last directions are empty
+        return F.pad(whiten_x @ u * root, fill), F.pad(whiten_y @ vh.T * root, fill)
+
+
+def whitened(
+    cloud: Tensor,  # (p, d) centred
+    shrinkage: float,  # in units of (total variance) / p
+) -> tuple[Tensor, Tensor]:
+    "Whitened coordinates (p, r) over √p, and the map (d, r) to them, within the span of the cloud: r = min(p, d)."
+    u, sizes, vh = torch.linalg.svd(cloud / len(cloud) ** 0.5, full_matrices=False)
+    shrunk = (sizes.square() + shrinkage * sizes.square().sum().clamp(min=1e-20) / len(cloud)).rsqrt()
+    return u * (sizes * shrunk), vh.T * shrunk
 
 # %% ../nbs/06_aligners.ipynb #018d22c2
 class ConSE(Aligner):
@@ -293,7 +292,7 @@ def train(
         optimiser.step(), schedule.step()
         after(step)
 
-# %% ../nbs/06_aligners.ipynb #97aa72b5
+# %% ../nbs/06_aligners.ipynb #b7e2f534
 class Contrastive(Aligner):
     "Two heads into a shared space, trained with the symmetric contrastive loss."
 
@@ -302,7 +301,7 @@ class Contrastive(Aligner):
         d: int = 256,  # width of the shared space
         hidden: int = 0,  # 0: linear heads; else the width of the hidden layer
         steps: int = 200,
-        batch: int = 512,
+        batch: int = 256,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.1,
         dropout: float = 0.2,  # of input features, while training
@@ -341,9 +340,9 @@ class Contrastive(Aligner):
 
 
 class ContrastiveMLP(Contrastive):
-    "`Contrastive` with one hidden layer of 512 beside the linear map."
+    "`Contrastive` with one hidden layer of 256 beside the linear map."
 
-    def __init__(self, hidden: int = 512, **config):
+    def __init__(self, hidden: int = 256, **config):
         super().__init__(hidden=hidden, **config)
 
 
@@ -351,7 +350,7 @@ def draw(n: int, batch: int, rng: torch.Generator) -> Tensor:
     "Row numbers of one batch: all rows where they fit, else a random subset."
     return torch.arange(n) if n <= batch else torch.randperm(n, generator=rng)[:batch]
 
-# %% ../nbs/06_aligners.ipynb #6d89947a
+# %% ../nbs/06_aligners.ipynb #34a358cb
 class OTAlignMerge(Contrastive):
     "Networks into a shared space with paired, Sinkhorn-divergence and reconstruction terms (OT-Align&Merge)."
 
@@ -363,8 +362,8 @@ class OTAlignMerge(Contrastive):
         sinkhorn_weight: float = 1.0,  # λ_ot
         reconstruction_weight: float = 0.1,  # λ_rec
         epsilon: float = 0.1,  # of the divergence, in units of the mean cost
-        cloud: int = 256,  # points of each side in one divergence
-        hidden: int = 512,
+        cloud: int = 128,  # points of each side in one divergence
+        hidden: int = 256,
         **config,  # as in `Contrastive`
     ):
         look_up({"contrastive": 0, "squared": 0}, paired, "paired loss")
@@ -590,7 +589,7 @@ def make_aligner(name: str, **config) -> Aligner:
     for key in config: look_up(known, key, f"setting of {name}")
     return kind(**config)
 
-# %% ../nbs/06_aligners.ipynb #56cd9e11
+# %% ../nbs/06_aligners.ipynb #2ec27c30
 def select(
     name: str,  # a key of `ALIGNERS`
     x: Tensor,  # (n, dx)
@@ -603,7 +602,7 @@ def select(
     grid = GRIDS.get(name, [{}]) if grid is None else list(grid)
     if len(grid) == 1: return grid[0]
     order = pairs[torch.randperm(len(pairs), generator=generator(seed, "folds"))]
-    folds = order.tensor_split(5)[: 5 if len(pairs) <= 256 else 1]
+    folds = order.tensor_split(3) if len(pairs) <= 256 else order.tensor_split(5)[:1]
     scores = torch.zeros(len(grid))
     for held in progress(folds, f"choosing {name}"):
         kept = order[~torch.isin(order[:, 0], held[:, 0])]
