@@ -462,7 +462,7 @@ def save_figure(
         with atomic_path(path) as part, plt.rc_context(LOOK): figure.savefig(part, format=path.suffix[1:], dpi=200, metadata=metadata)
     return paths
 
-# %% ../nbs/11_report.ipynb #35b20146
+# %% ../nbs/11_report.ipynb #1c5aac0b
 def label_ends(
     axes: Axes,  # with its final limits
     ends: Sequence[tuple[str, float, float, str]],  # (text, x and y of the line's end, colour)
@@ -476,7 +476,7 @@ def label_ends(
     for (text, *_, colour), (x, y), place in zip(ends, starts, places):
         axes.plot([x, 1.05], [y, place], color=colour, linewidth=0.5, transform=axes.transAxes, clip_on=False)
         shade = colour if lightness(colour) < 60 else "#3a3a3a"  # pale letters are hard to read
-        axes.text(1.065, place, text, color=shade, fontsize=size, va="center", transform=axes.transAxes, weight="bold" if colour == STYLES["align_merge"].colour else "normal")
+        axes.text(1.065, place, text, color=shade, fontsize=size, va="center", transform=axes.transAxes, weight="bold" if text == display("align_merge") else "normal")
 
 
 def series_of(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
@@ -495,7 +495,7 @@ def curve(
     points = sorted({budget(row) for row in rows})
     return points, [summarise([row for row in rows if budget(row) == point], metric) for point in points]
 
-# %% ../nbs/11_report.ipynb #d22d9e4b
+# %% ../nbs/11_report.ipynb #568d1de5
 def draw_panel(
     axes: Axes,
     rows: Sequence[dict],  # of one data set
@@ -532,13 +532,15 @@ def line_figure(
     columns = min(columns, len(sets))
     lines = math.ceil(len(sets) / columns)
     figure, panels = drawing(lines, columns, 5.5 if columns > 1 else 3.6, 2.15 * lines + 0.15)
-    figure.subplots_adjust(left=0.42 / figure.get_figwidth(), right=1 - 1.2 / figure.get_figwidth(), wspace=1.62 / 1.15 if columns > 1 else 0, hspace=0.55, bottom=0.40 / figure.get_figheight(), top=1 - 0.25 / figure.get_figheight())
+    wide, high = figure.get_size_inches()  # margins in inches: they hold type, which does not scale
+    figure.subplots_adjust(left=0.42 / wide, right=1 - 1.2 / wide, wspace=1.62 / 1.15 if columns > 1 else 0, hspace=0.55, bottom=0.4 / high, top=1 - 0.25 / high)
     for axes in panels[len(sets) :]: axes.set_visible(False)
     for axes, dataset in zip(panels, sets):
         part = [row for row in rows if row["config"]["dataset"] == dataset]
         ends = draw_panel(axes, part, metric)
         budgets = sorted({budget for group in series_of(part).values() for budget in curve(group, metric)[0]} - {0})
-        axes.set(xscale="log", title=display(dataset), xlabel="known pairs", ylabel=f"{display(metric)} (%)")
+        axes.set_title(display(dataset), fontsize=8)
+        axes.set(xscale="log", xlabel="known pairs", ylabel=f"{display(metric)} (%)")
         axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets], rotation=45 if len(budgets) > 4 else 0), axes.minorticks_off()
         if chance and (level := reference(part, chance, 1.0)) is not None:
             axes.axhline(level, color="#555555", linestyle=":", linewidth=0.8)
@@ -547,12 +549,12 @@ def line_figure(
         label_ends(axes, ends)
     return figure
 
-# %% ../nbs/11_report.ipynb #e97fa170
+# %% ../nbs/11_report.ipynb #a91a361c
 def show_tile(
     axes: Axes,
     thing: str | Path,  # a text, or the path of an image
     hit: bool | None = None,  # None: a query
-    width: int = 18,  # letters in a line of text
+    width: int = 16,  # letters in a line of text
 ) -> None:
     "One tile: an image on white, or wrapped text; framed where it is a hit."
     from PIL import Image
