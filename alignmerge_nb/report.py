@@ -211,7 +211,7 @@ def tex(text: str) -> str:
     "Text with LaTeX's special characters escaped."
     return re.sub(r"[&%$#_{}]", lambda found: "\\" + found[0], text).replace("†", r"\textsuperscript{\dag}").replace("–", "--").replace("−", "$-$")
 
-# %% ../nbs/11_report.ipynb #c5bfe9e3
+# %% ../nbs/11_report.ipynb #29774550
 @dataclass(frozen=True)
 class Table:
     "What a table shows, before it is written in any language."
@@ -232,7 +232,8 @@ class Table:
         "What the numbers are, in one sentence or two."
         seeds = "seed" if len(self.seeds) == 1 else f"mean over {len(self.seeds)} seeds"
         images = f"n = {min(self.n):,}" if len(set(self.n)) == 1 else f"n = {min(self.n):,} to {max(self.n):,}"
-        note = f"{display(self.metric)} in percent, {seeds} ({', '.join(map(str, self.seeds))}), with 95 % bootstrap intervals over test images ({images}); tier “{self.tier}”."
+        name = display(self.metric)
+        note = f"{name[:1].upper()}{name[1:]} in percent, {seeds} ({', '.join(map(str, self.seeds))}), with 95 % bootstrap intervals over test images ({images}); tier “{self.tier}”."
         if self.best: note += " Bold: better than every other method of its column (paired bootstrap)."
         return note + (" †: a coupling of this cell did not converge." if self.daggers else "")
 
