@@ -1,0 +1,214 @@
+"""The paper's tool on small repositories: what runs again, what fails and how it says so, what a table check and a comparison find."""
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+import paper  # noqa: E402
+
+PARAMETERS = "tier = 'smoke'\nrender_only = False\nsize = 1  # of the row\n"
+BODY = """import json, os, sys
+from pathlib import Path
+rows = Path("paper/results") / tier / "10_tiny.jsonl"
+if not render_only:
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    rows.write_text(json.dumps({"key": "a", "size": size}) + "\\n")
+if size > 5: raise ValueError("size is too large")
+table = Path("paper/tables") / tier
+table.mkdir(parents=True, exist_ok=True)
+(table / "tiny.tex").write_text(f"{json.loads(rows.read_text())['size']} rows\\n")
+print("in", os.getcwd() + "/paper", object(), os.environ.get("ALIGNMERGE_QUIET"))
+print("a warning", file=sys.stderr)"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    "A repository with one experiment."
+    cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(BODY)]
+    for folder in ("nbs/experiments", "paper/params/cpu"): (tmp_path / folder).mkdir(parents=True)
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "nbs/experiments/10_tiny.ipynb")
+    parameters(tmp_path, "size: 2")
+    return tmp_path
+
+
+def parameters(root: Path, text: str) -> None:
+    (root / "paper/params/cpu/10_tiny.yaml").write_text(text + "\n")
+
+
+def test_run_once_again_only_when_changed_and_check_tables(root: Path, capsys) -> None:
+    assert paper.main(["run"], root) == 0
+    executed = root / "paper/executed/cpu/10_tiny.ipynb"
+    text = executed.read_text()
+    assert str(root) not in text and "start_time" not in text
+    assert [[output.text for output in cell.get("outputs", [])] for cell in nbformat.read(executed, 4).cells][-1] == ["in paper <object object at 0x…> 1\n"]
+    assert paper.main(["run"], root) == 0 and "unchanged" in capsys.readouterr().out
+    assert executed.read_text() == text
+
+    table = root / "paper/tables/cpu/tiny.tex"
+    assert table.read_text() == "2 rows\n"
+    table.write_text("3 rows\n")
+    assert paper.main(["tables", "--check"], root) == 1
+    said = capsys.readouterr().out
+    assert "-3 rows" in said and "+2 rows" in said and "tiny.tex" in said
+    assert table.read_text() == "3 rows\n" and executed.read_text() == text
+    assert paper.main(["tables"], root) == 0 and table.read_text() == "2 rows\n"
+
+    parameters(root, "size: 4")
+    assert paper.main(["run"], root) == 0
+    assert "unchanged" not in capsys.readouterr().out and table.read_text() == "4 rows\n" and executed.read_text() != text
+
+
+def test_tables_are_restored_when_rendering_fails(root: Path, monkeypatch) -> None:
+    def broken(*_: object) -> None: raise paper.CellError("no")
+
+    (root / "paper/tables/cpu").mkdir(parents=True)
+    (root / "paper/tables/cpu/tiny.tex").write_text("kept")
+    monkeypatch.setattr(paper, "tables", broken)
+    assert paper.main(["tables", "--check"], root) == 1
+    assert (root / "paper/tables/cpu/tiny.tex").read_text() == "kept" and not (root / "paper/figures/cpu").exists()
+
+
+def test_failing_cell(root: Path, capsys) -> None:
+    parameters(root, "size: 9")
+    assert paper.main(["run"], root) == 1
+    said = capsys.readouterr().err
+    assert "ValueError: size is too large" in said and "10_tiny.ipynb" in said and len(said.splitlines()) < 8
+    assert not (root / "paper/executed/cpu/10_tiny.ipynb").exists() and (root / "paper/results/cpu/10_tiny.jsonl").exists()
+
+
+@pytest.mark.parametrize("words, text, said", [
+    (["run"], "sise: 2", ["'sise'", "Did you mean 'size'?", "10_tiny.ipynb", "render_only"]),
+    (["run"], "size: [2", ["no YAML", "10_tiny.yaml"]),
+    (["run"], "- 2", ["a list"]),
+    (["run"], "tier: full", ["tier: full", "tier: cpu"]),
+    (["run", "--tier", "ful"], "", ["'ful'", "Did you mean 'full'?"]),
+    (["run", "--tier", "full"], "", ["no parameters of tier full"]),
+])
+def test_bad_input_is_named(root: Path, capsys, words: list[str], text: str, said: list[str]) -> None:
+    parameters(root, text)
+    assert paper.main(words, root) == 1
+    message = capsys.readouterr().err
+    assert all(part in message for part in said) and len(message.splitlines()) == 1 and not (root / "paper/executed").exists()
+
+
+def test_parameters_without_a_notebook(root: Path, capsys) -> None:
+    (root / "paper/params/cpu/10_tinny.yaml").write_text("size: 1\n")
+    assert paper.main(["run"], root) == 1 and "Did you mean '10_tiny'?" in capsys.readouterr().err
+
+
+def test_scrub_spares_pictures(tmp_path: Path) -> None:
+    where = str(tmp_path) + "/"
+    outputs = [nbformat.v4.new_output("display_data", data={"image/png": where, "text/plain": f"{where}x", "image/svg+xml": where}),
+               nbformat.v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}),
+               nbformat.v4.new_output("stream", name="stdout", text="a"), nbformat.v4.new_output("stream", name="stdout", text="b")]
+    cell = nbformat.v4.new_code_cell("1", outputs=outputs, metadata={"papermill": {"duration": 1}, "tags": ["kept"]})
+    done = paper.scrub(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}), tmp_path)
+    nbformat.validate(done)
+    assert done.cells[0].outputs[0].data == {"image/png": where, "text/plain": "x", "image/svg+xml": ""}
+    assert len(done.cells[0].outputs) == 2 and done.cells[0].outputs[1].text == "ab"
+    assert done.cells[0].metadata == {"tags": ["kept"]} and set(done.metadata) == {"kernelspec"}
+
+
+# The PDF
+
+
+def sources(root: Path, body: str = "") -> None:
+    "A paper with the numbers of two experiments."
+    (root / "paper/tables/cpu").mkdir(parents=True, exist_ok=True)
+    (root / "paper/tables/cpu/b.numbers.tex").write_text("\\newcommand{\\best}{41.2}% b\n")
+    (root / "paper/tables/cpu/a.numbers.tex").write_text("\\newcommand{\\worst}{1.2}% a\n")
+    start = "\\documentclass{article}\n\\input{numbers.tex}\n\\begin{document}\n% results begin\n\\best{} in \\tier.\n% results end\n"
+    (root / "paper/main.tex").write_text(f"{start}{body}\n\\end{{document}}\n")
+
+
+def test_numbers_and_no_latex(root: Path, capsys, monkeypatch) -> None:
+    sources(root)
+    monkeypatch.setenv("PATH", str(root))
+    assert paper.main(["pdf"], root) == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 1 and "no latexmk" in said and "make system" in said
+    assert (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\best}{41.2}% b\n"
+    (root / "paper/tables/cpu/c.numbers.tex").write_text("\\newcommand{\\best}{3}% c\n")
+    assert paper.main(["pdf"], root) == 1
+    said = capsys.readouterr().err
+    assert "\\best in c.numbers.tex and in b.numbers.tex" in said
+
+
+def test_typed_numbers_are_refused(root: Path, capsys) -> None:
+    sources(root)
+    path = root / "paper/main.tex"
+    path.write_text(path.read_text().replace("\\best{} in", "41.2 in"))
+    assert paper.main(["pdf"], root) == 1 and "line 5: 41.2 in" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("latexmk"), reason="no latexmk on this machine: the PDF is not made")
+def test_pdf(root: Path, capsys) -> None:
+    sources(root)
+    assert paper.main(["pdf"], root) == 0, capsys.readouterr().err
+    first = (root / "paper/main.pdf").read_bytes()
+    shutil.rmtree(root / "paper/build")
+    assert paper.main(["pdf"], root) == 0 and (root / "paper/main.pdf").read_bytes() == first
+    sources(root, "\\nosuchmacro")
+    capsys.readouterr()
+    assert paper.main(["pdf"], root) == 1
+    said = capsys.readouterr().err
+    assert "Undefined control sequence" in said and "\\nosuchmacro" in said and len(said.splitlines()) < 10
+
+
+# Comparison
+
+
+def row(key: str, **metrics: float) -> dict:
+    return {"key": key, "config": {"experiment": "tiny", "seed": 0}, "metrics": metrics}
+
+
+def write(root: Path, *rows: dict) -> None:
+    path = root / "paper/results/cpu/10_tiny.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+
+
+@pytest.fixture
+def repository(root: Path) -> Path:
+    "The repository with two committed rows."
+    write(root, row("a", r10=40.0, control_r10=1.0, pairs=64, i2t_median_rank=30.0, chosen_penalty=1.0, marginal_error=1e-9), row("b", accuracy=0.5))
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "Rows"]): subprocess.run(["git", *words], cwd=root, check=True)
+    return root
+
+
+@pytest.mark.parametrize("first, second, status, said", [
+    ({}, {}, 0, ["2 equal to the last digit", "0 within tolerance", "largest difference: none"]),
+    ({"r10": 41.5, "i2t_median_rank": 32.0, "marginal_error": 1.0}, {}, 0, ["1 equal", "1 within tolerance", "largest difference: i2t_median_rank of tiny"]),
+    ({"chosen_penalty": 2.0}, {}, 0, ["1 equal", "1 within", "1 chose other settings"]),
+    ({"marginal_error": 1.0}, {}, 0, ["2 equal"]),
+    ({"control_r10": 3.5}, {}, 1, ["outside: control_r10 of tiny", "1 → 3.5 (allowed 2)"]),
+    ({"pairs": 65}, {}, 1, ["outside: pairs"]),
+    ({"i2t_median_rank": 34.0}, {}, 1, ["outside: i2t_median_rank"]),
+    ({}, {"accuracy": 0.53}, 1, ["outside: accuracy"]),
+    ({"r1": 3.0}, {}, 1, ["outside: r1", "nan"]),
+])
+def test_compare(repository: Path, capsys, first: dict, second: dict, status: int, said: list[str]) -> None:
+    a = {"r10": 40.0, "control_r10": 1.0, "pairs": 64, "i2t_median_rank": 30.0, "chosen_penalty": 1.0, "marginal_error": 1e-9} | first
+    write(repository, row("a", **a), row("b", **{"accuracy": 0.5, **second}))
+    assert paper.main(["compare"], repository) == status
+    text = capsys.readouterr().out
+    assert all(part in text for part in said), text
+
+
+def test_compare_missing_and_new_rows(repository: Path, capsys) -> None:
+    write(repository, row("b", accuracy=0.5), row("c", accuracy=0.5))
+    assert paper.main(["compare"], repository) == 1
+    text = capsys.readouterr().out
+    assert "missing: 1 rows" in text and "new: 1 rows" in text
+    (repository / "paper/results/cpu/10_tiny.jsonl").unlink()
+    assert paper.main(["compare"], repository) == 1 and "missing: 2 rows" in capsys.readouterr().out
+    assert paper.main(["compare", "--tier", "full"], repository) == 0 and "no committed rows of tier full" in capsys.readouterr().out
