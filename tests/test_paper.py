@@ -52,6 +52,8 @@ def test_run_once_again_only_when_changed_and_check_tables(root: Path, capsys) -
     assert [[output.text for output in cell.get("outputs", [])] for cell in nbformat.read(executed, 4).cells][-1] == ["in paper <object object at 0x…> 1\n"]
     assert paper.main(["run"], root) == 0 and "unchanged" in capsys.readouterr().out
     assert executed.read_text() == text
+    shutil.rmtree(root / "paper/runs")  # as in a fresh clone: rows are computed, and the result is the same to the byte
+    assert paper.main(["run"], root) == 0 and "unchanged" not in capsys.readouterr().out and executed.read_text() == text
 
     table = root / "paper/tables/cpu/tiny.tex"
     assert table.read_text() == "2 rows\n"
@@ -74,7 +76,7 @@ def test_tables_are_restored_when_rendering_fails(root: Path, monkeypatch) -> No
     (root / "paper/tables/cpu/tiny.tex").write_text("kept")
     monkeypatch.setattr(paper, "tables", broken)
     assert paper.main(["tables", "--check"], root) == 1
-    assert (root / "paper/tables/cpu/tiny.tex").read_text() == "kept" and not (root / "paper/figures/cpu").exists()
+    assert (root / "paper/tables/cpu/tiny.tex").read_text() == "kept"
 
 
 def test_failing_cell(root: Path, capsys) -> None:

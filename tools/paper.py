@@ -126,8 +126,8 @@ def run(root: Path, tier: str) -> None:
     if not plan: raise BadInput(f"no parameters of tier {tier}", f"paper/params/{tier}/*.yaml", "Add the file of an experiment.")
     for notebook, path, parameters in plan:
         out, mark = root / "paper" / "executed" / tier / notebook.name, fingerprint(notebook, path)
-        done = out.exists() and nbformat.read(out, 4).metadata.get("papermill", {}).get("hash") == mark
-        if done and (root / "paper" / "results" / tier / f"{notebook.stem}.jsonl").exists():
+        stamp, rows = (root / "paper" / folder / tier / name for folder, name in (("runs", f"{notebook.stem}.done"), ("results", f"{notebook.stem}.jsonl")))
+        if all(file.exists() for file in (out, rows, stamp)) and mark == stamp.read_text() == nbformat.read(out, 4).metadata.get("papermill", {}).get("hash"):
             print(f"{notebook.stem} ({tier}): unchanged")
             continue
         print(f"{notebook.stem} ({tier}): running", flush=True)
@@ -135,6 +135,7 @@ def run(root: Path, tier: str) -> None:
         executed = scrub(execute(notebook, parameters, root), root)
         executed.metadata["papermill"] = {"hash": mark, "parameters": parameters}
         with atomic_path(out) as part: nbformat.write(executed, part)
+        with atomic_path(stamp) as part: part.write_text(mark)  # not committed: a fresh clone computes its own rows
         print(f"{notebook.stem} ({tier}): done in {time.perf_counter() - start:.0f} s", flush=True)
 
 
@@ -156,15 +157,15 @@ def set_aside(*folders: Path) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="alignmerge-") as place:
         copies = [Path(place) / str(number) for number in range(len(folders))]
         for folder, copy in zip(folders, copies):
-            shutil.copytree(folder, copy) if folder.exists() else copy.mkdir()
-        there = [folder.exists() for folder in folders]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(folder, copy)
         try:
-            for folder in folders: shutil.rmtree(folder, ignore_errors=True)
+            for folder in folders: shutil.rmtree(folder)
             yield copies
         finally:
-            for folder, copy, existed in zip(folders, copies, there):
+            for folder, copy in zip(folders, copies):
                 shutil.rmtree(folder, ignore_errors=True)
-                if existed: shutil.copytree(copy, folder)
+                shutil.copytree(copy, folder)
 
 
 def texts(folder: Path) -> dict[str, str]:
