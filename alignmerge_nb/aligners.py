@@ -435,7 +435,7 @@ def complete(
     spread, stretch = spread.clamp(min=FLOOR * float(spread.max())), stretch.clamp(min=FLOOR * float(stretch[0]))
     return {"rotation": rotation, "spread": spread, "stretch": stretch * spread[: len(stretch)], "basis": turn.T[:, : len(stretch)]}
 
-# %% ../nbs/06_aligners.ipynb #2c31efd2
+# %% ../nbs/06_aligners.ipynb #719f17e5
 class AlignMerge(Aligner):
     "Anchored entropic coupling of paired and unpaired features, completed to an invertible map (AlignMerge)."
 
@@ -448,7 +448,7 @@ class AlignMerge(Aligner):
         epsilons: Sequence[float] = (0.05, 0.03, 0.02),  # one coupling round each, in units of the mean cost
         unpaired_weight: float = 0.3,  # of an unpaired row beside a pair's 1
         flow: str = "realnvp",  # a key of `FLOWS`
-        flow_steps: int = 40,  # optimiser steps at most; 0 leaves the flow out
+        flow_steps: int = 120,  # optimiser steps at most; 0 leaves the flow out
         layers: int = 2,  # coupling layers of the flow
         hidden: int = 128,  # width of their networks
         bound: float = 1.0,  # largest |log-scale| of a layer
@@ -468,6 +468,7 @@ class AlignMerge(Aligner):
         free = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
         steps = best_flow_steps(self, x, y, pairs, free) if self.config["flow_steps"] else 0
         code, targets, weights = self.start(x, y, pairs, free)
+        self.flow_taken = steps
         if steps: train_flow(self, code, targets, weights, len(pairs), steps)
 
     def start(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -560,7 +561,7 @@ def best_flow_steps(
     best = max(found, key=lambda step: found[step].mean(), default=0)
     return best if best and found[best].mean() > found[best].std() / len(held) ** 0.5 else 0
 
-# %% ../nbs/06_aligners.ipynb #33309b21
+# %% ../nbs/06_aligners.ipynb #bca6bc72
 ALIGNERS: dict[str, type[Aligner]] = {
     "identity": Identity,
     "ridge": Ridge,
@@ -578,7 +579,7 @@ GRIDS: dict[str, list[dict]] = {
     "cca": [{"shrinkage": shrinkage} for shrinkage in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)],
     "contrastive_linear": [{"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (3e-4, 1e-3)],
     "contrastive_mlp": [{"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (1e-4, 3e-4)],
-    "ot_align_merge": [{"steps": 100, "learning_rate": 3e-4, "sinkhorn_weight": weight, "d": d} for weight in (0.3, 3.0) for d in (128, 256)],
+    "ot_align_merge": [{"learning_rate": rate, "sinkhorn_weight": weight} for rate in (3e-4, 1e-3) for weight in (0.1, 1.0)],
 }
 
 

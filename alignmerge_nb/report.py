@@ -139,7 +139,7 @@ def compare(
     if len(a) != len(b): raise BadInput(f"{len(a)} and {len(b)} test images", "the same test images", "Compare methods on one data set and split.")
     return estimate(a - b, seeds_of(rows_a))
 
-# %% ../nbs/11_report.ipynb #11a51c6e
+# %% ../nbs/11_report.ipynb #457fb79c
 ALLOWABLE = ("dirty", "commits", "seeds", "unconverged")
 
 
@@ -168,7 +168,7 @@ def check_rows(
     off = [row for row in rows if unconverged(row)]
     found = {
         "dirty": dirty and (f"{dirty} of {len(rows)} rows from a checkout with uncommitted changes", "rows of a commit", "Commit, then run again"),
-        "commits": (max(len(source), len(commit)) > 1 or "None" in source | commit) and (
+        "commits": (len(source) > 1 or "None" in source | commit) and (
             f"rows of the commits {', '.join(sorted(commit))} (library {', '.join(sorted(source))})", "one commit for all rows", "Run again from one commit"),
         "seeds": len({frozenset(seeds) for seeds in cells.values()}) > 1 and (f"cells with the seeds {sorted({tuple(sorted(seeds)) for seeds in cells.values()})}", "the same seeds in all cells", "Run the missing seeds"),
         "unconverged": off and (f"{len(off)} rows whose coupling did not converge (first: {cell_of(off[0])})", "converged couplings", "Raise epsilon or the iterations"),

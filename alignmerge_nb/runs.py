@@ -110,7 +110,7 @@ def unpack(text: str) -> Tensor:
     "The integers (n,) that `pack` wrote."
     return torch.tensor(memoryview(zlib.decompress(base64.b64decode(text))).cast("H").tolist(), dtype=torch.long)
 
-# %% ../nbs/10_runs.ipynb #ba61830c
+# %% ../nbs/10_runs.ipynb #9f1902b9
 class Outcome(NamedTuple):
     "What a task gives back for one configuration."
 
@@ -123,7 +123,9 @@ def stored(path: Path) -> dict | None:
     "The row at `path` if it is whole and was made by today's source; else None, and the run is done again."
     try: row = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError): return None
-    return row if row.get("key") == path.stem and row.get("provenance", {}).get("source") == source_hash() else None
+    birth = row.get("provenance", {})
+    if row.get("key") != path.stem or birth.get("source") != source_hash(): return None
+    return None if birth["dirty"] and not surroundings()["dirty"] else row  # a clean tree does not keep what a dirty one made
 
 
 def run(

@@ -86,7 +86,6 @@ def test_two_configurations_never_share_a_cell():
 
 @pytest.mark.parametrize("name, rows", [
     ("dirty", [row("ridge", 0, 0.5, dirty=True)]),
-    ("commits", [row("ridge", 0, 0.5), row("ridge", 1, 0.5, commit="d" * 40)]),
     ("commits", [row("ridge", 0, 0.5), row("ridge", 1, 0.5, source="6" * 64)]),
     ("commits", [row("ridge", 0, 0.5, source=None)]),
     ("seeds", [row("ridge", 0, 0.5), row("ridge", 1, 0.5), row("cca", 0, 0.5)]),
