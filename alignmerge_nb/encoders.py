@@ -86,7 +86,7 @@ ENCODERS = {spec.name: spec for spec in (
     EncoderSpec("roberta-base", "text", "transformers", "FacebookAI/roberta-base", 768, "mean", config=ROBERTA),
 )}
 
-# %% ../nbs/02_encoders.ipynb #23103205
+# %% ../nbs/02_encoders.ipynb #0172e4f4
 def encoder_spec(
     name: str,  # a key of ENCODERS, "timm:NAME[.TAG]" or "transformers:NAME[@REVISION]"
     weights: str | None = None,  # "random", or another tag or revision; None: as the name says
@@ -108,12 +108,13 @@ def timm_spec(
     import timm
 
     architecture, _, tag = model.partition(".")
-    if not timm.is_model(architecture): raise BadInput(f"timm has no model {architecture!r}", "a name of `timm.list_models()`", f"Near it: {timm.list_models(f'*{architecture[:6]}*')[:5]}.")
+    if not timm.is_model(architecture):
+        raise BadInput(f"the model {architecture!r}, which timm does not have", "a name of `timm.list_models()`", f"Near it: {timm.list_models(f'*{architecture[:6]}*')[:5]}.")
     known = timm.get_pretrained_cfg(model)
     if known is None: raise BadInput(f"the timm tag {tag!r}", f"a tag of {architecture}", f"See `timm.list_pretrained('{architecture}*')`.")
     with torch.device("meta"): module = timm.create_model(architecture)  # meta: widths without memory
-    return EncoderSpec(name, "image", "timm", architecture, module.num_features, "cls" if module.default_cfg.get("pool_size") is None and getattr(module, "global_pool", "") == "token" else "mean",
-                       tag or known.tag or "random", size=known.input_size[-1], mean=known.mean, std=known.std, interpolation=known.interpolation)
+    pooling = "cls" if getattr(module, "global_pool", "") == "token" else "mean"  # as the model pools for its own classifier
+    return EncoderSpec(name, "image", "timm", architecture, module.num_features, pooling, tag or known.tag or "random", size=known.input_size[-1], mean=known.mean, std=known.std, interpolation=known.interpolation)
 
 
 def transformers_spec(
@@ -406,7 +407,7 @@ def dinov2_state(
     state["embeddings.position_embeddings"] = torch.cat(sorted(parts, key=lambda part: part.shape[1]), 1)  # the class token's, then the patches'
     return {"embeddings.mask_token": torch.zeros_like(wanted["embeddings.mask_token"])} | state
 
-# %% ../nbs/02_encoders.ipynb #b4f24e63
+# %% ../nbs/02_encoders.ipynb #fa297fa4
 def timm_model(
     spec: EncoderSpec,
 ) -> nn.Module:
@@ -437,7 +438,8 @@ def transformers_model(
         with from_hub(spec.model), no_bars():
             model, report = AutoModel.from_pretrained(folder or spec.model, revision="main" if folder else spec.weights, dtype=torch.float32, output_loading_info=True)
         missing = [name for name in report["missing_keys"] if "pooler" not in name]  # the pooler is not read here, and some checkpoints have none
-        if missing: raise BadInput(f"{len(missing)} tensors of {spec.model!r} that its checkpoint lacks (first: {missing[0]})", "all of them", "Check the name: is it a checkpoint of this architecture?")
+        if missing:
+            raise BadInput(f"a checkpoint of {spec.model!r} without {len(missing)} tensors (first: {missing[0]})", "all tensors", "Check the name: is it of this architecture?")
         return model.eval()
     if spec.config: config = AutoConfig.for_model(**dict(spec.config))
     else:
