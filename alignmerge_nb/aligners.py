@@ -23,7 +23,7 @@ __all__ = ['FLOOR', 'ALIGNERS', 'GRIDS', 'Aligner', 'check_pairs', 'outside', 'I
            'Contrastive', 'ContrastiveMLP', 'draw', 'OTAlignMerge', 'anchored_coupling', 'complete', 'AlignMerge',
            'train_flow', 'reciprocal_ranks', 'best_flow_steps', 'make_aligner', 'select', 'without']
 
-# %% ../nbs/06_aligners.ipynb #849cc356
+# %% ../nbs/06_aligners.ipynb #cb37d228
 class Aligner(Pretrained, ABC):
     "A fitted pair of maps into one space: `fit`, `transform_x`, `transform_y`, `save_pretrained`, `from_pretrained`."
 
@@ -65,6 +65,10 @@ class Aligner(Pretrained, ABC):
     def transform_y(self, y: Tensor) -> Tensor:
         "Text features (m, d_y) in the shared space (m, d)."
         return self.map_y(check_cloud(y, "y", width=self.require_fit()[1]))
+
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
+        "Cosine of every image with every text in the shared space (n, m)."
+        return 1 - cosine_distance(self.transform_x(x), self.transform_y(y))
 
     def require_fit(self) -> tuple[int, ...]:
         "The widths seen in `fit`, or a `BadInput` when there was none."

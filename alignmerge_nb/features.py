@@ -28,9 +28,9 @@ from .encoders import Encoder, EncoderSpec, encoder_spec, image_classifier, load
 
 # %% auto #0
 __all__ = ['RECORD', 'IMAGES', 'TEXTS', 'EXTRACTING', 'BATCH', 'owner', 'fault', 'Features', 'pairs', 'save_features',
-           'load_features', 'read_tensors', 'content', 'image_digest', 'feature_key', 'question_items', 'cores',
-           'one_thread_each', 'in_workers', 'Job', 'read_images', 'call', 'stack', 'encode_shard', 'shard', 'encode',
-           'extract', 'stack_known', 'warn_skipped', 'classifier_rows']
+           'load_features', 'read_tensors', 'as_items', 'content', 'image_digest', 'feature_key', 'question_items',
+           'cores', 'one_thread_each', 'in_workers', 'Job', 'read_images', 'call', 'stack', 'encode_shard', 'shard',
+           'encode', 'extract', 'stack_known', 'warn_skipped', 'classifier_rows']
 
 # %% ../nbs/03_features.ipynb #841bdff1
 def owner(
@@ -164,7 +164,17 @@ def read_tensors(
         with safe_open(path, "pt") as file: return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except SafetensorError as error: raise BadInput(f"{path}: {error}", "a whole safetensors file", "Remove the file and encode again.") from error
 
-# %% ../nbs/03_features.ipynb #4b23eee1
+# %% ../nbs/03_features.ipynb #ffd537f0
+def as_items(
+    things: Sequence[Item | str | Path],
+    modality: str,  # "image": strings are paths; "text": strings are texts
+) -> list[Item]:
+    "Items, made where texts or paths were given."
+    image = modality == "image"
+    made = lambda place, thing: Item(Path(thing).as_posix(), Path(thing), (), "") if image else Item(str(place), None, (str(thing),), "")
+    return [thing if isinstance(thing, Item) else made(place, thing) for place, thing in enumerate(things)]
+
+# %% ../nbs/03_features.ipynb #7d8b26e3
 def content(
     spec: EncoderSpec,
     items: Sequence[Item],
@@ -201,14 +211,14 @@ def feature_key(
     made_by = {name: getattr(spec, name) for name in ("library", "model", "pooling", "layer", *parts)}
     return sha256_json({"version": 1, "weights": weights, "spec": made_by, "tokens": tokens, "dtype": dtype, "rows": rows})
 
-# %% ../nbs/03_features.ipynb #b1f2f1a6
+# %% ../nbs/03_features.ipynb #9821fa72
 def question_items(
     items: Sequence[Item],
 ) -> list[Item]:
     "The different questions of a set as items: id and only text are the question."
     return [Item(question, None, (question,), "question") for question in sorted({question for item in items for question, _ in item.questions})]
 
-# %% ../nbs/03_features.ipynb #72688f09
+# %% ../nbs/03_features.ipynb #db25b104
 IMAGES = 64  # per shard: about a second of work, the most that a kill can lose
 TEXTS = 256
 EXTRACTING = threading.Lock()  # one extraction at a time per process: it uses all cores, and the number of threads is global
@@ -245,7 +255,7 @@ def in_workers(
             raise
     return [future.result() for future in futures]
 
-# %% ../nbs/03_features.ipynb #b8402473
+# %% ../nbs/03_features.ipynb #d910ffc9
 @dataclass(frozen=True)
 class Job:
     "What the shards of one extraction share."
@@ -282,7 +292,7 @@ def call(
         encoded = job.encoder(batch)
     return (encoded.tokens.cpu(), encoded.mask.cpu()) if job.tokens else (encoded.pooled.cpu(), None)
 
-# %% ../nbs/03_features.ipynb #c689d032
+# %% ../nbs/03_features.ipynb #a6b4583a
 def stack(
     parts: Sequence[tuple[Tensor, Tensor | None]],  # (values, mask) of batches or shards
 ) -> tuple[Tensor, Tensor | None]:
@@ -315,7 +325,7 @@ def encode_shard(
     if not parts: return torch.empty(0), None, [], skipped
     return *stack(parts), places, skipped
 
-# %% ../nbs/03_features.ipynb #9e84cd5d
+# %% ../nbs/03_features.ipynb #8c1deadb
 def shard(
     job: Job,
     number: int,
@@ -332,10 +342,10 @@ def shard(
     with atomic_path(path) as part: save_file(tensors, part, {"places": json.dumps(places), "skipped": json.dumps(skipped)})
     return values, mask, places, skipped
 
-# %% ../nbs/03_features.ipynb #340a6a77
+# %% ../nbs/03_features.ipynb #1ba6aae3
 def encode(
     spec: EncoderSpec | str,  # or the name of one
-    items: Sequence[Item],
+    items: Sequence[Item | str | Path],  # of a data set; or texts, or image files
     *,
     tokens: bool = False,  # (n, t, d) tokens instead of (n, d) pooled vectors
     size: int | None = None,  # another input size than the spec's: small pictures can be encoded small
@@ -348,6 +358,7 @@ def encode(
 ) -> Features:
     "The features of some items, from the cache if they were computed before."
     spec = encoder_spec(spec) if isinstance(spec, str) else spec
+    items = as_items(items, spec.modality)
     if size and spec.modality == "image": spec = replace(spec, size=size)
     look_up({"float32": 0, "bfloat16": 0}, dtype, "dtype")
     if dtype == "bfloat16" and not spec.bfloat16: raise BadInput(f"bfloat16 for {spec.name!r}", "float32: the cosine to it was not measured to stay above 0.9999", "Leave dtype out.")
@@ -363,7 +374,7 @@ def encode(
     if found.key != key: raise BadInput(f"{folder}/features.json with the key {found.key[:12]}", key[:12], "Remove the folder and encode again.")
     return found
 
-# %% ../nbs/03_features.ipynb #a8db9acf
+# %% ../nbs/03_features.ipynb #9da966d5
 def extract(
     spec: EncoderSpec,
     items: Sequence[Item],
