@@ -139,7 +139,7 @@ def compare(
     if len(a) != len(b): raise BadInput(f"{len(a)} and {len(b)} test images", "the same test images", "Compare methods on one data set and split.")
     return estimate(a - b, seeds_of(rows_a))
 
-# %% ../nbs/11_report.ipynb #457fb79c
+# %% ../nbs/11_report.ipynb #949e7820
 ALLOWABLE = ("dirty", "commits", "seeds", "unconverged")
 
 
@@ -164,12 +164,13 @@ def check_rows(
     cells: dict[str, set[int]] = {}
     for row in rows: cells.setdefault(cell_of(row), set()).add(row["config"]["seed"])
     dirty = sum(row["provenance"].get("dirty", True) for row in rows)
+    data = {(row["config"]["dataset"], row["provenance"].get("data")) for row in rows}
     source, commit = ({str(row["provenance"].get(key))[:10] for row in rows} for key in ("source", "commit"))
     off = [row for row in rows if unconverged(row)]
     found = {
         "dirty": dirty and (f"{dirty} of {len(rows)} rows from a checkout with uncommitted changes", "rows of a commit", "Commit, then run again"),
-        "commits": (len(source) > 1 or "None" in source | commit) and (
-            f"rows of the commits {', '.join(sorted(commit))} (library {', '.join(sorted(source))})", "one commit for all rows", "Run again from one commit"),
+        "commits": (len(source) > 1 or "None" in source | commit or len(data) > len({name for name, _ in data})) and (
+            f"rows of the commits {', '.join(sorted(commit))} (library {', '.join(sorted(source))}; {len(data)} versions of data)", "one library and one version of each data set", "Run again from one commit"),
         "seeds": len({frozenset(seeds) for seeds in cells.values()}) > 1 and (f"cells with the seeds {sorted({tuple(sorted(seeds)) for seeds in cells.values()})}", "the same seeds in all cells", "Run the missing seeds"),
         "unconverged": off and (f"{len(off)} rows whose coupling did not converge (first: {cell_of(off[0])})", "converged couplings", "Raise epsilon or the iterations"),
     }

@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
 import paper  # noqa: E402
 
+from alignmerge_nb import runs  # noqa: E402
+
 PARAMETERS = "tier = 'smoke'\nrender_only = False\nsize = 1  # of the row\n"
 BODY = """import json, os, sys
 from pathlib import Path
@@ -44,7 +46,7 @@ def parameters(root: Path, text: str) -> None:
     (root / "paper/params/cpu/10_tiny.yaml").write_text(text + "\n")
 
 
-def test_run_once_again_only_when_changed_and_check_tables(root: Path, capsys) -> None:
+def test_run_once_again_only_when_changed_and_check_tables(root: Path, capsys, monkeypatch) -> None:
     assert paper.main(["run"], root) == 0
     executed = root / "paper/executed/cpu/10_tiny.ipynb"
     text = executed.read_text()
@@ -64,9 +66,19 @@ def test_run_once_again_only_when_changed_and_check_tables(root: Path, capsys) -
     assert table.read_text() == "3 rows\n" and executed.read_text() == text
     assert paper.main(["tables"], root) == 0 and table.read_text() == "2 rows\n"
 
+    monkeypatch.setattr(runs, "data_hash", lambda: "fetched anew")  # other data: computed again, by a tool that else sees no change
+    assert paper.main(["run"], root) == 0 and "unchanged" not in capsys.readouterr().out
+
     parameters(root, "size: 4")
     assert paper.main(["run"], root) == 0
     assert "unchanged" not in capsys.readouterr().out and table.read_text() == "4 rows\n" and executed.read_text() != text
+
+
+@pytest.mark.parametrize("dirty, parameters, said", [(True, {"allow": []}, True), (True, {"allow": ["dirty"]}, False), (True, {}, False), (False, {"allow": []}, False)])
+def test_uncommitted_changes_are_said_before_computing(capsys, monkeypatch, dirty: bool, parameters: dict, said: bool) -> None:
+    monkeypatch.setattr(runs, "surroundings", lambda: {"dirty": dirty})
+    paper.warn_dirty([parameters])
+    assert ("uncommitted changes" in capsys.readouterr().out) == said
 
 
 def test_tables_are_restored_when_rendering_fails(root: Path, monkeypatch) -> None:

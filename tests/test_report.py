@@ -88,6 +88,7 @@ def test_two_configurations_never_share_a_cell():
     ("dirty", [row("ridge", 0, 0.5, dirty=True)]),
     ("commits", [row("ridge", 0, 0.5), row("ridge", 1, 0.5, source="6" * 64)]),
     ("commits", [row("ridge", 0, 0.5, source=None)]),
+    ("commits", [row("ridge", 0, 0.5, data="a"), row("ridge", 1, 0.5, data="b")]),
     ("seeds", [row("ridge", 0, 0.5), row("ridge", 1, 0.5), row("cca", 0, 0.5)]),
     ("unconverged", [{**row("align_merge", 0, 0.5), "metrics": {"converged": 0.0}}]),
 ])
@@ -95,6 +96,10 @@ def test_refusals_and_what_lifts_them(name, rows):
     with pytest.raises(BadInput, match=name) as caught: table(rows)
     assert all(word in str(caught.value) for word in ("Got", "Wanted", f"allow=('{name}',)"))
     assert table(rows, allow=(name,)).daggers == (frozenset({(0, 0)}) if name == "unconverged" else frozenset())
+
+
+def test_commits_that_leave_library_and_data_alone_may_mix():
+    check_rows([row("ridge", 0, 0.5, data="a"), row("ridge", 1, 0.5, data="a", commit="d" * 40), row("ridge", 0, 0.5, "tuxpaint", data="b"), row("ridge", 1, 0.5, "tuxpaint", data="b")])
 
 
 def test_tiers_never_mix_and_no_rows_is_an_error():

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,6 +75,13 @@ def fingerprint(notebook: Path, path: Path) -> str:
     return sha256_json([path.read_text(), cells, source_hash()])
 
 
+def here(mark: str) -> str:
+    "The fingerprint together with what belongs to this machine: fetched data and installed versions."
+    from alignmerge_nb.runs import data_hash, surroundings
+
+    return sha256_json([mark, data_hash(), surroundings()["versions"]])
+
+
 def execute(notebook: Path, parameters: dict, root: Path) -> nbformat.NotebookNode:
     "The executed notebook; a failing cell becomes a short `CellError`."
     import papermill
@@ -120,14 +127,23 @@ def scrub(notebook: nbformat.NotebookNode, root: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def warn_dirty(parameters: Iterable[dict]) -> None:
+    "Say before hours of computing, not after them, that tables will refuse the rows."
+    from alignmerge_nb.runs import surroundings
+
+    if surroundings()["dirty"] and any("dirty" not in each.get("allow", ["dirty"]) for each in parameters):
+        print("paper: uncommitted changes, or no git checkout: rows will say so, and tables refuse them unless `allow` names 'dirty'", flush=True)
+
+
 def run(root: Path, tier: str) -> None:
     "Execute the experiments whose parameters, cells or library changed."
     plan = [(notebook, path, parameters_of(notebook, path, tier)) for notebook, path in experiments(root, tier)]
     if not plan: raise BadInput(f"no parameters of tier {tier}", f"paper/params/{tier}/*.yaml", "Add the file of an experiment.")
+    warn_dirty(parameters for *_, parameters in plan)
     for notebook, path, parameters in plan:
         out, mark = root / "paper" / "executed" / tier / notebook.name, fingerprint(notebook, path)
         stamp, rows = (root / "paper" / folder / tier / name for folder, name in (("runs", f"{notebook.stem}.done"), ("results", f"{notebook.stem}.jsonl")))
-        if all(file.exists() for file in (out, rows, stamp)) and mark == stamp.read_text() == nbformat.read(out, 4).metadata.get("papermill", {}).get("hash"):
+        if all(file.exists() for file in (out, rows, stamp)) and stamp.read_text() == here(mark) and nbformat.read(out, 4).metadata.get("papermill", {}).get("hash") == mark:
             print(f"{notebook.stem} ({tier}): unchanged")
             continue
         print(f"{notebook.stem} ({tier}): running", flush=True)
@@ -135,7 +151,7 @@ def run(root: Path, tier: str) -> None:
         executed = scrub(execute(notebook, parameters, root), root)
         executed.metadata["papermill"] = {"hash": mark, "parameters": parameters}
         with atomic_path(out) as part: nbformat.write(executed, part)
-        with atomic_path(stamp) as part: part.write_text(mark)  # not committed: a fresh clone computes its own rows
+        with atomic_path(stamp) as part: part.write_text(here(mark))  # not committed: a fresh clone computes its own rows
         print(f"{notebook.stem} ({tier}): done in {time.perf_counter() - start:.0f} s", flush=True)
 
 
