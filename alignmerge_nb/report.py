@@ -23,7 +23,7 @@ from .runs import unpack
 if TYPE_CHECKING: from matplotlib.axes import Axes; from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['DRAWS', 'ALLOWABLE', 'NAMES', 'STYLES', 'LOOK', 'pooled', 'per_unit', 'Estimate', 'resamples', 'estimate',
+__all__ = ['DRAWS', 'ALLOWABLE', 'NAMES', 'STYLES', 'LOOK', 'KINDS', 'pooled', 'per_unit', 'Estimate', 'resamples', 'estimate',
            'seed_mean', 'seeds_of', 'summarise', 'compare', 'cell_of', 'unconverged', 'check_rows', 'display',
            'setting', 'label_of', 'tex', 'Table', 'best_of', 'reference', 'table', 'source_of', 'numbers',
            'check_prose', 'Style', 'palette', 'lightness', 'spread', 'drawing', 'save_figure', 'label_ends',
@@ -497,7 +497,10 @@ def curve(
     points = sorted({budget(row) for row in rows})
     return points, [summarise([row for row in rows if budget(row) == point], metric) for point in points]
 
-# %% ../nbs/11_report.ipynb #568d1de5
+# %% ../nbs/11_report.ipynb #880a8ca9
+KINDS = {"none": ", pairs only", "disjoint": ", disjoint", "shuffled": ", same items"}  # of unpaired data, in the label of a line
+
+
 def draw_panel(
     axes: Axes,
     rows: Sequence[dict],  # of one data set
@@ -507,10 +510,12 @@ def draw_panel(
     series, level, ends = series_of(rows), {}, []
     for (aligner, unpaired), part in series.items():
         style, (budgets, found) = look_up(STYLES, aligner, "style"), curve(part, metric)
-        plain = unpaired == "none" and any(other == aligner and kind != "none" for other, kind in series)
-        name = display(aligner) + (", pairs only" if plain else "")
+        kinds = [kind for other, kind in series if other == aligner]
+        plain = unpaired == "none" and len(kinds) > 1
+        name = display(aligner) + (KINDS[unpaired] if plain or len(set(kinds) - {"none"}) > 1 else "")
         if budgets == [0]: level[name] = found[0].mean, style; continue
-        look = {"linewidth": 1.0 if plain else style.width, "linestyle": (0, (1, 1)) if plain else style.line, "markerfacecolor": "white" if plain else style.colour}
+        look = {"linewidth": 1.0 if plain else style.width, "linestyle": {"none": (0, (1, 1)), "disjoint": (0, (4, 1.5))}.get(unpaired, style.line) if len(kinds) > 1 else style.line}
+        look["markerfacecolor"] = style.colour if kinds[-1] == unpaired or unpaired == "shuffled" else "white"
         axes.plot(budgets, [each.mean for each in found], color=style.colour, marker=style.marker, markersize=3.2, markeredgewidth=0.7, zorder=3 + style.width, **look)
         axes.fill_between(budgets, [each.low for each in found], [each.high for each in found], color=style.colour, alpha=0.12, linewidth=0)
         ends.append((name, budgets[-1], found[-1].mean, style.colour))
@@ -535,7 +540,7 @@ def line_figure(
     lines = math.ceil(len(sets) / columns)
     figure, panels = drawing(lines, columns, 5.5 if columns > 1 else 3.6, 2.15 * lines + 0.15)
     wide, high = figure.get_size_inches()  # margins in inches: they hold type, which does not scale
-    figure.subplots_adjust(left=0.42 / wide, right=1 - 1.2 / wide, wspace=1.62 / 1.15 if columns > 1 else 0, hspace=0.55, bottom=0.4 / high, top=1 - 0.25 / high)
+    figure.subplots_adjust(left=0.42 / wide, right=1 - 1.32 / wide, wspace=1.74 / 1.01 if columns > 1 else 0, hspace=0.55, bottom=0.4 / high, top=1 - 0.25 / high)
     for axes in panels[len(sets) :]: axes.set_visible(False)
     for axes, dataset in zip(panels, sets):
         part = [row for row in rows if row["config"]["dataset"] == dataset]

@@ -127,6 +127,16 @@ def test_figures_are_deterministic_and_keep_type(tmp_path):
     assert texts == {"AlignMerge", "AlignMerge, pairs only", "Ridge", "ConSE, 0 pairs", "chance"}
 
 
+def test_kinds_of_unpaired_data_are_told_apart():
+    rows = [row("align_merge", 0, 0.3, n_pairs=pairs, unpaired=kind) for kind in ("none", "disjoint", "shuffled") for pairs in (64, 256)]
+    axes = line_figure(rows).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"AlignMerge, pairs only", "AlignMerge, disjoint", "AlignMerge, same items", "chance"}
+    drawn = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
+    assert len({(str(line._dash_pattern), line.get_markerfacecolor()) for line in drawn}) == 3
+    axes.figure.canvas.draw()
+    assert max(text.get_window_extent().x1 for text in axes.texts) <= axes.figure.bbox.x1
+
+
 def test_labels_do_not_overlap():
     rows = [row(aligner, 0, 0.5, n_pairs=pairs) for aligner in palette(["ridge", "cca", "procrustes", "align_merge", "contrastive_mlp", "ot_align_merge"]) for pairs in (64, 256)]
     figure = line_figure(rows)
