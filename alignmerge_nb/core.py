@@ -25,7 +25,7 @@ from tqdm import tqdm
 __all__ = ['BadInput', 'look_up', 'check_cloud', 'canonical_json', 'sha256_json', 'sha256_file', 'atomic_path', 'generator',
            'progress', 'data_home', 'fix_torchvision', 'Pretrained', 'descendants', 'read_card']
 
-# %% ../nbs/00_core.ipynb #e2152927
+# %% ../nbs/00_core.ipynb #52a3ff30
 class BadInput(ValueError):
     "An error that the user can fix; its message has three parts: what was got, what was wanted, what to do."
 
@@ -37,6 +37,8 @@ class BadInput(ValueError):
     ):
         self.got, self.wanted, self.do = got, wanted, do
         super().__init__(f"Got {got}. Wanted {wanted}. {do}")
+
+    def __reduce__(self) -> tuple: return type(self), (self.got, self.wanted, self.do)  # so that it survives the way back from a worker process
 
 # %% ../nbs/00_core.ipynb #4f02f0cb
 def look_up(
