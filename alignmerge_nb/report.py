@@ -177,7 +177,7 @@ def check_rows(
     for name, problem in found.items():
         if problem and name not in allow: raise BadInput(problem[0], problem[1], f"{problem[2]}, or pass allow=({name!r},).")
 
-# %% ../nbs/11_report.ipynb #031146a9
+# %% ../nbs/11_report.ipynb #a315fa6e
 NAMES = {
     "align_merge": "AlignMerge", "ot_align_merge": "OT-Align&Merge", "ridge": "Ridge", "procrustes": "Procrustes", "cca": "CCA", "conse": "ConSE",
     "contrastive_linear": "Contrastive (linear)", "contrastive_mlp": "Contrastive (MLP)", "identity": "Identity", "none": "None",
@@ -204,8 +204,9 @@ def setting(row: dict, key: str) -> object:
 
 
 def label_of(row: dict, keys: str | Sequence[str]) -> str:
-    "The printed values of one or several keys, separated by commas."
-    return ", ".join(display(setting(row, key)) for key in ([keys] if isinstance(keys, str) else keys))
+    "The printed values of one or several keys, separated by commas; \"none\" is not worth a word beside others."
+    values = [setting(row, key) for key in ([keys] if isinstance(keys, str) else keys)]
+    return ", ".join(display(value) for value in values if value != "none" or len(values) == 1)
 
 
 def tex(text: str) -> str:
