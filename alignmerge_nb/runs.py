@@ -33,8 +33,7 @@ from .data import DATASETS
 
 # %% auto #0
 __all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'RunConfig', 'source_hash', 'data_hash', 'git', 'surroundings', 'pack',
-           'unpack', 'Outcome', 'stored', 'run', 'run_grid', 'run_job', 'write_rows', 'read_rows', 'Desk', 'throw_away',
-           'made']
+           'unpack', 'Outcome', 'stored', 'run', 'run_grid', 'write_rows', 'read_rows', 'Desk', 'throw_away', 'made']
 
 # %% ../nbs/10_runs.ipynb #045a70e1
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def run(
     with atomic_path(path) as part: part.write_text(canonical_json(row))
     return row
 
-# %% ../nbs/10_runs.ipynb #ae37a578
+# %% ../nbs/10_runs.ipynb #5ac8cfee
 def run_grid(
     configs: Sequence[RunConfig],
     compute: Callable[[RunConfig], Outcome],  # a function of a module
@@ -181,21 +180,15 @@ def run_grid(
     if workers > 1 and len(missing) > 1:
         pool = ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), torch.set_num_threads, (1,))
         try:
-            jobs = [pool.submit(run_job, config, compute, folder) for config in missing]
+            jobs = [pool.submit(run, config, compute, folder) for config in missing]
             for job in progress(as_completed(jobs), missing[0].experiment, total=len(jobs)):
-                if trouble := job.result(): raise BadInput(*trouble)
+                job.result()  # raises what the worker raised
         except BrokenProcessPool as error:
             raise BadInput("a worker process that died", "workers that finish", "Free some memory or use fewer `workers`; finished rows are kept.") from error
         finally: pool.shutdown(cancel_futures=True)
     else:
         for config in progress(missing, "runs"): run(config, compute, folder)
     return [run(config, compute, folder) for config in configs]
-
-
-def run_job(config: RunConfig, compute: Callable[[RunConfig], Outcome], folder: Path) -> tuple[str, str, str] | None:
-    "A run in a worker; the row travels through its file, a `BadInput` as its three parts."
-    try: run(config, compute, folder)
-    except BadInput as error: return error.got, error.wanted, error.do
 
 # %% ../nbs/10_runs.ipynb #5e6e33f2
 def write_rows(
