@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import BadInput, Pretrained, check_cloud, generator, look_up, progress
-from .couplings import Coupling, cosine_distance, sinkhorn, sinkhorn_divergence
+from .couplings import CloudCost, Coupling, cosine_distance, sinkhorn, sinkhorn_divergence
 from .flows import Flow
 
 # %% auto #0
@@ -420,7 +420,7 @@ def anchored_coupling(
     weights = torch.cat((weights, torch.full((len(free_x),), unpaired_weight).to(x)))
     for epsilon in epsilons:
         guess = ((left - left.mean(0)).double() @ solution[2]).to(x)
-        coupling = sinkhorn(cosine_distance(guess, right - right.mean(0)), epsilon=epsilon, tolerance=1e-3)
+        coupling = sinkhorn(CloudCost(guess, right - right.mean(0), "cosine"), epsilon=epsilon, tolerance=1e-3)
         targets = torch.cat((y[pairs[:, 1]], coupling.barycenters(right)))
         solution = weighted_ridge(x[rows], targets, weights, penalty)
     return solution, targets, weights, coupling
