@@ -18,9 +18,9 @@ from torch import Tensor
 from .core import BadInput, check_cloud, look_up, progress
 
 # %% auto #0
-__all__ = ['BLOCK', 'DRIFT', 'FLOOR', 'TINY', 'squared_euclidean', 'cosine_distance', 'MatrixCost', 'CloudCost', 'row_blocks',
-           'check_memory', 'Coupling', 'check_masses', 'Anderson', 'Kernel', 'scale', 'sinkhorn', 'working_type',
-           'exact', 'entropic_value', 'sinkhorn_divergence']
+__all__ = ['BLOCK', 'DRIFT', 'FLOOR', 'TINY', 'squared_euclidean', 'cosine_distance', 'MatrixCost', 'ThinCost', 'CloudCost',
+           'row_blocks', 'check_memory', 'Coupling', 'check_masses', 'Anderson', 'Kernel', 'scale', 'sinkhorn',
+           'working_type', 'exact', 'entropic_value', 'sinkhorn_divergence']
 
 # %% ../nbs/04_couplings.ipynb #a7e54a56
 def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     "1 − cos(x_i, y_j) as an (n, m) matrix, in [0, 2]."
     return 1 - F.normalize(x, dim=1) @ F.normalize(y, dim=1).T
 
-# %% ../nbs/04_couplings.ipynb #0e35f7ff
+# %% ../nbs/04_couplings.ipynb #33bd164a
 class MatrixCost:
     "A ground cost that exists as a matrix."
 
@@ -55,8 +55,37 @@ class MatrixCost:
         return self.matrix[rows]
 
 
-class CloudCost:
-    "The ground cost between two clouds, held as the clouds: n·d + m·d numbers instead of n·m."
+class ThinCost:
+    "The ground cost r_i + c_j − 2 ℓ_i·m_j, held as its parts: n·d + m·d numbers instead of n·m."
+
+    def __init__(
+        self,
+        left: Tensor,  # (n, d)
+        right: Tensor,  # (m, d)
+        row_terms: Tensor | None = None,  # (n,); none: zero
+        column_terms: Tensor | None = None,  # (m,)
+    ):
+        self.left, self.right = check_cloud(left.detach(), "x"), check_cloud(right.detach(), "y", width=left.shape[1])
+        self.shape, self.like = (len(left), len(right)), self.left.new_zeros(0)
+        self.row_terms = self.left.new_zeros(len(left)) if row_terms is None else row_terms
+        self.column_terms = self.left.new_zeros(len(right)) if column_terms is None else column_terms
+        self.mean = float(self.row_terms.mean() + self.column_terms.mean() - 2 * self.left.mean(0) @ self.right.mean(0))
+        self.largest = 2 * float(self.left.norm(dim=1).max() * self.right.norm(dim=1).max())
+
+    def to(self, dtype: torch.dtype) -> ThinCost:
+        return ThinCost(*(part.to(dtype) for part in (self.left, self.right, self.row_terms, self.column_terms)))
+
+    def fill(self, rows: slice, scale: float, out: Tensor) -> None:
+        "Write scale · (row term + column term − C) into `out`, for some rows."
+        torch.addmm(out, self.left[rows], self.right.T, beta=0, alpha=2 * scale, out=out)
+
+    def block(self, rows: slice) -> Tensor:
+        "Some rows of the cost."
+        return self.row_terms[rows, None] + self.column_terms - 2 * self.left[rows] @ self.right.T
+
+
+class CloudCost(ThinCost):
+    "The ground cost between two clouds."
 
     def __init__(
         self,
@@ -68,27 +97,14 @@ class CloudCost:
         look_up({"squared_euclidean": 0, "cosine": 0}, kind, "ground cost")
         if kind == "cosine": x, y = F.normalize(x, dim=1) / 2**0.5, F.normalize(y, dim=1) / 2**0.5  # 1 − cos is half a squared distance
         centre = (x.mean(0) + y.mean(0)) / 2
-        self.left, self.right = x - centre, y - centre
-        self.row_terms, self.column_terms = self.left.square().sum(1), self.right.square().sum(1)
-        self.shape, self.like = (len(x), len(y)), x.new_zeros(0)
-        self.mean = float(self.row_terms.mean() + self.column_terms.mean() - 2 * self.left.mean(0) @ self.right.mean(0))
-        self.largest = 2 * float(self.row_terms.max() * self.column_terms.max()) ** 0.5
-
-    def to(self, dtype: torch.dtype) -> CloudCost:
-        if dtype == self.left.dtype: return self
-        twin = object.__new__(CloudCost)
-        twin.__dict__ |= {key: value.to(dtype) if isinstance(value, Tensor) else value for key, value in self.__dict__.items()}
-        return twin
-
-    def fill(self, rows: slice, scale: float, out: Tensor) -> None:
-        "Write scale · (row term + column term − C) into `out`, for some rows."
-        torch.addmm(out, self.left[rows], self.right.T, beta=0, alpha=2 * scale, out=out)
+        x, y = x - centre, y - centre
+        super().__init__(x, y, x.square().sum(1), y.square().sum(1))
 
     def block(self, rows: slice) -> Tensor:
-        "Some rows of the cost."
-        return squared_euclidean(self.left[rows], self.right)
+        "Some rows of the cost, clamped at zero."
+        return super().block(rows).clamp_(min=0)
 
-# %% ../nbs/04_couplings.ipynb #341e2856
+# %% ../nbs/04_couplings.ipynb #139a90ce
 BLOCK = {"cpu": 1 << 25, "cuda": 1 << 28}  # bytes of one block of rows: as small as matrix products stay fast
 
 
@@ -110,7 +126,7 @@ class Coupling:
     "A transport plan with its marginals, its measured marginal error, and what can be read off it."
 
     rows: Callable[[slice], Tensor]  # some rows of the plan, non-negative
-    cost: MatrixCost | CloudCost
+    cost: MatrixCost | ThinCost
     a: Tensor  # (n,) row masses asked for
     b: Tensor  # (m,) column masses asked for
     tolerance: float = 1e-4  # the L1 marginal error that counts as converged
@@ -223,7 +239,7 @@ class Anderson:
         mix = torch.linalg.solve(gram, changes @ residuals[-1])
         return image - mix @ images.diff(dim=0)
 
-# %% ../nbs/04_couplings.ipynb #339b2fa6
+# %% ../nbs/04_couplings.ipynb #989c948d
 DRIFT = 27.0  # a kernel is made again when a log-scaling exceeds this: float32 products of e^27 stay far from overflow
 FLOOR = -80.0  # smallest exponent kept: e^-80 is nothing beside a row's 1, and smaller numbers are denormal and slow
 TINY = 1e-37  # the mass of a column that no row reaches: its potential then rises by 85 in one step
@@ -234,7 +250,7 @@ class Kernel:
 
     def __init__(
         self,
-        cost: MatrixCost | CloudCost,
+        cost: MatrixCost | ThinCost,
         epsilon: float,  # in the units of the cost
         a: Tensor,  # (n,) row masses
         memory: float,  # bytes that the kernel may take
@@ -283,16 +299,17 @@ class Kernel:
         if self.kept: return self.values.mul_(u).mul_(v).__getitem__
         return lambda rows: self.make(rows, v.new_empty(rows.stop - rows.start, len(v))).mul_(u[rows]).mul_(v)
 
-# %% ../nbs/04_couplings.ipynb #e19d0c52
+# %% ../nbs/04_couplings.ipynb #2cbf89a7
 def scale(
     kernel: Kernel,
     b: Tensor,  # (m,) column masses
     tolerance: float,  # on the L1 error of the column marginal; the rows are exact
     max_iterations: int,  # sweeps over the kernel
+    start: Tensor | None = None,  # (m,) column log-scaling in float64
 ) -> tuple[Tensor, int, float]:
     "Accelerated Sinkhorn scaling: column log-scaling psi (m,) in float64, sweeps used, error left."
     log_b, bend = b.double().log(), (kernel.exponent - 1) * kernel.cost.column_terms.double() / kernel.epsilon
-    anderson, best, psi = Anderson(), math.inf, torch.zeros_like(log_b)
+    anderson, best, psi = Anderson(), math.inf, torch.zeros_like(log_b) if start is None else start
     for done in progress(range(1, max_iterations + 1), "coupling"):
         columns = kernel.sweep(psi).clamp(min=TINY)
         image = log_b - kernel.exponent * (columns.log() - psi) + bend
@@ -306,9 +323,9 @@ def scale(
         psi = anderson.step(psi, image)
     raise BadInput(f"max_iterations = {max_iterations}", "at least 1", "Allow the solver a sweep.")
 
-# %% ../nbs/04_couplings.ipynb #851590da
+# %% ../nbs/04_couplings.ipynb #435622cc
 def sinkhorn(
-    cost: Tensor | CloudCost,  # (n, m) ground cost, or the clouds that have it
+    cost: Tensor | ThinCost,  # (n, m) ground cost, or its parts: `CloudCost(x, y)`
     a: Tensor | None = None,  # (n,) row masses; uniform by default
     b: Tensor | None = None,  # (m,) column masses; uniform by default
     *,
@@ -334,7 +351,7 @@ def sinkhorn(
     return Coupling(lambda block: rows(block).to(a), cost, a, b, tolerance, epsilon * unit, used, potentials, None if relaxation is None else error)
 
 
-def working_type(cost: MatrixCost | CloudCost, epsilon: float, tolerance: float) -> torch.dtype:
+def working_type(cost: MatrixCost | ThinCost, epsilon: float, tolerance: float) -> torch.dtype:
     "The cost's own precision where its rounding of an exponent stays below half the tolerance, else float64."
     rounding = torch.finfo(cost.like.dtype).eps / 2 * cost.largest / epsilon
     return cost.like.dtype if rounding <= tolerance / 2 else torch.float64
