@@ -138,7 +138,7 @@ SOLVERS: dict[str, Callable[[Tensor, Tensor, float, float], Solved]] = {
     "geomloss": geomloss,
 }
 
-# %% ../nbs/13_benchmarks.ipynb #a59484c8
+# %% ../nbs/13_benchmarks.ipynb #8c007f2d
 def tuned(solver: Callable, x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> tuple[float, float, int]:
     "The loosest own tolerance of a solver that achieves `tolerance`, the error it achieves, its iterations."
     tries, own = {}, tolerance
@@ -182,6 +182,7 @@ def race(
         found |= {f"{name}_marginal_error": min(error, 9.0), f"{name}_iterations": iterations, f"{name}_memory": peak_memory(calls[name])}
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(0.2)  # the threads of the solver before go to sleep
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)
