@@ -10,7 +10,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +17,12 @@ import torch
 from torch import Tensor
 
 from .core import BadInput, generator, look_up
-from .couplings import CloudCost, row_blocks, sinkhorn
-from .runs import Outcome, RunConfig
+from .couplings import CloudCost, Coupling, check_masses, row_blocks, sinkhorn
+from .runs import Outcome, RunConfig, installed
 
 # %% auto #0
 __all__ = ['COMPILED', 'SOLVERS', 'COST_OPTIONS', 'planted_clouds', 'potentials_error', 'Solved', 'ours', 'ours_streamed', 'pot',
-           'pot_log', 'ott', 'ott_log', 'geomloss', 'tuned', 'peak_memory', 'race', 'cost_run', 'installed',
-           'product_seconds']
+           'pot_log', 'ott', 'ott_log', 'geomloss', 'tuned', 'peak_memory', 'race', 'cost_run', 'product_seconds']
 
 # %% ../nbs/13_benchmarks.ipynb #0b34aba0
 def planted_clouds(
@@ -54,12 +52,10 @@ def potentials_error(
     epsilon: float,  # in the units of the cost
 ) -> float:
     "‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan of these potentials, uniform masses, all in float64."
-    cost, n, m = CloudCost(x.double(), y.double()), len(x), len(y)
-    rows, columns = torch.zeros(n, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
-    for part in row_blocks(n, m, cost.like):
-        plan = torch.exp((f.double()[part, None] + g.double() - cost.block(part)) / epsilon) / (n * m)
-        rows[part], columns = plan.sum(1), columns + plan.sum(0)
-    error = float((rows - 1 / n).abs().sum() + (columns - 1 / m).abs().sum())
+    cost = CloudCost(x.double(), y.double())
+    a, b = check_masses(None, len(x), "a"), check_masses(None, len(y), "b")
+    rows = lambda part: torch.exp((f.double()[part, None] + g.double() - cost.block(part)) / epsilon) * a[part, None] * b
+    error = Coupling(rows, cost, a, b).marginal_error
     return error if math.isfinite(error) else math.inf
 
 # %% ../nbs/13_benchmarks.ipynb #0e586845
@@ -206,12 +202,6 @@ def cost_run(config: RunConfig) -> Outcome:
         found["product_seconds"] = product_seconds(x, y)
     finally: torch.set_num_threads(before)
     return Outcome(found, features={"solvers": {name: installed(name) for name in ("POT", "jax", "ott-jax", "geomloss")}})
-
-
-def installed(package: str) -> str | None:
-    "The installed version of a package, None where it is not there."
-    try: return version(package)
-    except PackageNotFoundError: return None
 
 
 def product_seconds(x: Tensor, y: Tensor) -> float:

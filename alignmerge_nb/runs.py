@@ -32,8 +32,9 @@ from .core import BadInput, atomic_path, canonical_json, data_home, look_up, pro
 from .data import DATASETS
 
 # %% auto #0
-__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'RunConfig', 'source_hash', 'data_hash', 'git', 'surroundings', 'pack',
-           'unpack', 'Outcome', 'stored', 'run', 'run_grid', 'write_rows', 'read_rows', 'Desk', 'throw_away', 'made']
+__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'RunConfig', 'source_hash', 'data_hash', 'git', 'installed',
+           'surroundings', 'pack', 'unpack', 'Outcome', 'stored', 'run', 'run_grid', 'write_rows', 'read_rows', 'Desk',
+           'throw_away', 'made']
 
 # %% ../nbs/10_runs.ipynb #045a70e1
 @dataclass(frozen=True)
@@ -102,16 +103,18 @@ def git(*words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def installed(package: str) -> str | None:
+    "The installed version of a package, None where it is not there."
+    try: return version(package)
+    except PackageNotFoundError: return None
+
+
 @lru_cache
 def surroundings() -> dict:
     "What does not change during a process: commit, dirty flag, source hash, versions, machine."
-    def found(package: str) -> str | None:
-        try: return version(package)
-        except PackageNotFoundError: return None
-
     status = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){path}" for path in (*GENERATED, *PROSE)))
     code = {"commit": git("rev-parse", "HEAD"), "dirty": status is None or bool(status), "source": source_hash()}
-    return {**code, "versions": {"python": platform.python_version(), **{package: found(package) for package in PACKAGES}}}
+    return {**code, "versions": {"python": platform.python_version(), **{package: installed(package) for package in PACKAGES}}}
 
 # %% ../nbs/10_runs.ipynb #41db93b8
 def pack(values: Tensor) -> str:
