@@ -18,9 +18,9 @@ from .core import BadInput, Pretrained, check_cloud, generator, progress
 from .couplings import Coupling, cosine_distance
 
 # %% auto #0
-__all__ = ['Aligner', 'check_pairs', 'outside', 'Identity', 'Linear', 'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'whitened',
-           'ConSE', 'initialise', 'network', 'Sum', 'contrastive_loss', 'train', 'Contrastive', 'ContrastiveMLP',
-           'draw', 'reciprocal_ranks']
+__all__ = ['Aligner', 'check_pairs', 'outside', 'Identity', 'Linear', 'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical',
+           'whitened', 'ConSE', 'initialise', 'network', 'Sum', 'contrastive_loss', 'train', 'Contrastive',
+           'ContrastiveMLP', 'draw', 'reciprocal_ranks']
 
 # %% ../nbs/09_aligners.ipynb #4fe559c7
 class Aligner(Pretrained, ABC):
@@ -187,7 +187,7 @@ class Procrustes(Linear):
         u, _, vh = torch.linalg.svd(x.T @ y, full_matrices=False)
         return u @ vh, torch.eye(y.shape[1]).to(y)
 
-# %% ../nbs/09_aligners.ipynb #a0c64602
+# %% ../nbs/09_aligners.ipynb #4eeb9829
 class CCA(Linear):
     "Canonical correlation analysis with shrinkage; directions weighted by the root of their correlation."
 
@@ -200,23 +200,39 @@ class CCA(Linear):
     def shared_width(self, dx: int, dy: int) -> int: return min(dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        (left, whiten_x), (right, whiten_y) = (whitened(cloud, self.config["shrinkage"]) for cloud in (x, y))
-        u, correlation, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
-        root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
-        fill = (0, self.weight_x.shape[1] - len(root))  # with fewer pairs than dimensions the last directions are empty
-        return F.pad(whiten_x @ u * root, fill), F.pad(whiten_y @ vh.T * root, fill)
+        root, shrinkage = len(x) ** 0.5, self.config["shrinkage"] / len(x)
+        return canonical(x / root, y / root, shrinkage, shrinkage)
+
+
+def canonical(
+    x: Tensor,  # (p, dx) with covariance xᵀx
+    y: Tensor,  # (p, dy) with covariance yᵀy
+    shrinkage_x: float,  # added to the covariance of x, in units of its trace
+    shrinkage_y: float,  # the same for y
+) -> tuple[Tensor, Tensor]:
+    "Canonical directions (dx, r) and (dy, r), r = min(dx, dy), weighted by the root of their correlation."
+    (left, whiten_x), (right, whiten_y) = whitened(x, shrinkage_x), whitened(y, shrinkage_y)
+    u, correlation, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
+    root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
+    fill = (0, min(x.shape[1], y.shape[1]) - len(root))  # with fewer pairs than dimensions the last directions are empty
+    return F.pad(whiten_x @ u * root, fill), F.pad(whiten_y @ vh.T * root, fill)
 
 
 def whitened(
-    cloud: Tensor,  # (p, d) centred
-    shrinkage: float,  # in units of (total variance) / p
+    cloud: Tensor,  # (p, d) with covariance cloudᵀcloud
+    shrinkage: float,  # in units of the total variance
 ) -> tuple[Tensor, Tensor]:
-    "Whitened coordinates (p, r) over √p, and the map (d, r) to them, within the span of the cloud: r = min(p, d)."
-    u, sizes, vh = torch.linalg.svd(cloud / len(cloud) ** 0.5, full_matrices=False)
-    shrunk = (sizes.square() + shrinkage * sizes.square().sum().clamp(min=1e-20) / len(cloud)).rsqrt()
-    return u * (sizes * shrunk), vh.T * shrunk
+    "Whitened coordinates (p, r), and the map (d, r) to them, within the span of the cloud: r = min(p, d)."
+    ridge = shrinkage * cloud.square().sum().clamp(min=1e-20)
+    if len(cloud) <= cloud.shape[1]:
+        u, sizes, vh = torch.linalg.svd(cloud, full_matrices=False)
+        shrunk = (sizes.square() + ridge).rsqrt()
+        return u * (sizes * shrunk), vh.T * shrunk
+    factor = torch.linalg.cholesky(cloud.T @ cloud + ridge * torch.eye(cloud.shape[1]).to(cloud))
+    back = torch.linalg.solve_triangular(factor.T, torch.eye(len(factor)).to(cloud), upper=True)
+    return cloud @ back, back
 
-# %% ../nbs/09_aligners.ipynb #cf254e68
+# %% ../nbs/09_aligners.ipynb #018d22c2
 class ConSE(Aligner):
     "Convex combination of semantic embeddings (Norouzi et al. 2014): softmax over class prototypes, mean of their texts."
 
@@ -247,7 +263,7 @@ class ConSE(Aligner):
 
     def map_y(self, y: Tensor) -> Tensor: return y - self.mean_y
 
-# %% ../nbs/09_aligners.ipynb #f7cfbfee
+# %% ../nbs/09_aligners.ipynb #c3acdbbd
 def initialise(module: nn.Module, rng: torch.Generator) -> nn.Module:
     "Draw the weights of all linear layers from N(0, 1 / fan-in), biases zero."
     for layer in module.modules():
@@ -271,7 +287,7 @@ class Sum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor: return sum(part(x) for part in self.parts)
 
-# %% ../nbs/09_aligners.ipynb #ace4292e
+# %% ../nbs/09_aligners.ipynb #6f011d48
 def contrastive_loss(
     zx: Tensor,  # (n, d)
     zy: Tensor,  # (n, d), row i belongs to row i of zx
@@ -302,7 +318,7 @@ def train(
         optimiser.step(), schedule.step()
         after(step)
 
-# %% ../nbs/09_aligners.ipynb #5f35da66
+# %% ../nbs/09_aligners.ipynb #b7e2f534
 class Contrastive(Aligner):
     "Two heads into a shared space, trained with the symmetric contrastive loss."
 
@@ -360,7 +376,7 @@ def draw(n: int, batch: int, rng: torch.Generator) -> Tensor:
     "Row numbers of one batch: all rows where they fit, else a random subset."
     return torch.arange(n) if n <= batch else torch.randperm(n, generator=rng)[:batch]
 
-# %% ../nbs/09_aligners.ipynb #430665b7
+# %% ../nbs/09_aligners.ipynb #d02e4711
 def reciprocal_ranks(aligner: Aligner, x: Tensor, y: Tensor) -> Tensor:
     "1 / rank of each row's partner among the rows given (n,), mean of both directions, ties counted against the model."
     similarity = F.normalize(aligner.map_x(x), dim=1) @ F.normalize(aligner.map_y(y), dim=1).T
