@@ -1,6 +1,8 @@
 """The documentation site in a real browser: every page renders, formulas are set, search finds symbols, and nothing is asked of another host."""
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +49,18 @@ def test_every_notebook_has_a_page(site: Path) -> None:
     assert there >= {path.stem.lstrip("0123456789_") for path in notebooks}
 
 
+def test_links_of_tutorials_lead_somewhere() -> None:
+    for path in (ROOT / "nbs" / "tutorials").glob("*.ipynb"):
+        prose = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "markdown")
+        links = re.findall(r"\]\(([^)#:\s]+)\)", prose)
+        assert links and not [link for link in links if not (path.parent / link).exists()], path.name
+
+
+def test_tutorials_are_in_the_navigation(site: Path) -> None:
+    for path in (ROOT / "nbs" / "tutorials").glob("*.ipynb"):
+        assert f'href="tutorials/{path.stem}.html"' in (site / "core.html").read_text(encoding="utf-8"), path.name
+
+
 def test_pages_hold_no_machine_path_and_no_raw_output(site: Path) -> None:
     for page in pages(site):
         text = (site / page).read_text(encoding="utf-8")
@@ -71,7 +85,6 @@ def test_every_page_renders(visit, site: Path) -> None:
 
 
 def test_images_exist(site: Path) -> None:
-    import re
     for page in pages(site):
         for source in re.findall(r'<img[^>]* src="([^"]+)"', (site / page).read_text(encoding="utf-8")):
             assert source.startswith("data:") or ((site / page).parent / source).exists(), f"{page}: {source}"
