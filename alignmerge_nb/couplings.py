@@ -239,7 +239,7 @@ class Anderson:
         mix = torch.linalg.solve(gram, changes @ residuals[-1])
         return image - mix @ images.diff(dim=0)
 
-# %% ../nbs/04_couplings.ipynb #989c948d
+# %% ../nbs/04_couplings.ipynb #4f448989
 DRIFT = 27.0  # a kernel is made again when a log-scaling exceeds this: float32 products of e^27 stay far from overflow
 FLOOR = -80.0  # smallest exponent kept: e^-80 is nothing beside a row's 1, and smaller numbers are denormal and slow
 TINY = 1e-37  # the mass of a column that no row reaches: its potential then rises by 85 in one step
@@ -270,11 +270,15 @@ class Kernel:
         v = (psi - self.base).exp().to(self.values)
         columns = torch.zeros_like(v)
         for rows in self.row_blocks:
-            block = self.values[rows] if self.kept else self.values[: rows.stop - rows.start]
-            if stale: self.make(rows, block)
+            block = self.block(rows, stale)
             self.u[rows] = (self.weights(rows) / (block @ v).double() ** self.exponent).to(v)
             columns.addmv_(block.T, self.u[rows])
         return v.double() * columns.double()
+
+    def block(self, rows: slice, stale: bool) -> Tensor:
+        "Some rows of the kernel, made anew where they are `stale`."
+        block = self.values[rows] if self.kept else self.values[: rows.stop - rows.start]
+        return self.make(rows, block) if stale else block
 
     def make(self, rows: slice, block: Tensor) -> Tensor:
         "Fill `block` with these rows."
@@ -292,6 +296,11 @@ class Kernel:
     def phi(self) -> Tensor:
         "Log-scaling of the rows (n,), float64, after a sweep."
         return self.u.double().log() - self.top
+
+    def push(self, psi: Tensor, y: Tensor) -> Tensor:
+        "P y (n, d) after a sweep with `psi`; the kernel stays."
+        seen = (psi - self.base).exp().to(y)[:, None] * y
+        return torch.cat([self.u[rows, None] * (self.block(rows, not self.kept) @ seen) for rows in self.row_blocks])
 
     def plan(self, psi: Tensor) -> Callable[[slice], Tensor]:
         "Rows of the plan after a sweep with `psi`; a kept kernel becomes the plan."
