@@ -22,7 +22,7 @@ from .core import BadInput, check_cloud, look_up, progress
 # %% auto #0
 __all__ = ['BLOCK', 'DRIFT', 'FLOOR', 'TINY', 'free_memory', 'check_memory', 'squared_euclidean', 'cosine_distance', 'MatrixCost',
            'ThinCost', 'CloudCost', 'row_blocks', 'Coupling', 'check_masses', 'Anderson', 'Kernel', 'scale', 'Known',
-           'know', 'sinkhorn', 'working_type', 'exact', 'entropic_value', 'sinkhorn_divergence']
+           'know', 'sinkhorn', 'working_type', 'exact', 'token_couplings', 'entropic_value', 'sinkhorn_divergence']
 
 # %% ../nbs/04_couplings.ipynb #664b0367
 def free_memory(device: torch.device) -> float:
@@ -465,7 +465,30 @@ def exact(
     duals = torch.from_numpy(log["u"]).to(cost.like.device), torch.from_numpy(log["v"]).to(cost.like.device)
     return Coupling(torch.from_numpy(plan).to(cost.like).__getitem__, cost, a.to(cost.like), b.to(cost.like), potentials=duals)
 
-# %% ../nbs/04_couplings.ipynb #c51b6e71
+# %% ../nbs/04_couplings.ipynb #e0578306
+def token_couplings(
+    cost: Tensor,  # (B, n, m) one ground cost per problem
+    left_mask: Tensor | None = None,  # (B, n) True where there is a token; everywhere by default
+    right_mask: Tensor | None = None,  # (B, m)
+    *,
+    epsilon: float = 0.05,  # regularisation, in units of each problem's mean cost
+    tolerance: float = 1e-4,  # L1 marginal error to aim at
+    max_iterations: int = 2000,
+) -> tuple[Tensor, Tensor]:
+    "Plans (B, n, m) of many small problems at once, uniform on their tokens, and their L1 marginal errors (B,) in float64."
+    from ot.batch import solve_batch
+
+    if cost.ndim != 3: raise BadInput(f"a cost of shape {tuple(cost.shape)}", "(B, n, m), a matrix per problem", "Stack the costs, padded to one shape.")
+    if not 0 < epsilon < math.inf: raise BadInput(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
+    masks = [torch.ones_like(part, dtype=torch.bool) if mask is None else mask for mask, part in ((left_mask, cost[:, :, 0]), (right_mask, cost[:, 0]))]
+    if not all(mask.any(1).all() for mask in masks): raise BadInput("a problem without tokens", "at least one on each side", "Leave it out of the batch.")
+    a, b = (mask.to(cost) / mask.sum(1, keepdim=True) for mask in masks)
+    unit = torch.einsum("bn,bnm,bm->b", a, cost, b)[:, None, None]
+    own = tolerance / cost.shape[1] ** 0.5  # POT's rule is about the L2 error of the rows
+    plans = solve_batch(cost / torch.where(unit > 0, unit, 1), epsilon, a, b, max_iter=max_iterations, tol=own, method="log_sinkhorn", grad="detach").plan
+    return plans, sum((plans.sum(axis, dtype=torch.float64) - mass.double()).abs().sum(1) for axis, mass in ((2, a), (1, b)))
+
+# %% ../nbs/04_couplings.ipynb #c3c44b39
 def entropic_value(x: Tensor, y: Tensor, epsilon: float, **options) -> Tensor:
     "W_ε with squared Euclidean cost (scalar); `epsilon` in the cost's own units; gradient by the envelope theorem."
     with torch.no_grad():
