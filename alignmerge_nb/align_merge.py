@@ -104,7 +104,7 @@ def complete(
     spread, stretch = spread.clamp(min=FLOOR * float(spread.max())), stretch.clamp(min=FLOOR * float(stretch[0]))
     return {"rotation": rotation, "spread": spread, "stretch": stretch * spread[: len(stretch)], "basis": turn.T[:, : len(stretch)]}
 
-# %% ../nbs/12_align_merge.ipynb #fa0747b5
+# %% ../nbs/12_align_merge.ipynb #0880b4f1
 class AlignMerge(Aligner):
     "Anchored entropic coupling of paired and unpaired features, completed to an invertible map (AlignMerge)."
 
@@ -142,10 +142,14 @@ class AlignMerge(Aligner):
         self.flow_taken = steps
         if steps: train_flow(self, code, targets, weights, len(pairs), steps)
 
+    def couple(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Coupling | None]:
+        "Targets among the text features and weights of the rows that are mapped (pairs, then `free[0]`), and the plan behind them."
+        config = self.config
+        return anchored_coupling(x, y, pairs, *free, config["penalty"], config["epsilons"], config["unpaired_weight"])[1:]
+
     def start(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         "Set the linear part; returns codes, targets in the shared space and weights of the rows that the flow is trained on."
-        config = self.config
-        _, targets, weights, self.coupling = anchored_coupling(x, y, pairs, *free, config["penalty"], config["epsilons"], config["unpaired_weight"])
+        config, (targets, weights, self.coupling) = self.config, self.couple(x, y, pairs, free)
         rows, total = torch.cat((pairs[:, 0], free[0]))[: len(targets)], weights.double().sum()
         left, right, root = x[rows].double(), targets.double(), (weights.double() / total).sqrt()[:, None]
         mean_x, mean_y = (root.square() * left).sum(0), (root.square() * right).sum(0)
