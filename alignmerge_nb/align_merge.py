@@ -19,7 +19,7 @@ from .flows import Flow
 # %% auto #0
 __all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'complete', 'AlignMerge', 'train_flow', 'best_flow_steps']
 
-# %% ../nbs/12_align_merge.ipynb #03cee84f
+# %% ../nbs/12_align_merge.ipynb #fdce56f6
 class OTAlignMerge(Contrastive):
     "Networks into a shared space with paired, Sinkhorn-divergence and reconstruction terms (OT-Align&Merge)."
 
@@ -45,8 +45,8 @@ class OTAlignMerge(Contrastive):
             self.add_module(f"decoder_{name}", initialise(network(self.config["d"], width, self.config["hidden"]), generator(self.config["seed"], "decoders", name)))
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        config, rows = self.config, pairs[draw(len(pairs), self.config["batch"], rng)]
-        zx, zy = self.map_x(self.drop(x[rows[:, 0]], rng)), self.map_y(self.drop(y[rows[:, 1]], rng))
+        config, (paired_x, paired_y) = self.config, self.batch_of_pairs(x, y, pairs, rng)
+        zx, zy = self.map_x(paired_x), self.map_y(paired_y)
         value = contrastive_loss(zx, zy, self.log_scale.exp()) if config["paired"] == "contrastive" else (zx - zy).square().sum(1).mean()
         if not (config["sinkhorn_weight"] or config["reconstruction_weight"]): return value
         cloud_x, cloud_y = x[draw(len(x), config["cloud"], rng)], y[draw(len(y), config["cloud"], rng)]

@@ -318,7 +318,7 @@ def train(
         optimiser.step(), schedule.step()
         after(step)
 
-# %% ../nbs/09_aligners.ipynb #b7e2f534
+# %% ../nbs/09_aligners.ipynb #8e8f9db9
 class Contrastive(Aligner):
     "Two heads into a shared space, trained with the symmetric contrastive loss."
 
@@ -352,8 +352,13 @@ class Contrastive(Aligner):
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         "The loss of one batch of pairs."
+        x, y = self.batch_of_pairs(x, y, pairs, rng)
+        return contrastive_loss(self.map_x(x), self.map_y(y), self.log_scale.exp())
+
+    def batch_of_pairs(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        "The features (b, dx) and (b, dy) of one batch of pairs, with dropout."
         rows = pairs[draw(len(pairs), self.config["batch"], rng)]
-        return contrastive_loss(self.map_x(self.drop(x[rows[:, 0]], rng)), self.map_y(self.drop(y[rows[:, 1]], rng)), self.log_scale.exp())
+        return self.drop(x[rows[:, 0]], rng), self.drop(y[rows[:, 1]], rng)
 
     def drop(self, cloud: Tensor, rng: torch.Generator) -> Tensor:
         "Replace a share of the entries by the batch mean."

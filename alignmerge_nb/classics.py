@@ -49,7 +49,7 @@ def kernel_coordinates(
     root = values[kept].sqrt()
     return vectors[:, kept] * root, vectors[:, kept] / root
 
-# %% ../nbs/10_classics.ipynb #956c3560
+# %% ../nbs/10_classics.ipynb #2a4e97d1
 class KernelCCA(Aligner):
     "CCA between functions of a Gaussian kernel, with shrinkage (Bach & Jordan 2002, Hardoon et al. 2004)."
 
@@ -87,7 +87,7 @@ class KernelCCA(Aligner):
         sigma = self.config["bandwidth"] * median_distance(cloud.double())
         gram = gaussian(cloud.double(), cloud.double(), sigma)
         coordinates, coefficients = kernel_coordinates(gram)
-        white, turn = whitened(coordinates, self.config["shrinkage"])
+        white, turn = whitened(coordinates / len(cloud) ** 0.5, self.config["shrinkage"] / len(cloud))
         for part, value in {"support": cloud, "sigma": sigma, "mean": gram.mean(0)}.items(): getattr(self, f"{part}_{name}").copy_(value)
         return white, coefficients @ turn
 
@@ -95,7 +95,7 @@ class KernelCCA(Aligner):
 
     def map_y(self, y: Tensor) -> Tensor: return (gaussian(y, self.support_y, self.sigma_y) - self.mean_y) @ self.weight_y
 
-# %% ../nbs/10_classics.ipynb #b8f048e2
+# %% ../nbs/10_classics.ipynb #d1d4ae37
 def total_correlation(
     zx: Tensor,  # (n, d)
     zy: Tensor,  # (n, d)
@@ -138,9 +138,8 @@ class DeepCCA(Contrastive):
         with torch.no_grad(): self.top.learn(super().map_x(x), super().map_y(y), pairs)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        rows = pairs[draw(len(pairs), self.config["batch"], rng)]
-        zx, zy = super().map_x(self.drop(x[rows[:, 0]], rng)), super().map_y(self.drop(y[rows[:, 1]], rng))
-        return -total_correlation(zx, zy, self.config["shrinkage"])
+        x, y = self.batch_of_pairs(x, y, pairs, rng)
+        return -total_correlation(super().map_x(x), super().map_y(y), self.config["shrinkage"])
 
     def map_x(self, x: Tensor) -> Tensor: return self.top.map_x(super().map_x(x))
 
@@ -290,7 +289,7 @@ def mmd(
     mean = lambda left, right: sum(gaussian(left, right, sigma).mean() for sigma in widths) / len(widths)
     return mean(x, x) + mean(y, y) - 2 * mean(x, y)
 
-# %% ../nbs/10_classics.ipynb #de7f413a
+# %% ../nbs/10_classics.ipynb #904781ef
 class AngularMargin(Contrastive):
     "`Contrastive` with an additive angular margin on the right pair (Deng et al. 2019)."
 
@@ -302,11 +301,10 @@ class AngularMargin(Contrastive):
         super().__init__(margin=margin, **config)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        rows = pairs[draw(len(pairs), self.config["batch"], rng)]
-        zx, zy = self.map_x(self.drop(x[rows[:, 0]], rng)), self.map_y(self.drop(y[rows[:, 1]], rng))
-        return angular_margin_loss(zx, zy, self.log_scale.exp(), self.config["margin"])
+        x, y = self.batch_of_pairs(x, y, pairs, rng)
+        return angular_margin_loss(self.map_x(x), self.map_y(y), self.log_scale.exp(), self.config["margin"])
 
-# %% ../nbs/10_classics.ipynb #734da861
+# %% ../nbs/10_classics.ipynb #c6083ede
 def doubly_normalised(
     logits: Tensor,  # (n, n)
     rounds: int,  # of columns, then rows
@@ -329,9 +327,8 @@ class SinkhornAttention(Contrastive):
         super().__init__(rounds=rounds, **config)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        rows = pairs[draw(len(pairs), self.config["batch"], rng)]
-        zx, zy = self.map_x(self.drop(x[rows[:, 0]], rng)), self.map_y(self.drop(y[rows[:, 1]], rng))
-        logits = self.log_scale.exp() * F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
+        x, y = self.batch_of_pairs(x, y, pairs, rng)
+        logits = self.log_scale.exp() * F.normalize(self.map_x(x), dim=1) @ F.normalize(self.map_y(y), dim=1).T
         return -doubly_normalised(logits, self.config["rounds"]).diagonal().mean()
 
 # %% ../nbs/10_classics.ipynb #ecf4ee57
@@ -624,7 +621,7 @@ def prototype_plan(
     coupling = sinkhorn(squared_euclidean(*means) + squared_euclidean(*spreads), *masses, epsilon=epsilon)
     return coupling.plan / coupling.plan.sum(1, keepdim=True)
 
-# %% ../nbs/10_classics.ipynb #462eed43
+# %% ../nbs/10_classics.ipynb #003358c6
 class PrototypeTransport(Contrastive):
     "Common and own parts of both sides, the own parts coupled through prototypes: a port of the mechanism of DecAlign (Qian et al. 2025)."
 
@@ -675,8 +672,7 @@ class PrototypeTransport(Contrastive):
         return F.normalize(getattr(self, f"own_{name}")((cloud - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")), dim=1)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        config, rows = self.config, pairs[draw(len(pairs), self.config["batch"], rng)]
-        value = contrastive_loss(self.map_x(self.drop(x[rows[:, 0]], rng)), self.map_y(self.drop(y[rows[:, 1]], rng)), self.log_scale.exp())
+        config, value = self.config, super().loss(x, y, pairs, rng)
         if self.done % config["refresh"] == 0: self.refresh(x, y)
         self.done += 1
         commons = []

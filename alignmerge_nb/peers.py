@@ -17,7 +17,7 @@ from .couplings import MatrixCost, cosine_distance, sinkhorn
 from .gromov import gromov
 
 # %% auto #0
-__all__ = ['RelativeRepresentations', 'ASIF', 'CSA', 'sigmoid_loss', 'Gated', 'batch_of_pairs', 'Sail', 'mixture', 'FuseMix',
+__all__ = ['RelativeRepresentations', 'ASIF', 'CSA', 'sigmoid_loss', 'Gated', 'Sail', 'mixture', 'FuseMix', 'neighbourhoods',
            'structure_loss', 'batch_of_unpaired', 'Structure', 'klot', 'entropic_plan', 'SOTAlign', 'GromovAlignment',
            'FusedGromovAlignment']
 
@@ -73,7 +73,7 @@ class ASIF(RelativeRepresentations):
         least = cosines.topk(min(self.config["top"], cosines.shape[1]), dim=1).values[:, -1:]
         return F.normalize(torch.where(cosines >= least, cosines, 0).clamp(min=0) ** self.config["power"], dim=1)
 
-# %% ../nbs/11_peers.ipynb #4b7556c8
+# %% ../nbs/11_peers.ipynb #d886a5b9
 class CSA(Linear):
     "Cosine over canonical directions, each term weighted by its correlation (Li et al. 2025)."
 
@@ -91,7 +91,7 @@ class CSA(Linear):
     def shared_width(self, dx: int, dy: int) -> int: return min(dx, dy, self.config["directions"])
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        (left, whiten_x), (right, whiten_y) = (whitened(cloud, self.config["shrinkage"]) for cloud in (x, y))
+        (left, whiten_x), (right, whiten_y) = (whitened(cloud / len(x) ** 0.5, self.config["shrinkage"] / len(x)) for cloud in (x, y))
         u, correlations, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
         kept = min(len(correlations), len(self.correlations))  # with few pairs the last directions stay empty
         self.correlations[:kept] = correlations[:kept].to(self.correlations)
@@ -119,7 +119,7 @@ def sigmoid_loss(
     logits.diagonal().neg_()
     return F.softplus(logits).sum(1).mean()
 
-# %% ../nbs/11_peers.ipynb #4d44de85
+# %% ../nbs/11_peers.ipynb #b0612860
 class Gated(nn.Module):
     "A gated linear unit with one hidden layer: W₃(relu6(W₁x) ⊙ W₂x)."
 
@@ -129,13 +129,7 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor: return self.out(F.relu6(self.gate(x)) * self.value(x))
 
-
-def batch_of_pairs(heads: Contrastive, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    "The features (b, dx) and (b, dy) of one batch of pairs, with the heads' dropout."
-    rows = pairs[draw(len(pairs), heads.config["batch"], rng)]
-    return heads.drop(x[rows[:, 0]], rng), heads.drop(y[rows[:, 1]], rng)
-
-
+# %% ../nbs/11_peers.ipynb #be06383f
 class Sail(Contrastive):
     "Linear or gated heads trained with the sigmoid loss (SAIL, Zhang et al. 2025)."
 
@@ -159,10 +153,10 @@ class Sail(Contrastive):
             self.add_module(f"head_{name}", initialise(Gated(width, self.config["d"], self.config["hidden"]), generator(self.config["seed"], "heads", name)))
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        x, y = batch_of_pairs(self, x, y, pairs, rng)
+        x, y = self.batch_of_pairs(x, y, pairs, rng)
         return sigmoid_loss(self.map_x(x), self.map_y(y), self.log_scale.exp(), self.bias)
 
-# %% ../nbs/11_peers.ipynb #e2507d3a
+# %% ../nbs/11_peers.ipynb #b04e6fd0
 def mixture(x: Tensor, y: Tensor, concentration: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     "Rows of x (n, dx) and y (n, dy) mixed with those of one permutation, by one share from Beta(α, α)."
     from scipy.special import betaincinv
@@ -171,7 +165,7 @@ def mixture(x: Tensor, y: Tensor, concentration: float, rng: torch.Generator) ->
     partner = torch.randperm(len(x), generator=rng)
     return share * x + (1 - share) * x[partner], share * y + (1 - share) * y[partner]
 
-
+# %% ../nbs/11_peers.ipynb #6531deeb
 class FuseMix(Contrastive):
     "Contrastive heads trained on mixtures of pairs (Vouitsis et al. 2024)."
 
@@ -187,10 +181,17 @@ class FuseMix(Contrastive):
         super().__init__(concentration=concentration, d=d, steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, **config)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        x, y = mixture(*batch_of_pairs(self, x, y, pairs, rng), self.config["concentration"], rng)
+        x, y = mixture(*self.batch_of_pairs(x, y, pairs, rng), self.config["concentration"], rng)
         return contrastive_loss(self.map_x(x), self.map_y(y), self.log_scale.exp())
 
-# %% ../nbs/11_peers.ipynb #91077eee
+# %% ../nbs/11_peers.ipynb #55a654f6
+def neighbourhoods(cloud: Tensor, temperature: float) -> Tensor:
+    "Transition probabilities (n, n) between rows: softmax of the similarities of the normalised, then centred rows."
+    unit = F.normalize(cloud, dim=1)
+    unit = unit - unit.mean(0)
+    return (unit @ unit.T / temperature).softmax(1)
+
+
 def structure_loss(
     before: Tensor,  # (n, d) frozen features
     after: Tensor,  # (n, k) the same rows, aligned
@@ -198,21 +199,21 @@ def structure_loss(
     temperature: float = 0.07,  # of the similarities
 ) -> Tensor:
     "Jensen-Shannon divergence between the neighbourhoods before and after, averaged over walks of 1 … L steps (Gröger et al. 2025)."
-    p, q = map(lambda unit: ((unit - unit.mean(0)) @ (unit - unit.mean(0)).T / temperature).softmax(1), (F.normalize(before, dim=1), F.normalize(after, dim=1)))
-    entropy = lambda rows: torch.special.entr(rows.clamp(min=1e-12)).sum(1).mean()
+    p, q = neighbourhoods(before, temperature), neighbourhoods(after, temperature)
+    entropy = lambda rows: torch.special.entr(rows.clamp(min=1e-12)).sum(1).mean()  # its slope at zero is infinite
     total, walk_p, walk_q = 0.0, p, q
     for level in range(1, levels + 1):
         total = total + (entropy((walk_p + walk_q) / 2) - (entropy(walk_p) + entropy(walk_q)) / 2) / level
         walk_p, walk_q = walk_p @ p, walk_q @ q
     return total / levels
 
-# %% ../nbs/11_peers.ipynb #43b0394f
+# %% ../nbs/11_peers.ipynb #dc6ec064
 def batch_of_unpaired(cloud: int, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     "At most `cloud` rows of x (b, dx) and of y (c, dy) that are in no pair."
     free_x, free_y = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
     return x[free_x[draw(len(free_x), cloud, rng)]], y[free_y[draw(len(free_y), cloud, rng)]]
 
-
+# %% ../nbs/11_peers.ipynb #c0171313
 class Structure(Contrastive):
     "Contrastive heads that keep the neighbourhoods of the frozen features (STRUCTURE, Gröger et al. 2025)."
 
@@ -235,13 +236,13 @@ class Structure(Contrastive):
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config = self.config
-        paired, unpaired = batch_of_pairs(self, x, y, pairs, rng), batch_of_unpaired(config["cloud"], x, y, pairs, rng)
+        paired, unpaired = self.batch_of_pairs(x, y, pairs, rng), batch_of_unpaired(config["cloud"], x, y, pairs, rng)
         mapped = self.map_x(paired[0]), self.map_y(paired[1])
         kept = [structure_loss(torch.cat((own, more)), torch.cat((z, map_(more))), config["levels"], config["temperature"])
                 for own, more, z, map_ in zip(paired, unpaired, mapped, (self.map_x, self.map_y))]
         return contrastive_loss(*mapped, self.log_scale.exp()) + config["structure_weight"] * sum(kept) / 2
 
-# %% ../nbs/11_peers.ipynb #21199465
+# %% ../nbs/11_peers.ipynb #cb1a0a55
 def klot(
     student: Tensor,  # (n, m) similarities, may require gradients
     teacher: Tensor,  # (n, m) similarities of the same rows
@@ -265,7 +266,7 @@ def entropic_plan(similarity: Tensor, epsilon: float, **options) -> tuple[Tensor
     log_plan = (f[:, None] + g - cost.matrix) / epsilon - math.log(similarity.numel())
     return log_plan.exp(), log_plan
 
-# %% ../nbs/11_peers.ipynb #39fa3e34
+# %% ../nbs/11_peers.ipynb #54e5724a
 class SOTAlign(Sail):
     "Sigmoid heads that follow a linear teacher's transport plan on unpaired rows (Roschmann et al. 2026)."
 
@@ -278,10 +279,11 @@ class SOTAlign(Sail):
         epsilon: float = 0.05,  # of the student's plan, in units of the cosine
         teacher_epsilon: float = 0.02,  # of the teacher's plan
         cloud: int = 256,  # unpaired rows of each side in one divergence
+        weight_decay: float = 3.0,
         **config,  # as in `Sail`
     ):
         more = {"shrinkage": shrinkage, "epsilon": epsilon, "teacher_epsilon": teacher_epsilon, "cloud": cloud}
-        super().__init__(transport_weight=transport_weight, **more, **config)
+        super().__init__(transport_weight=transport_weight, weight_decay=weight_decay, **more, **config)
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         teacher = CCA(self.config["shrinkage"]).fit(x, y, pairs)
@@ -291,15 +293,15 @@ class SOTAlign(Sail):
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config, scale = self.config, self.log_scale.exp()
-        paired_x, paired_y = (map_(cloud) for map_, cloud in zip((self.map_x, self.map_y), batch_of_pairs(self, x, y, pairs, rng)))
+        paired_x, paired_y = (map_(cloud) for map_, cloud in zip((self.map_x, self.map_y), self.batch_of_pairs(x, y, pairs, rng)))
         free_x, free_y = batch_of_unpaired(config["cloud"], x, y, pairs, rng)
         other_x, other_y = self.map_x(free_x), self.map_y(free_y)
         value = (sigmoid_loss(paired_x, torch.cat((paired_y, other_y)), scale, self.bias) + sigmoid_loss(paired_y, torch.cat((paired_x, other_x)), scale, self.bias)) / 2
         if min(len(free_x), len(free_y)) < 2 or not config["transport_weight"]: return value
         student, teacher = 1 - cosine_distance(other_x, other_y), self.teacher_similarity(free_x, free_y)
-        return value + config["transport_weight"] * klot(student, teacher, config["epsilon"], config["teacher_epsilon"], tolerance=1e-2, max_iterations=100)
+        return value + config["transport_weight"] * klot(student, teacher, config["epsilon"], config["teacher_epsilon"], tolerance=1e-2, max_iterations=100)  # rough plans are enough for a step
 
-# %% ../nbs/11_peers.ipynb #67fb8d2a
+# %% ../nbs/11_peers.ipynb #71dd2517
 class GromovAlignment(Ridge):
     "Ridge on pairs and on the targets of a Gromov-Wasserstein coupling of the unpaired rows (Mémoli 2011)."
 
@@ -329,17 +331,18 @@ class GromovAlignment(Ridge):
         "What `gromov` is told beside the geometry."
         return {}
 
-
+# %% ../nbs/11_peers.ipynb #793db942
 class FusedGromovAlignment(GromovAlignment):
     "`GromovAlignment` whose coupling also sees cosines in the frame of a ridge map on the pairs (Vayer et al. 2019)."
 
     def __init__(
         self,
-        alpha: float = 0.5,  # weight of the geometry beside the frame's 1 − alpha
+        alpha: float = 0.1,  # weight of the geometry beside the frame's 1 − alpha
+        unpaired_weight: float = 0.3,
         steps: int = 50,
         **config,  # as in `GromovAlignment`
     ):
-        super().__init__(steps=steps, **config)
+        super().__init__(unpaired_weight=unpaired_weight, steps=steps, **config)
         self.config |= {"alpha": alpha}
 
     def frame(self, x: Tensor, y: Tensor) -> dict:
