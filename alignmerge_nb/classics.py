@@ -331,7 +331,7 @@ class SinkhornAttention(Contrastive):
         logits = self.log_scale.exp() * F.normalize(self.map_x(x), dim=1) @ F.normalize(self.map_y(y), dim=1).T
         return -doubly_normalised(logits, self.config["rounds"]).diagonal().mean()
 
-# %% ../nbs/10_classics.ipynb #ecf4ee57
+# %% ../nbs/10_classics.ipynb #f3b76b7c
 def sparsemax(scores: Tensor) -> Tensor:
     "Euclidean projection of each row (n, k) onto the probability simplex."
     ordered = scores.sort(1, descending=True).values
@@ -347,8 +347,8 @@ class DiscreteTokens(Contrastive):
     def __init__(
         self,
         codes: int = 256,  # tokens in the codebook
-        sharpness: float = 0.03,  # of the attention: scores are multiplied by it
-        steps: int = 100,
+        sharpness: float = 0.01,  # of the attention: scores are multiplied by it
+        steps: int = 50,
         learning_rate: float = 3e-3,
         dropout: float = 0.5,
         **config,  # as in `Contrastive`
@@ -485,7 +485,7 @@ class TimeWarping(CCA):
             if all(map(torch.equal, paths, self.paths)): break
         return self
 
-# %% ../nbs/10_classics.ipynb #6d6b1eaa
+# %% ../nbs/10_classics.ipynb #dad056ef
 class SharedLatent(Contrastive):
     "Encoders and decoders of both sides around one latent variable (Ngiam et al. 2011, Suzuki et al. 2016, Schönfeld et al. 2019)."
 
@@ -495,12 +495,12 @@ class SharedLatent(Contrastive):
         self,
         d: int = 256,  # width of the latent variable
         cloud: int = 128,  # rows of each side, paired or not, in one step
-        steps: int = 40,
+        steps: int = 60,
         learning_rate: float = 1e-2,
         dropout: float = 0.5,
         beta: float = 0.001,  # of the KL term; 0: a plain autoencoder
         cross: float = 1.0,  # of the cross reconstruction of pairs
-        alignment: float = 3.0,  # λ, of the distance between the two Gaussians of a pair
+        alignment: float = 1.0,  # λ, of the distance between the two Gaussians of a pair
         contrast: float = 0.0,  # of the contrastive loss of pairs
         **config,  # as in `Contrastive`
     ):
@@ -601,12 +601,12 @@ class WassersteinAlignment(Linear):
         if config["steps"]: train([turn], loss, config["steps"], config["learning_rate"], 0.0)
         self.weight_x.copy_(self.weight_x @ turn.detach())
 
-# %% ../nbs/10_classics.ipynb #8855b7ab
+# %% ../nbs/10_classics.ipynb #8aa9fe7a
 def mixture(cloud: Tensor, count: int, seed: int) -> GaussianMixture:
     "A mixture of `count` axis-parallel Gaussians, fitted to a cloud (n, d)."
     from sklearn.mixture import GaussianMixture
 
-    gaussians = GaussianMixture(min(count, len(cloud)), covariance_type="diag", reg_covar=1e-4, max_iter=20, tol=1e-2, random_state=seed)
+    gaussians = GaussianMixture(min(count, len(cloud)), covariance_type="diag", reg_covar=1e-4, max_iter=100, tol=1e-2, random_state=seed)
     return gaussians.fit(cloud.detach().cpu().double().numpy())
 
 
@@ -621,7 +621,7 @@ def prototype_plan(
     coupling = sinkhorn(squared_euclidean(*means) + squared_euclidean(*spreads), *masses, epsilon=epsilon)
     return coupling.plan / coupling.plan.sum(1, keepdim=True)
 
-# %% ../nbs/10_classics.ipynb #003358c6
+# %% ../nbs/10_classics.ipynb #108c7f0f
 class PrototypeTransport(Contrastive):
     "Common and own parts of both sides, the own parts coupled through prototypes: a port of the mechanism of DecAlign (Qian et al. 2025)."
 
@@ -651,7 +651,7 @@ class PrototypeTransport(Contrastive):
         d, seed = self.config["d"], self.config["seed"]
         self.common = initialise(network(d, d, self.config["hidden"]), generator(seed, "common"))
         for name, width in (("x", dx), ("y", dy)):
-            self.add_module(f"own_{name}", initialise(nn.Linear(width, d), generator(seed, "own", name)))
+            self.add_module(f"own_{name}", initialise(nn.Linear(d, d), generator(seed, "own", name)))
             self.add_module(f"decoder_{name}", initialise(nn.Linear(2 * d, width), generator(seed, "decoders", name)))
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
@@ -667,9 +667,13 @@ class PrototypeTransport(Contrastive):
 
     def map_y(self, y: Tensor) -> Tensor: return self.common(super().map_y(y))
 
+    def standard(self, name: str, cloud: Tensor) -> Tensor:
+        "One side's features centred, in units of their spread."
+        return (cloud - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")
+
     def own(self, name: str, cloud: Tensor) -> Tensor:
         "Own parts (n, d) of one side's features, of length one."
-        return F.normalize(getattr(self, f"own_{name}")((cloud - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")), dim=1)
+        return F.normalize(getattr(self, f"own_{name}")(getattr(self, f"head_{name}")(self.standard(name, cloud))), dim=1)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config, value = self.config, super().loss(x, y, pairs, rng)
@@ -681,7 +685,7 @@ class PrototypeTransport(Contrastive):
             common, own = F.normalize(shared(batch), dim=1), self.own(name, batch)
             guess = getattr(self, f"decoder_{name}")(torch.cat((common, own), 1))
             value = value + config["decouple"] * (common * own).sum(1).square().mean() + config["transport"] * self.drawn(own, *self.sent[name])
-            value = value + config["reconstruction"] * (guess - (batch - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")).square().mean()
+            value = value + config["reconstruction"] * (guess - self.standard(name, batch)).square().mean()
             commons.append(common)
         return value + config["homogeneity"] * mmd(*commons)
 

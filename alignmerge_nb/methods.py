@@ -20,7 +20,7 @@ from .peers import ASIF, CSA, FusedGromovAlignment, FuseMix, GromovAlignment, Re
 # %% auto #0
 __all__ = ['ALIGNERS', 'GRIDS', 'make_aligner', 'select', 'without']
 
-# %% ../nbs/13_methods.ipynb #c8052712
+# %% ../nbs/13_methods.ipynb #e8f7200b
 ALIGNERS: dict[str, type[Aligner]] = {
     "identity": Identity,
     "ridge": Ridge,
@@ -62,6 +62,18 @@ GRIDS: dict[str, list[dict]] = {
     "cca": [{"shrinkage": shrinkage} for shrinkage in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)],
     "contrastive_linear": [{"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (3e-4, 1e-3)] + [{"d": 512, "steps": 50, "learning_rate": 3e-3, "weight_decay": 30.0}],
     "contrastive_mlp": [{"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (1e-4, 3e-4)],
+    "kernel_cca": [{"shrinkage": shrinkage, "bandwidth": width} for shrinkage in (1.0, 3.0, 10.0) for width in (0.5, 1.0)],
+    "deep_cca": [{"shrinkage": shrinkage, "steps": steps} for shrinkage in (10.0, 30.0, 100.0) for steps in (30, 100)],
+    "seeded_matching": [{"penalty": penalty, "unpaired_weight": weight} for penalty in (1.0, 3.0) for weight in (0.03, 0.1, 0.3)],
+    "diffusion_transport": [{"decay": decay, "time": time} for decay in (10.0, 40.0) for time in (1, 3, 5)],
+    "angular_margin": [{"margin": margin, "steps": steps} for margin in (0.1, 0.3, 0.6) for steps in (50, 200)],
+    "sinkhorn_attention": [{"steps": steps, "learning_rate": rate} for steps in (25, 50, 100) for rate in (1e-3, 3e-3)],
+    "discrete_tokens": [{"sharpness": sharpness, "steps": steps} for sharpness in (0.003, 0.01, 0.03) for steps in (25, 50)],
+    "noise_injection": [{"penalty": penalty, "noise": noise} for penalty in (1.0, 3.0) for noise in (0.5, 1.0, 2.0)],
+    "time_warping": [{"shrinkage": shrinkage} for shrinkage in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)],
+    "shared_latent": [{"alignment": alignment, "steps": steps} for alignment in (1.0, 3.0) for steps in (30, 60, 100)],
+    "wasserstein": [{"d": d, "epsilon": epsilon} for d in (8, 32, 128) for epsilon in (0.05, 0.2)],
+    "prototype_transport": [{"hidden": hidden, "steps": steps, "transport": weight} for hidden in (0, 128) for steps, weight in ((25, 0.1), (50, 0.1), (50, 1.0))],
     "asif": [{"top": top, "power": power} for top, power in ((10, 2.0), (20, 1.0), (20, 2.0), (20, 4.0), (50, 2.0), (100, 2.0))],
     "relative": [{"centred": centred} for centred in (True, False)],
     "csa": [{"directions": directions, "shrinkage": shrinkage} for directions in (32, 128) for shrinkage in (1.0, 3.0, 10.0)],

@@ -181,6 +181,9 @@ def check_rows(
 NAMES = {
     "align_merge": "AlignMerge", "ot_align_merge": "OT-Align&Merge", "ridge": "Ridge", "procrustes": "Procrustes", "cca": "CCA", "conse": "ConSE",
     "contrastive_linear": "Contrastive (linear)", "contrastive_mlp": "Contrastive (MLP)", "identity": "Identity", "none": "None",
+    "kernel_cca": "Kernel CCA", "deep_cca": "Deep CCA", "seeded_matching": "Seeded matching", "diffusion_transport": "Diffusion transport", "angular_margin": "Angular margin", "sinkhorn_attention": "Sinkhorn attention",
+    "discrete_tokens": "Discrete tokens", "noise_injection": "Noise injection", "time_warping": "Time warping", "shared_latent": "Shared latent", "wasserstein": "Sinkhorn divergence", "prototype_transport": "Prototype transport",
+    "asif": "ASIF", "relative": "Relative representations", "csa": "CSA", "sail": "SAIL", "fusemix": "FuseMix", "structure": "STRUCTURE", "sotalign": "SOTAlign", "gromov": "Gromov", "fused_gromov": "Fused Gromov",
     "prototypes": "Prototypes", "emoji": "Emoji", "emoji2d": "Emoji (flat)", "tuxpaint": "Tux Paint", "cdda": "CDDA", "openclipart": "Openclipart", "easyvqa": "easy-VQA",
     "union": "Union", "coco": "COCO", "flickr30k": "Flickr30k",
     "concat": "Concatenation", "average": "Average", "cross_attention": "Cross-attention",
