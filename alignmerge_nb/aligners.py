@@ -287,7 +287,7 @@ class Sum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor: return sum(part(x) for part in self.parts)
 
-# %% ../nbs/09_aligners.ipynb #6f011d48
+# %% ../nbs/09_aligners.ipynb #c3f6162e
 def contrastive_loss(
     zx: Tensor,  # (n, d)
     zy: Tensor,  # (n, d), row i belongs to row i of zx
@@ -305,7 +305,7 @@ def train(
     steps: int,  # optimiser steps
     learning_rate: float,
     weight_decay: float,
-    after: Callable[[int], None] = lambda step: None,  # called after each step
+    after: Callable[[int], bool | None] = lambda step: None,  # called after each step; True ends the training
 ) -> None:
     "AdamW with a cosine decay of the learning rate to zero; refuses to go on from a loss that is not finite."
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
@@ -316,7 +316,7 @@ def train(
         if not torch.isfinite(value): raise BadInput(f"a loss of {float(value)} at step {step}", "a finite loss", "Lower the learning rate.")
         value.backward()
         optimiser.step(), schedule.step()
-        after(step)
+        if after(step): break
 
 # %% ../nbs/09_aligners.ipynb #8e8f9db9
 class Contrastive(Aligner):
