@@ -21,8 +21,9 @@ from .core import BadInput, check_cloud, look_up, progress
 
 # %% auto #0
 __all__ = ['BLOCK', 'DRIFT', 'FLOOR', 'TINY', 'free_memory', 'check_memory', 'squared_euclidean', 'cosine_distance', 'MatrixCost',
-           'ThinCost', 'CloudCost', 'row_blocks', 'Coupling', 'check_masses', 'Anderson', 'Kernel', 'scale', 'Known',
-           'know', 'sinkhorn', 'working_type', 'exact', 'token_couplings', 'entropic_value', 'sinkhorn_divergence']
+           'ThinCost', 'CloudCost', 'row_blocks', 'Coupling', 'check_masses', 'Anderson', 'Kernel', 'scale',
+           'RoughKernel', 'solve', 'Known', 'know', 'sinkhorn', 'working_type', 'exact', 'token_couplings',
+           'entropic_value', 'sinkhorn_divergence']
 
 # %% ../nbs/04_couplings.ipynb #664b0367
 def free_memory(device: torch.device) -> float:
@@ -266,7 +267,7 @@ class Anderson:
         mix = torch.linalg.solve(gram, changes @ residuals[-1])
         return image - mix @ images.diff(dim=0)
 
-# %% ../nbs/04_couplings.ipynb #0fa396ae
+# %% ../nbs/04_couplings.ipynb #fb18e79e
 DRIFT = 27.0  # a kernel is made again when a log-scaling exceeds this: float32 products of e^27 stay far from overflow
 FLOOR = -80.0  # smallest exponent kept: e^-80 is nothing beside a row's 1, and smaller numbers are denormal and slow
 TINY = 1e-37  # the mass of a column that no row reaches: its potential then rises by 85 in one step
@@ -296,12 +297,12 @@ class Kernel:
         stale = not self.kept or self.base is None or float((psi - self.base).abs().max()) > DRIFT
         if stale: self.base = psi.to(self.values)
         v = (psi - self.base).exp().to(self.values)
-        columns = torch.zeros_like(v)
+        columns = torch.zeros_like(psi)  # float64: over thousands of rows, sums in float32 lose 1e-5
         for rows in self.row_blocks:
             block = self.block(rows, stale)
             self.u[rows] = (self.weights(rows) / (block @ v).double() ** self.exponent).to(v)
-            columns.addmv_(block.T, self.u[rows])
-        return v.double() * columns.double()
+            columns += block.T @ self.u[rows]
+        return v.double() * columns
 
     def block(self, rows: slice, stale: bool) -> Tensor:
         "Some rows of the kernel, made anew where they are `stale`."
@@ -360,7 +361,47 @@ def scale(
         psi = anderson.step(psi, image)
     raise BadInput(f"max_iterations = {max_iterations}", "at least 1", "Allow the solver a sweep.")
 
-# %% ../nbs/04_couplings.ipynb #a4b03f77
+# %% ../nbs/04_couplings.ipynb #30ae69c5
+class RoughKernel(Kernel):
+    "A kernel kept in bfloat16 and used in blocks of its own type."
+
+    def __init__(self, cost: MatrixCost | ThinCost, epsilon: float, a: Tensor):
+        super().__init__(cost, epsilon, a, memory=0.0)
+        check_memory(*cost.shape, a[:0].bfloat16(), "kernel", "Lower `memory`: the kernel is then made anew in each sweep and never kept.")
+        self.kept, self.kernel = True, a.new_empty(cost.shape, dtype=torch.bfloat16)
+
+    def block(self, rows: slice, stale: bool) -> Tensor:
+        "Some rows of the kernel, made anew where they are `stale`; both times as they were rounded."
+        block = self.values[: rows.stop - rows.start]
+        if stale: self.kernel[rows] = self.make(rows, block)
+        return block.copy_(self.kernel[rows])
+
+
+def solve(
+    cost: MatrixCost | ThinCost,
+    epsilon: float,  # in the units of the cost
+    a: Tensor,  # (n,) row masses
+    b: Tensor,  # (m,) column masses
+    tolerance: float,
+    max_iterations: int,
+    memory: float,  # bytes that a kernel may take
+    exponent: float = 1.0,  # below 1, marginals are relaxed
+) -> tuple[Kernel, Tensor, int, float]:
+    "The exact kernel after its last sweep, the column log-scaling, sweeps used, error left; by a rough kernel where only that one fits."
+    kernel, psi, used = Kernel(cost, epsilon, a, memory, exponent), None, 0
+    if not kernel.kept and 2 * a.numel() * b.numel() <= memory and exponent == 1:
+        rough, target = RoughKernel(cost, epsilon, a), b.double()
+        for _ in range(4):
+            psi, sweeps, _ = scale(rough, target, tolerance / 2, max(1, max_iterations - used), psi)
+            columns, used = kernel.sweep(psi), used + sweeps + 1
+            error = float((columns - b.double()).abs().sum())
+            if error <= tolerance or used >= max_iterations: return kernel, psi, used, error
+            target = b.double() * rough.sweep(psi) / columns.clamp(min=TINY)
+            target = target / target.sum()
+    psi, sweeps, error = scale(kernel, b, tolerance, max_iterations - used, psi)
+    return kernel, psi, used + sweeps, error
+
+# %% ../nbs/04_couplings.ipynb #9cfba485
 @dataclass(frozen=True)
 class Known:
     "Known pairs: the mass that they carry, and what is left to be coupled."
@@ -409,7 +450,7 @@ def know(
     left = [torch.where(rest > 1e-6 * mass, rest, 0) for rest, mass in zip(left, (a, b))]  # no more than rounding is no mass
     return Known(*ends, carried, *left, *(mass.nonzero()[:, 0] for mass in left))
 
-# %% ../nbs/04_couplings.ipynb #d2f75ab4
+# %% ../nbs/04_couplings.ipynb #7cb74b0b
 def sinkhorn(
     cost: Tensor | ThinCost,  # (n, m) ground cost, or its parts: `CloudCost(x, y)`
     a: Tensor | None = None,  # (n,) row masses; uniform by default
@@ -420,7 +461,7 @@ def sinkhorn(
     tolerance: float = 1e-4,  # L1 marginal error that counts as converged
     max_iterations: int = 2000,  # sweeps over the kernel
     relaxation: float | None = None,  # weight of KL penalties on the marginals, in units of the mean cost; None: marginals hold
-    memory: float = 4.0,  # GB that the kernel may take; a larger one is made anew in each sweep
+    memory: float = 4.0,  # GB that the kernel may take; a larger one is kept rounded to bfloat16, a still larger one made anew in each sweep
 ) -> Coupling:
     "Entropic optimal transport by stabilised, accelerated Sinkhorn scaling (Cuturi 2013, Schmitzer 2019, Chizat et al. 2018)."
     if not 0 < epsilon < math.inf: raise BadInput(f"epsilon = {epsilon}", "a positive number", "Use `exact` for unregularised transport.")
@@ -434,8 +475,8 @@ def sinkhorn(
     free = cost if pairs is None else cost.part(known.free_rows, known.free_columns)
     inner = working_type(free, step, tolerance)
     free_a, free_b = (masses.to(inner) for masses in known.masses)
-    kernel = Kernel(free.to(inner), step, free_a, memory * 1e9, 1.0 if relaxation is None else relaxation / (relaxation + epsilon))
-    psi, used, error = scale(kernel, free_b, 0.7 * tolerance, max_iterations)  # below: the error is measured again on the plan
+    exponent = 1.0 if relaxation is None else relaxation / (relaxation + epsilon)
+    kernel, psi, used, error = solve(free.to(inner), step, free_a, free_b, 0.7 * tolerance, max_iterations, memory * 1e9, exponent)  # below: the error is measured again on the plan
     f, g = kernel.phi - kernel.a.log(), psi - free_b.double().log()
     potentials = tuple(step * log + terms.double() for log, terms in ((f, cost.row_terms), (g, cost.column_terms))) if pairs is None else None
     rows = kernel.plan(psi)
@@ -447,7 +488,7 @@ def working_type(cost: MatrixCost | ThinCost, epsilon: float, tolerance: float) 
     rounding = torch.finfo(cost.like.dtype).eps / 2 * cost.largest / epsilon
     return cost.like.dtype if rounding <= tolerance / 4 else torch.float64
 
-# %% ../nbs/04_couplings.ipynb #f9d0638b
+# %% ../nbs/04_couplings.ipynb #e41d462c
 def exact(
     cost: Tensor,  # (n, m) ground cost
     a: Tensor | None = None,  # (n,) row masses; uniform by default
@@ -465,7 +506,7 @@ def exact(
     duals = torch.from_numpy(log["u"]).to(cost.like.device), torch.from_numpy(log["v"]).to(cost.like.device)
     return Coupling(torch.from_numpy(plan).to(cost.like).__getitem__, cost, a.to(cost.like), b.to(cost.like), potentials=duals)
 
-# %% ../nbs/04_couplings.ipynb #e0578306
+# %% ../nbs/04_couplings.ipynb #2d2db9c6
 def token_couplings(
     cost: Tensor,  # (B, n, m) one ground cost per problem
     left_mask: Tensor | None = None,  # (B, n) True where there is a token; everywhere by default
@@ -488,7 +529,7 @@ def token_couplings(
     plans = solve_batch(cost / torch.where(unit > 0, unit, 1), epsilon, a, b, max_iter=max_iterations, tol=own, method="log_sinkhorn", grad="detach").plan
     return plans, sum((plans.sum(axis, dtype=torch.float64) - mass.double()).abs().sum(1) for axis, mass in ((2, a), (1, b)))
 
-# %% ../nbs/04_couplings.ipynb #c3c44b39
+# %% ../nbs/04_couplings.ipynb #76ea35c5
 def entropic_value(x: Tensor, y: Tensor, epsilon: float, **options) -> Tensor:
     "W_ε with squared Euclidean cost (scalar); `epsilon` in the cost's own units; gradient by the envelope theorem."
     with torch.no_grad():

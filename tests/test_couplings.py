@@ -87,3 +87,12 @@ def test_memory_is_checked_before_it_is_taken(monkeypatch):
     for call, instead in ((lambda: squared_euclidean(x, y), "CloudCost"), (lambda: coupling.plan, "barycenters"), (lambda: sinkhorn(CloudCost(x, y)), "memory")):
         with pytest.raises(BadInput, match=instead): call()
     assert coupling.converged and coupling.barycenters(y).shape == x.shape  # block by block
+
+
+@pytest.mark.parametrize("epsilon, tolerance", [(0.05, 1e-4), (0.01, 1e-6)])
+def test_a_rounded_kernel_ends_at_the_exact_plan(epsilon, tolerance):
+    x, y = planted_clouds(600)
+    kept, rounded = (sinkhorn(CloudCost(x, y), epsilon=epsilon, tolerance=tolerance, memory=memory) for memory in (4.0, 2.1 * 600 * 600 / 1e9))
+    assert rounded.converged and potentials_error(x, y, *rounded.potentials, rounded.epsilon) <= tolerance
+    assert (kept.plan - rounded.plan).abs().sum() < 10 * tolerance
+    assert not sinkhorn(CloudCost(x, y), epsilon=epsilon, tolerance=tolerance, memory=2.1 * 600 * 600 / 1e9, max_iterations=5).converged
