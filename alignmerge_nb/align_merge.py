@@ -149,7 +149,7 @@ def complete(
     spread, stretch = spread.clamp(min=FLOOR * float(spread.max())), stretch.clamp(min=FLOOR * float(stretch[0]))
     return {"rotation": rotation, "spread": spread, "stretch": stretch * spread[: len(stretch)], "basis": turn.T[:, : len(stretch)]}
 
-# %% ../nbs/12_align_merge.ipynb #f646ebf8
+# %% ../nbs/12_align_merge.ipynb #e038a6ce
 class AlignMerge(Aligner):
     "Anchored entropic coupling of paired and unpaired features, completed to an invertible map (AlignMerge)."
 
@@ -198,20 +198,22 @@ class AlignMerge(Aligner):
         self.flow_taken = steps
         if steps: train_flow(self, code, targets, weights, len(pairs), steps)
 
-    def couple(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> Coupling | None:
-        "A plan between the unpaired rows of x and of y; None where there are none."
-        config = self.config
-        return anchored_coupling(x, y, pairs, *free, config["penalty"], config["epsilons"], config["unpaired_weight"])[1] if min(map(len, free)) > 1 else None
+    def couple(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> Callable[[Tensor], Tensor] | None:
+        "Sets the plan between the unpaired rows; returns its barycentric projection of values (g, d) there to targets (f, d), None without such rows."
+        config, self.coupling = self.config, None
+        if min(map(len, free)) < 2: return None
+        self.coupling = anchored_coupling(x, y, pairs, *free, config["penalty"], config["epsilons"], config["unpaired_weight"])[1]
+        return self.coupling.barycenters
 
     def start(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         "Set all but the flow; returns codes, targets in the shared space and weights of the rows that the flow is trained on."
-        config, self.coupling = self.config, self.couple(x, y, pairs, free)
+        config, average = self.config, self.couple(x, y, pairs, free)
         self.build(x.shape[1], y.shape[1], *(min(config["landmarks"], len(cloud)) if config["lift"] else 0 for cloud in (x, y)))
         self.to(x)
         for lift, cloud, side in ((self.lift_x, x, 0), (self.lift_y, y, 1)): lift.learn(cloud, pairs[:, side], config["lift"], config["bandwidth"])
         lifted, rows, targets, weights = self.lift_y(y), pairs[:, 0], self.lift_y(y[pairs[:, 1]]), torch.ones(len(pairs)).to(x)
-        if self.coupling:
-            rows, targets = torch.cat((rows, free[0])), torch.cat((targets, self.coupling.barycenters(lifted[free[1]])))
+        if average:
+            rows, targets = torch.cat((rows, free[0])), torch.cat((targets, average(lifted[free[1]])))
             weights = torch.cat((weights, torch.full((len(free[0]),), config["unpaired_weight"]).to(x)))
         self.project(self.lift_x(x).double(), rows, targets.double(), weights.double())
         self.mean_y.copy_(lifted.mean(0))
