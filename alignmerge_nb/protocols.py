@@ -107,7 +107,7 @@ def diagnosis(aligner: Aligner, data: RetrievalData) -> dict[str, float]:
     if isinstance(aligner, AlignMerge):
         x = data.of("test")[0].values
         z, rest = aligner.split_x(x)
-        relative = lambda guess: float((guess - x).norm() / (x - aligner.mean_x).norm())
+        relative = lambda guess: float((guess - x).norm() / (x - x.mean(0)).norm())
         found |= {"inverse_error": relative(aligner.inverse_x(z, rest)), "inverse_error_without_rest": relative(aligner.inverse_x(z)), "flow_taken": aligner.flow_taken}
     return found
 
