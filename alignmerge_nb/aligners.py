@@ -19,10 +19,10 @@ from .couplings import Coupling, cosine_distance
 
 # %% auto #0
 __all__ = ['Aligner', 'check_pairs', 'outside', 'Identity', 'Linear', 'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical',
-           'whitened', 'ConSE', 'initialise', 'network', 'Sum', 'contrastive_loss', 'train', 'Contrastive',
+           'whitened', 'ConSE', 'initialise', 'network', 'Sum', 'contrastive_loss', 'train', 'Contrastive', 'Decoded',
            'ContrastiveMLP', 'draw', 'reciprocal_ranks']
 
-# %% ../nbs/09_aligners.ipynb #4fe559c7
+# %% ../nbs/09_aligners.ipynb #8fbfad7b
 class Aligner(Pretrained, ABC):
     "A fitted pair of maps into one space: `fit`, `transform_x`, `transform_y`, `save_pretrained`, `from_pretrained`."
 
@@ -41,6 +41,10 @@ class Aligner(Pretrained, ABC):
     def map_y(self, y: Tensor) -> Tensor:
         "Checked text features into the shared space."
 
+    def sizes(self) -> tuple[int, ...]:
+        "What `build` needs beside the two widths to be called again: numbers of stored rows."
+        return ()
+
     def fit(
         self,
         x: Tensor,  # (n, d_x) vision features, paired and unpaired
@@ -54,7 +58,7 @@ class Aligner(Pretrained, ABC):
         self.build(x.shape[1], y.shape[1])
         self.to(x)
         self.learn(x.detach(), y.detach(), pairs.to(x.device))
-        self.widths, self.encoders = (x.shape[1], y.shape[1]), dict(encoders or {})
+        self.widths, self.encoders = (x.shape[1], y.shape[1], *self.sizes()), dict(encoders or {})
         return self.eval().requires_grad_(False)
 
     def transform_x(self, x: Tensor) -> Tensor:
@@ -232,7 +236,7 @@ def whitened(
     back = torch.linalg.solve_triangular(factor.T, torch.eye(len(factor)).to(cloud), upper=True)
     return cloud @ back, back
 
-# %% ../nbs/09_aligners.ipynb #018d22c2
+# %% ../nbs/09_aligners.ipynb #602b1d73
 class ConSE(Aligner):
     "Convex combination of semantic embeddings (Norouzi et al. 2014): softmax over class prototypes, mean of their texts."
 
@@ -251,11 +255,7 @@ class ConSE(Aligner):
         self.keys, self.values = x[pairs[:, 0]].clone(), y[pairs[:, 1]].clone()
         self.mean_y.copy_(self.values.mean(0))
 
-    def fit(self, x: Tensor, y: Tensor, pairs: Tensor | None = None, encoders: dict[str, str] | None = None) -> Aligner:
-        "Keep the prototypes; `widths` remembers how many there are."
-        super().fit(x, y, pairs, encoders)
-        self.widths = (*self.widths, len(self.keys))
-        return self
+    def sizes(self) -> tuple[int, ...]: return (len(self.keys),)
 
     def map_x(self, x: Tensor) -> Tensor:
         scores, classes = (x @ self.keys.T / self.config["temperature"]).topk(min(self.config["top"], len(self.keys)), dim=1)
@@ -318,7 +318,7 @@ def train(
         optimiser.step(), schedule.step()
         if after(step): break
 
-# %% ../nbs/09_aligners.ipynb #8e8f9db9
+# %% ../nbs/09_aligners.ipynb #fa904818
 class Contrastive(Aligner):
     "Two heads into a shared space, trained with the symmetric contrastive loss."
 
@@ -365,9 +365,30 @@ class Contrastive(Aligner):
         kept = (torch.rand(cloud.shape, generator=rng) >= self.config["dropout"]).to(cloud)
         return kept * cloud + (1 - kept) * cloud.mean(0)
 
-    def map_x(self, x: Tensor) -> Tensor: return self.head_x((x - self.mean_x) / self.unit_x)
+    def standard(self, name: str, cloud: Tensor) -> Tensor:
+        "One side's features centred, in units of their spread."
+        return (cloud - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")
 
-    def map_y(self, y: Tensor) -> Tensor: return self.head_y((y - self.mean_y) / self.unit_y)
+    def map_x(self, x: Tensor) -> Tensor: return self.head_x(self.standard("x", x))
+
+    def map_y(self, y: Tensor) -> Tensor: return self.head_y(self.standard("y", y))
+
+
+class Decoded(Contrastive):
+    "`Contrastive` with decoders from the shared space back to both sides; the loss is a subclass's."
+
+    def build(self, dx: int, dy: int) -> None:
+        super().build(dx, dy)
+        for name, width in (("x", dx), ("y", dy)):
+            self.add_module(f"decoder_{name}", initialise(network(self.config["d"], width, self.config["hidden"]), generator(self.config["seed"], "decoders", name)))
+
+    def inverse_x(self, z: Tensor) -> Tensor:
+        "The decoder's guess (n, d_x) of the vision features behind `z` (n, d)."
+        return self.decoder_x(z) * self.unit_x + self.mean_x
+
+    def inverse_y(self, z: Tensor) -> Tensor:
+        "The decoder's guess (m, d_y) of the text features behind `z` (m, d)."
+        return self.decoder_y(z) * self.unit_y + self.mean_y
 
 
 class ContrastiveMLP(Contrastive):

@@ -22,7 +22,7 @@ __all__ = ['RelativeRepresentations', 'ASIF', 'CSA', 'sigmoid_loss', 'Gated', 'S
            'structure_loss', 'batch_of_unpaired', 'Structure', 'klot', 'entropic_plan', 'SOTAlign', 'GromovAlignment',
            'FusedGromovAlignment']
 
-# %% ../nbs/11_peers.ipynb #1772ed76
+# %% ../nbs/11_peers.ipynb #0b102d19
 class RelativeRepresentations(Aligner):
     "Cosines to the paired rows of the own side as coordinates (Moschella et al. 2023)."
 
@@ -44,11 +44,7 @@ class RelativeRepresentations(Aligner):
             if self.config["centred"]: origin.copy_(cloud.mean(0))
             setattr(self, f"anchors_{name}", F.normalize(cloud - origin, dim=1))
 
-    def fit(self, x: Tensor, y: Tensor, pairs: Tensor | None = None, encoders: dict[str, str] | None = None) -> Aligner:
-        "Keep the pairs; `widths` remembers how many there are."
-        super().fit(x, y, pairs, encoders)
-        self.widths = (*self.widths, len(self.anchors_x))
-        return self
+    def sizes(self) -> tuple[int, ...]: return (len(self.anchors_x),)
 
     def code(self, cosines: Tensor) -> Tensor:
         "Coordinates (n, p) from the cosines to the anchors (n, p)."
