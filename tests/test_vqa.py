@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from alignmerge_nb.core import BadInput, data_home, generator
 from alignmerge_nb.data import Item, load_dataset, split_items
-from alignmerge_nb.fusion import TrainOptions, make_head, train_head
+from alignmerge_nb.fusion import FusionHead, Named
+from alignmerge_nb.heads import TrainOptions, changed, make_head, train_head, without
 from alignmerge_nb.tasks import (COLOURS, EASY_VQA_ANSWERS, SHAPES, TASKS, accuracies, blind_baselines, caption_items, caption_pairs, derived_caption, facts, few, planted_vqa,
                                  prepare, question_items, question_kind, rotated, vqa, vqa_correct, vqa_data)
 
@@ -39,16 +40,15 @@ def images(ids: str = "dcba") -> SimpleNamespace: return features(list(ids), 4, 
 def questions() -> SimpleNamespace: return features([f"{item.id}#0" for item in reversed(question_items(ITEMS))], 3, 6, masked=True)
 
 
-class Constant(nn.Module):
+class Constant(FusionHead):
     "A head that always gives the same answer."
 
     def __init__(self, answer: str):
-        super().__init__()
-        self.dx, self.dy, self.n_out, self.answer = 5, 6, len(EASY_VQA_ANSWERS), EASY_VQA_ANSWERS.index(answer)
-        self.in_x, self.in_y = nn.Linear(5, 2), nn.Linear(6, 2)
+        super().__init__({"x": 5, "y": 6}, len(EASY_VQA_ANSWERS), 2)
+        self.answer = EASY_VQA_ANSWERS.index(answer)
 
-    def fuse(self, hx: Tensor, hy: Tensor, x_mask: Tensor, y_mask: Tensor) -> Tensor:
-        return torch.eye(self.n_out)[[self.answer] * len(hx)]
+    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
+        return torch.eye(self.n_out)[[self.answer] * len(tokens["x"])]
 
 
 def test_scores_worked_out_by_hand() -> None:
@@ -57,15 +57,15 @@ def test_scores_worked_out_by_hand() -> None:
     scores = vqa(None, Constant("yes"), data, "test")
     assert scores == {"accuracy": 0.5, "accuracy_colour": 0.0, "accuracy_negated": 1.0, "accuracy_yes_no": 1.0, "accuracy_shape": 0.0, "n": 4.0, "chance": 1 / 13,
                       "majority": 0.0, "prior": pytest.approx(0.25)}  # prior: red ✗, no ✗, circle?: yes ✓ (first of a tie), unseen question: red ✗
-    assert vqa_correct(Constant("circle"), prepare(None, data), data, "test").tolist() == [False, False, False, True]
+    assert vqa_correct(Constant("circle"), prepare(None, data.asked, data.rows("train")), data, "test").tolist() == [False, False, False, True]
 
 
 def test_features_are_joined_by_id_not_by_position() -> None:
     one, two = vqa_data(SPLITS, images("abcd"), questions()), vqa_data(SPLITS, images("dbca"), questions())
-    assert torch.equal(one.pairs.x, two.pairs.x) and torch.equal(one.pairs.x[3], images("d").values[0])
+    assert torch.equal(one.asked.tokens["x"], two.asked.tokens["x"]) and torch.equal(one.asked.tokens["x"][3], images("d").values[0])
     asked = {f"{item.id}#0": item.texts[0] for item in question_items(ITEMS)}
     flat = [question for item in ITEMS for question, _ in item.questions]
-    assert [asked[questions().ids[row]] for row in one.pairs.y_index.tolist()] == flat
+    assert [asked[questions().ids[row]] for row in one.asked.index["y"].tolist()] == flat
 
 
 def test_facts_follow_from_positive_and_negated_answers() -> None:
@@ -85,13 +85,14 @@ def test_captions_of_held_out_pictures_are_refused() -> None:
 
 def test_statistics_come_from_training_pictures() -> None:
     data = vqa_data(SPLITS, images(), questions())
-    tokens = prepare(None, data).x
+    prepared = lambda data: prepare(None, data.asked, data.rows("train")).tokens["x"]
+    tokens = prepared(data)
     seen = tokens[:2].flatten(0, 1)  # a and b
     torch.testing.assert_close(seen.mean(0), torch.zeros(5), atol=1e-5, rtol=0)
     torch.testing.assert_close(seen.std(0), torch.ones(5))
     other = images()
     other.values[0] *= 100  # the test picture
-    torch.testing.assert_close(prepare(None, vqa_data(SPLITS, other, questions())).x[:3], tokens[:3])
+    torch.testing.assert_close(prepared(vqa_data(SPLITS, other, questions()))[:3], tokens[:3])
 
 
 def test_the_aligner_is_applied_to_every_token_and_not_trained() -> None:
@@ -105,24 +106,25 @@ def test_the_aligner_is_applied_to_every_token_and_not_trained() -> None:
         def transform_y(self, y: Tensor) -> Tensor: return y
 
     data, aligner = vqa_data(SPLITS, images(), questions()), Double()
-    pairs = prepare(aligner, data)
-    rows = aligner.layer(data.pairs.x).detach()
-    torch.testing.assert_close(pairs.x, (rows - rows[:2].mean((0, 1))) / rows[:2].flatten(0, 1).std(0), atol=1e-5, rtol=1e-4)
-    assert not pairs.x.requires_grad and pairs.y[:, -1].abs().sum() == 0
+    tokens = prepare(aligner, data.asked, data.rows("train")).tokens
+    rows = aligner.layer(data.asked.tokens["x"]).detach()
+    torch.testing.assert_close(tokens["x"], (rows - rows[:2].mean((0, 1))) / rows[:2].flatten(0, 1).std(0), atol=1e-5, rtol=1e-4)
+    assert not tokens["x"].requires_grad and tokens["y"][:, -1].abs().sum() == 0
 
 
 def test_rotation_keeps_lengths_and_angles() -> None:
-    pairs = prepare(None, planted_vqa(40))
-    turned = rotated(pairs, seed=1)
-    torch.testing.assert_close(turned.x[0] @ turned.x[0].T, pairs.x[0] @ pairs.x[0].T, atol=1e-4, rtol=1e-4)
-    assert (turned.x - pairs.x).abs().mean() > 0.1 and torch.equal(turned.y, pairs.y)
+    data = planted_vqa(40)
+    items = prepare(None, data.asked, data.rows("train"))
+    turned, before = rotated(items, seed=1).tokens, items.tokens
+    torch.testing.assert_close(turned["x"][0] @ turned["x"][0].T, before["x"][0] @ before["x"][0].T, atol=1e-4, rtol=1e-4)
+    assert (turned["x"] - before["x"]).abs().mean() > 0.1 and torch.equal(turned["y"], before["y"])
 
 
 def test_seeing_beats_blind_on_a_planted_task() -> None:
     data = planted_vqa(400, seed=2)
-    pairs, accuracy = prepare(None, data), {}
-    for name, items in {"seeing": pairs, "blind": pairs.without("x"), "deaf": pairs.without("y")}.items():
-        head = make_head("cross_attention", 12, 6, 13, width=32)
+    whole, accuracy = prepare(None, data.asked, data.rows("train")), {}
+    for name, items in {"seeing": whole, "blind": without(whole, "x"), "deaf": without(whole, "y")}.items():
+        head = make_head("cross_attention", whole.widths, 13, width=32)
         train_head(head, items, data.answers, data.rows("train"), data.rows("val"), TrainOptions(epochs=20, batch=64))
         accuracy[name] = float(vqa_correct(head, items, data, "test").float().mean())
     prior = blind_baselines(data, "test")["prior"]
@@ -144,8 +146,8 @@ def test_bad_input_says_what_to_do() -> None:
         (lambda: vqa_data(odd, images(), asked), "hexagon.*outside the vocabulary"), (lambda: question_kind("what?", "hexagon"), "hexagon"),
         (lambda: vqa_data(SPLITS, images("abc"), questions()), "1 pictures without features"), (lambda: vqa_data(SPLITS | {"val": SPLITS["test"]}, images(), questions()), "two splits"),
         (lambda: vqa_data(SPLITS, images(), features(["q#0"], 3, 6)), "questions without features"), (lambda: data.rows("tset"), "Did you mean 'test'"),
-        (lambda: vqa(None, make_head("concat", 5, 6, 4), data, "test"), "one per answer"), (lambda: accuracies(torch.tensor([True]), []), "equally many"),
-        (lambda: few(ITEMS, 9), "between 1 and 4"), (lambda: replace(data.pairs, x=data.pairs.x / 0), "finite"),
+        (lambda: vqa(None, make_head("concat", {"x": 5, "y": 6}, 4), data, "test"), "one per answer"), (lambda: accuracies(torch.tensor([True]), []), "equally many"),
+        (lambda: few(ITEMS, 9), "between 1 and 4"), (lambda: changed(data.asked, "x", tokens=data.asked.tokens["x"] / 0), "finite"),
     ]:
         with pytest.raises(BadInput, match=message): wrong()
     assert set(TASKS) >= {"vqa"}
