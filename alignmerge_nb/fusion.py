@@ -46,7 +46,7 @@ def masked_mean(
     "Mean over the unmasked tokens of each row, (n, d)."
     return torch.where(mask[..., None], z, 0).sum(1) / mask.sum(1, keepdim=True)
 
-# %% ../nbs/14_fusion.ipynb #0547d247
+# %% ../nbs/14_fusion.ipynb #5756bceb
 PARAMETER_LIMIT = 2_000_000  # above this, "a light head on frozen encoders" would no longer describe it
 Named = Mapping[str, Tensor]  # one tensor per modality
 
@@ -69,6 +69,10 @@ class FusionHead(nn.Module, ABC):
     @abstractmethod
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         "Logits (n, n_out) from projected tokens (n, s, width), their masks (n, s), and which rows have the modality (n,)."
+
+    def penalty(self, tokens: Named, masks: Named, present: Named) -> Tensor | float:
+        "What training adds to the cross-entropy, from the same arguments as `combine`; 0 for most heads."
+        return 0.0
 
     def stand_in(self, name: str, tokens: Tensor, mask: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         "Projected tokens and mask in which rows that lack the modality hold its token of absence."

@@ -20,8 +20,9 @@ from .core import BadInput, atomic_path, generator, look_up, progress
 from .fusion import PARAMETER_LIMIT, Average, Concat, CrossAttention, FusionHead, check_tokens, parameter_count
 
 # %% auto #0
-__all__ = ['HEADS', 'make_head', 'TokenItems', 'changed', 'without', 'incomplete', 'logits_of', 'predict', 'TrainOptions',
-           'epoch_batches', 'evaluate', 'check_training', 'train_head', 'planted_lookup', 'save_head', 'load_head']
+__all__ = ['HEADS', 'make_head', 'TokenItems', 'changed', 'without', 'incomplete', 'projected', 'logits_of', 'predict',
+           'TrainOptions', 'epoch_batches', 'evaluate', 'check_training', 'train_head', 'planted_lookup', 'save_head',
+           'load_head']
 
 # %% ../nbs/17_heads.ipynb #96c61cdf
 HEADS = {"concat": Concat, "average": Average, "cross_attention": CrossAttention}
@@ -99,13 +100,13 @@ def incomplete(
     for k, name in enumerate(names): items = changed(items, name, index=torch.where(loses == k, -1, items.index[name]))
     return items
 
-# %% ../nbs/17_heads.ipynb #05956348
-def logits_of(
+# %% ../nbs/17_heads.ipynb #2127e747
+def projected(
     head: FusionHead,  # any head
     items: TokenItems,  # the items
     rows: Tensor,  # (b,) which of them
-) -> Tensor:
-    "`head` on these items, (b, n_out), with every distinct sequence projected once."
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    "The arguments of `head.combine` for these items, every distinct sequence projected once."
     tokens, masks, present = {}, {}, {}
     for name, width in head.widths.items():
         z, index = look_up(items.tokens, name, "modality"), items.index[name][rows]
@@ -114,7 +115,12 @@ def logits_of(
         mask = items.masks.get(name)
         tokens[name], present[name] = head.inputs[name](z[distinct])[place], index >= 0
         masks[name] = torch.ones(z.shape[1], dtype=torch.bool, device=z.device).expand(len(rows), -1) if mask is None else mask[distinct][place]
-    return head.combine(tokens, masks, present)
+    return tokens, masks, present
+
+
+def logits_of(head: FusionHead, items: TokenItems, rows: Tensor) -> Tensor:
+    "`head` on these items, (b, n_out)."
+    return head.combine(*projected(head, items, rows))
 
 
 @torch.inference_mode()
@@ -173,7 +179,7 @@ def evaluate(
     logits = predict(head, items, rows)
     return float(F.cross_entropy(logits, labels[rows])), float((logits.argmax(1) == labels[rows]).float().mean())
 
-# %% ../nbs/17_heads.ipynb #5f080fbc
+# %% ../nbs/17_heads.ipynb #71d5a270
 def check_training(head: FusionHead, items: TokenItems, labels: Tensor, train: Tensor, val: Tensor) -> None:
     "Raise `BadInput` where items, labels and splits do not fit together."
     if labels.shape != (len(items),) or labels.dtype != torch.int64: raise BadInput(f"labels of shape {tuple(labels.shape)} and dtype {labels.dtype}", f"int64 classes ({len(items)},)", "Give one class index per item.")
@@ -203,7 +209,8 @@ def train_head(
         head.train()
         for rows in epoch_batches(items, train, options.batch, rng):
             for group in optimizer.param_groups: group["lr"] = options.learning_rate * options.rate(step, steps)
-            loss = F.cross_entropy(logits_of(head, items, rows), labels[rows])
+            given = projected(head, items, rows)
+            loss = F.cross_entropy(head.combine(*given), labels[rows]) + head.penalty(*given)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
