@@ -143,7 +143,7 @@ def run(root: Path, tier: str) -> None:
     for notebook, path, parameters in plan:
         out, mark = root / "paper" / "executed" / tier / notebook.name, fingerprint(notebook, path)
         stamp, rows = (root / "paper" / folder / tier / name for folder, name in (("runs", f"{notebook.stem}.done"), ("results", f"{notebook.stem}.jsonl")))
-        if all(file.exists() for file in (out, rows, stamp)) and stamp.read_text() == here(mark) and nbformat.read(out, 4).metadata.get("papermill", {}).get("hash") == mark:
+        if "reads" not in parameters and all(file.exists() for file in (out, rows, stamp)) and stamp.read_text() == here(mark) and nbformat.read(out, 4).metadata.get("papermill", {}).get("hash") == mark:
             print(f"{notebook.stem} ({tier}): unchanged")
             continue
         print(f"{notebook.stem} ({tier}): running", flush=True)
@@ -160,9 +160,10 @@ def run(root: Path, tier: str) -> None:
 
 def tables(root: Path, tier: str) -> None:
     "Tables, figures and numbers of the experiments that have rows; executed notebooks stay as they are."
-    with_rows = [each for each in experiments(root, tier) if (root / "paper" / "results" / tier / f"{each[0].stem}.jsonl").exists()]
+    known = [(notebook, parameters_of(notebook, path, tier, render_only=True)) for notebook, path in experiments(root, tier)]
+    with_rows = [(notebook, parameters) for notebook, parameters in known if any((root / "paper" / "results" / tier / f"{name}.jsonl").exists() for name in parameters.get("reads", [notebook.stem]))]
     if not with_rows: print(f"no rows of tier {tier}: nothing to render")
-    for notebook, parameters in [(notebook, parameters_of(notebook, path, tier, render_only=True)) for notebook, path in with_rows]:
+    for notebook, parameters in with_rows:
         execute(notebook, parameters, root)
         print(f"{notebook.stem} ({tier}): rendered", flush=True)
 
