@@ -30,9 +30,9 @@ __all__ = ['SPELLINGS', 'STACK', 'State', 'AXES', 'Orders', 'LINEAR', 'GROUPS_SE
            'read_block', 'blocks_of', 'read_blocks', 'write_blocks', 'check_mergeable', 'interpolate', 'arithmetic',
            'length_kept', 'regmean', 'fisher_merge', 'diagonal_fisher', 'soft_sign', 'weight_distances', 'axes_of',
            'permute', 'head_order', 'Middle', 'groups_of', 'random_orders', 'renumbered', 'assign', 'assign_heads',
-           'overlap', 'ordered', 'match_weights', 'watched', 'tokens_seen', 'grams_of', 'activations',
-           'match_activations', 'Place', 'Halves', 'middle_of', 'halves_of', 'orders_of', 'fisher_of', 'Job', 'blank',
-           'scattered', 'merged_features', 'distances_of', 'probe_accuracy', 'merging_run']
+           'overlap', 'ordered', 'match_weights', 'watched', 'grams_of', 'activations', 'match_activations', 'Place',
+           'Halves', 'middle_of', 'halves_of', 'orders_of', 'fisher_of', 'Job', 'blank', 'scattered', 'merged_features',
+           'distances_of', 'probe_accuracy', 'merging_run']
 
 # %% ../nbs/29_merging.ipynb #d6d2fba4
 SPELLINGS = {  # BERT; transformers 5; transformers 4; timm
@@ -121,7 +121,7 @@ def length_kept(weight: float) -> tuple[float, float]:
     norm = (weight**2 + (1 - weight) ** 2) ** 0.5
     return weight / norm, (1 - weight) / norm
 
-# %% ../nbs/29_merging.ipynb #914d3ce1
+# %% ../nbs/29_merging.ipynb #77865438
 def regmean(
     states: Sequence[State],
     grams: Sequence[Mapping[str, Tensor]],  # for each state: "block.part" of a linear layer → (d, d) mean of x xᵀ over its inputs
@@ -132,11 +132,11 @@ def regmean(
     check_mergeable(*states)
     merged = {name: sum(weight * state[name] for weight, state in zip(weights, states)) for name in states[0]}
     for name in grams[0]:
-        shrunk = [weight * (shrinkage * gram[name] + (1 - shrinkage) * gram[name].diag().diag()).double() for weight, gram in zip(weights, grams)]
-        whole, key = sum(shrunk), f"{name}.weight"
+        shrunk = [weight * (shrinkage * gram[name] + (1 - shrinkage) * gram[name].diag().diag()) for weight, gram in zip(weights, grams)]
+        whole, key = sum(shrunk).double(), f"{name}.weight"
         whole = whole + 1e-6 * whole.diagonal().mean() * torch.eye(len(whole)).to(whole)  # inputs that never vary leave it singular
-        target = sum(state[key].double() @ gram for state, gram in zip(states, shrunk))
-        merged[key] = torch.cholesky_solve(target.T, torch.linalg.cholesky(whole)).T.to(states[0][key])
+        target = sum(state[key] @ gram for state, gram in zip(states, shrunk))
+        merged[key] = torch.cholesky_solve(target.double().T, torch.linalg.cholesky(whole)).T.to(states[0][key])
     return merged
 
 # %% ../nbs/29_merging.ipynb #61281b32
@@ -211,7 +211,7 @@ def head_order(heads: Tensor, inside: Tensor) -> Tensor:
     "The order of channels from one of heads (h,) and one within each (h, size)."
     return (heads[:, None] * inside.shape[1] + inside).flatten()
 
-# %% ../nbs/29_merging.ipynb #1f3fb9ee
+# %% ../nbs/29_merging.ipynb #bff648f6
 class Middle(nn.Module):
     "The last blocks of an encoder, the first of which can be given other weights, and the tokens that enter them."
 
@@ -227,7 +227,7 @@ class Middle(nn.Module):
         super().__init__()
         self.blocks, self.count, self.heads, self.pooling = nn.ModuleList(copy.deepcopy(list(blocks))).eval(), count, heads, pooling
         self.tokens, self.mask, self.own = tokens, mask, read_blocks(blocks[:count])
-        self.seen = None if mask is None else mask[:0]  # the mask of the batch under way, for whoever watches
+        self.rows, self.seen = torch.empty(0, dtype=torch.long), torch.empty(0, 0, dtype=torch.bool)  # the batch under way and its mask, for whoever watches
 
     def forward(self, rows: Tensor, state: State | None = None, stream: Tensor | None = None) -> Tensor:
         "Pooled features (len(rows), d) of some rows; `state` is loaded first, and `stream` reorders the tokens' channels."
@@ -242,12 +242,12 @@ class Middle(nn.Module):
         "One batch, with the weights as they are."
         hidden, mask = self.tokens[rows, :length], None if self.mask is None else self.mask[rows, :length]
         hidden = hidden if stream is None else hidden[..., stream]
-        self.seen = mask
+        whole = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
+        self.rows, self.seen = rows, whole
         blocked = () if mask is None or mask.all() else ((~mask)[:, None, None].to(hidden) * torch.finfo(hidden.dtype).min,)
         for block in self.blocks:
             hidden = block(hidden, *blocked)
             hidden = hidden if isinstance(hidden, Tensor) else hidden[0]  # transformers 4 returns a tuple
-        whole = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
         return hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, whole)
 
 # %% ../nbs/29_merging.ipynb #1da98698
@@ -279,7 +279,7 @@ def renumbered(middle: Middle, seed: int = 0) -> Middle:
     other.own, other.tokens = permute(middle.own, orders), middle.tokens[..., orders["stream"]]
     return other
 
-# %% ../nbs/29_merging.ipynb #47df753a
+# %% ../nbs/29_merging.ipynb #1e927fe9
 def assign(scores: Tensor) -> Tensor:
     "The order (n,) of columns with the largest sum of scores[i, order[i]]."
     from scipy.optimize import linear_sum_assignment
@@ -301,20 +301,21 @@ def assign_heads(
 
 def overlap(
     a: State,
-    b: State,  # with all groups but this one in their new order
+    b: State,
     group: str,
-    blind: bool = False,  # to the other axis: the bound by sorted weights
+    orders: Mapping[str, Tensor] | None = None,  # of the other groups; None: unknown, hence the bound by sorted weights
 ) -> Tensor:
     "Inner products (n, n) of the group's neurons, over all tensors that have them."
     total = 0
     for name, tensor in a.items():
-        for axis, found in enumerate(axes_of(name)):
-            if found != group: continue
-            one, two = (each.movedim(axis, 0).flatten(1) if each.ndim > 1 else each[:, None] for each in (tensor, b[name]))
-            total = total + (one.sort(1).values @ two.sort(1).values.T if blind else one @ two.T)
+        axes = axes_of(name)
+        if group not in axes: continue
+        other = permute({name: b[name]}, {key: order for key, order in (orders or {}).items() if key != group})[name]
+        one, two = (each.movedim(axes.index(group), 0).reshape(each.shape[axes.index(group)], -1) for each in (tensor, other))
+        total = total + (one @ two.T if orders is not None else one.sort(1).values @ two.sort(1).values.T)
     return total
 
-# %% ../nbs/29_merging.ipynb #67b638a6
+# %% ../nbs/29_merging.ipynb #cbd13098
 def ordered(scores: Callable[[str], Tensor], group: str, heads: int) -> Orders:
     "The best orders of a group; keys and values of a block are ordered together, by heads."
     block, _, kind = group.partition(".")
@@ -327,20 +328,19 @@ def match_weights(
     a: State,
     b: State,
     heads: int,  # of b's model
-    sweeps: int = 10,  # over all groups, at most
+    sweeps: int = 20,  # at most
 ) -> Orders:
     "Orders of b's neurons that bring its weights close to a's."
     check_mergeable(a, b)
-    orders = {"stream": assign(overlap(a, b, "stream", blind=True))}
+    orders = {"stream": assign(overlap(a, b, "stream"))}
     for sweep in range(sweeps):
-        before = dict(orders)
-        for group in [*(group for group in groups_of(a) if not group.endswith(".value")), "stream"]:
-            scores = lambda wanted: overlap(a, permute(b, {key: order for key, order in orders.items() if key != wanted}), wanted)
-            orders |= ordered(scores, group, heads)
-        if all(key in before and torch.equal(order, before[key]) for key, order in orders.items()): break
+        for group in groups_of(a):
+            if not group.endswith(".value"): orders |= ordered(partial(overlap, a, b, orders=orders), group, heads)
+        before, orders["stream"] = orders["stream"], assign(overlap(a, b, "stream", orders))
+        if torch.equal(before, orders["stream"]): break
     return orders
 
-# %% ../nbs/29_merging.ipynb #216082b9
+# %% ../nbs/29_merging.ipynb #5b262eef
 LINEAR = "query", "key", "value", "out", "fc1", "fc2"
 GROUPS_SEEN = {("query", 0): "stream", ("query", 1): "key", ("key", 1): "key", ("out", 0): "value", ("fc1", 0): "stream", ("fc2", 0): "hidden"}  # input (0) or output (1) of a layer → whose neurons
 
@@ -360,44 +360,39 @@ def watched(middle: Middle, see: Callable[[str, Tensor, Tensor], None]) -> Itera
         for hook in hooks: hook.remove()
 
 
-def tokens_seen(middle: Middle, hidden: Tensor) -> Tensor:
-    "The rows (tokens, d) of a batch that are not padding."
-    return hidden.flatten(0, 1) if middle.seen is None else hidden[middle.seen]
-
-
 @torch.no_grad()
 def grams_of(middle: Middle, rows: Tensor, state: State | None = None, stream: Tensor | None = None) -> State:
     "For `regmean`: the mean of x xᵀ over the tokens that enter each linear layer."
     sums, counts = {}, {}
 
     def see(name: str, given: Tensor, out: Tensor) -> None:
-        tokens = tokens_seen(middle, given)
+        tokens = given[middle.seen]
         sums[name] = sums.get(name, 0) + tokens.T @ tokens
         counts[name] = counts.get(name, 0) + len(tokens)
 
     with watched(middle, see): middle(rows, state, stream)
     return {name: total / counts[name] for name, total in sums.items()}
 
-# %% ../nbs/29_merging.ipynb #d5cdcaf7
+# %% ../nbs/29_merging.ipynb #5975814d
 @torch.no_grad()
 def activations(
     middle: Middle,
-    rows: Tensor,  # one at a time: batches are sorted by length
+    rows: Tensor,
 ) -> dict[str, Tensor]:
     "Group → (neurons, samples): means over an item's tokens, standardised; several layers of a group stand side by side."
-    seen: dict[tuple[str, str], list[Tensor]] = {}
+    seen: dict[tuple[str, str], Tensor] = {}
+    place = {row: i for i, row in enumerate(rows.tolist())}  # batches come in another order
 
     def see(name: str, given: Tensor, out: Tensor) -> None:
         block, _, part = name.partition(".")
         for side, hidden in enumerate((given, out)):
-            if kind := GROUPS_SEEN.get((part, side)): seen.setdefault(("stream" if kind == "stream" else f"{block}.{kind}", name), []).append(tokens_seen(middle, hidden).mean(0))
+            if kind := GROUPS_SEEN.get((part, side)):
+                key = "stream" if kind == "stream" else f"{block}.{kind}", name
+                seen.setdefault(key, hidden.new_zeros(len(rows), hidden.shape[2]))[[place[row] for row in middle.rows.tolist()]] = masked_mean(hidden, middle.seen)
 
-    with watched(middle, see):
-        for row in rows: middle(row[None])
+    with watched(middle, see): middle(rows)
     found: dict[str, list[Tensor]] = {}
-    for (group, _), samples in seen.items():
-        values = torch.stack(samples, 1)
-        found.setdefault(group, []).append((values - values.mean(1, keepdim=True)) / (values.std(1, keepdim=True) + 1e-6))
+    for (group, _), values in seen.items(): found.setdefault(group, []).append(((values - values.mean(0)) / (values.std(0) + 1e-6)).T)
     return {group: torch.cat(parts, 1) for group, parts in found.items()}
 
 
@@ -412,16 +407,16 @@ def match_activations(
         if group not in orders: orders |= ordered(lambda wanted: a[wanted] @ b[wanted].T, group, heads)
     return orders
 
-# %% ../nbs/29_merging.ipynb #a54b93ca
+# %% ../nbs/29_merging.ipynb #e0c86f46
 MERGING_OPTIONS = {  # what a configuration may set, and what it is otherwise
     "merge": "interpolate",  # a key of `MERGES`
     "weight": 0.5,  # of the image encoder; the text encoder has the rest
     "alignment": "none",  # of the text encoder's neurons before the merge: "none", "weights" or "activations"
     "first": 4,  # the image encoder's blocks before this one stay its own
-    "size": 70,  # pixels: 5 × 5 tokens and the class token
-    "pool": 192,  # training items that pairs are drawn from
+    "size": 56,  # pixels: 4 × 4 tokens and the class token
+    "pool": 128,  # training items that pairs are drawn from
     "test_items": 96,
-    "calibration": 64,  # pairs that Grams, Fisher information and activations are taken from
+    "calibration": 32,  # pairs that Grams, Fisher information and activations are taken from
     "shrinkage": 0.9,  # of RegMean
 }
 
@@ -540,7 +535,7 @@ MERGES: dict[str, Callable[[State, State, Job], State]] = {
 }
 DRAWN = "regmean", "fisher", "shuffled"  # what depends on the run's seed beside the alignment by activations
 
-# %% ../nbs/29_merging.ipynb #865139d7
+# %% ../nbs/29_merging.ipynb #0bb00fc5
 @lru_cache(maxsize=256)
 @torch.no_grad()
 def merged_features(
@@ -568,14 +563,14 @@ def distances_of(
     place: Place,
     alignment: str,
     rows: tuple[int, ...],
-    null: int | None = None,  # a seed: the second side's tensors with their entries in a random order, what "nothing in common" measures
+    null: bool = False,  # the second side's tensors with their entries in a random order: what "nothing in common" measures
 ) -> dict[str, float]:
     "The distances between the weights that are merged."
     halves = halves_of(place)
     a, b = halves.images.own, permute(halves.texts.own, orders_of(place, alignment, rows))
-    return weight_distances(a, b if null is None else scattered(b, null))
+    return weight_distances(a, scattered(b, 0) if null else b)
 
-# %% ../nbs/29_merging.ipynb #bffe54d7
+# %% ../nbs/29_merging.ipynb #9a9c5e74
 def probe_accuracy(x: Tensor, groups: Tensor, train: Tensor, test: Tensor) -> float:
     "Share of test items whose group a ridge classifier finds; its penalty is selected on the training rows."
     from sklearn.linear_model import RidgeClassifierCV
@@ -606,5 +601,5 @@ def merging_run(config: RunConfig) -> Outcome:
         vectors = vectors or ranks
     metrics |= {f"{side}_accuracy": probe_accuracy(cloud, halves.groups, pairs, halves.test) for side, cloud in zip(("image", "text"), merged)}
     metrics["majority"] = float((halves.groups[halves.test] == halves.groups[pairs].mode().values).double().mean())
-    null = seed if options["merge"] == "shuffled" else None
+    null = options["merge"] == "shuffled"
     return Outcome(metrics | distances_of(place, options["alignment"], rows if options["alignment"] == "activations" else (), null), vectors, halves.features)
