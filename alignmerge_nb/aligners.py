@@ -5,22 +5,24 @@
 # %% ../nbs/09_aligners.ipynb #09666f08
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import BadInput, Pretrained, check_cloud, generator, progress
+from .core import BadInput, Pretrained, atomic_path, check_cloud, generator, progress
 from .couplings import Coupling, cosine_distance
+from .encoders import ENCODERS, weights_hash
 
 # %% auto #0
-__all__ = ['Aligner', 'check_pairs', 'outside', 'Identity', 'Linear', 'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical',
-           'whitened', 'ConSE', 'initialise', 'network', 'Sum', 'contrastive_loss', 'train', 'Contrastive', 'Decoded',
-           'ContrastiveMLP', 'draw', 'reciprocal_ranks']
+__all__ = ['Aligner', 'markdown_table', 'facts_of', 'model_card', 'check_pairs', 'outside', 'Identity', 'Linear',
+           'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical', 'whitened', 'ConSE', 'initialise', 'network',
+           'Sum', 'contrastive_loss', 'train', 'Contrastive', 'Decoded', 'ContrastiveMLP', 'draw', 'reciprocal_ranks']
 
 # %% ../nbs/09_aligners.ipynb #8fbfad7b
 class Aligner(Pretrained, ABC):
@@ -28,6 +30,7 @@ class Aligner(Pretrained, ABC):
 
     uses_unpaired = False  # whether rows outside `pairs` change the result
     coupling: Coupling | None = None  # the plan that `fit` ended with, where it made one
+    fitted_on: tuple[int, int, int] = ()  # pairs, rows of x and rows of y that `fit` was given; () after loading
 
     @abstractmethod
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
@@ -59,6 +62,7 @@ class Aligner(Pretrained, ABC):
         self.to(x)
         self.learn(x.detach(), y.detach(), pairs.to(x.device))
         self.widths, self.encoders = (x.shape[1], y.shape[1], *self.sizes()), dict(encoders or {})
+        self.fitted_on = len(pairs), len(x), len(y)
         return self.eval().requires_grad_(False)
 
     def transform_x(self, x: Tensor) -> Tensor:
@@ -72,6 +76,16 @@ class Aligner(Pretrained, ABC):
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         "Cosine of every image with every text in the shared space (n, m)."
         return 1 - cosine_distance(self.transform_x(x), self.transform_y(y))
+
+    def save_pretrained(
+        self,
+        folder: str | Path,  # made where missing
+        about: Mapping[str, object] | None = None,  # further lines of the card: {"licence of the data": "GPL-2"}
+    ) -> Path:
+        "Write `config.json`, `model.safetensors` and, for people, the card `README.md`."
+        folder = super().save_pretrained(folder)
+        with atomic_path(folder / "README.md") as part: part.write_text(model_card(self, about or {}), encoding="utf-8")
+        return folder
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, encoders: dict[str, str] | None = None) -> Aligner:
@@ -87,6 +101,44 @@ class Aligner(Pretrained, ABC):
 
     def extra_repr(self) -> str:
         return ", ".join([*(f"{key}={value!r}" for key, value in self.config.items()), "fitted" if self.widths else "not fitted"])
+
+# %% ../nbs/09_aligners.ipynb #6bf1dc99
+def markdown_table(
+    rows: Mapping[str, object],  # first column → second
+    head: tuple[str, str],
+) -> str:
+    "A Markdown table of two columns, '' without rows; numbers are rounded to four digits."
+    def text(value: object) -> str:
+        if isinstance(value, float): return f"{value:.4g}"
+        return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).replace("|", "\\|").replace("\n", " ")
+
+    lines = [f"| {name} | {text(value)} |" for name, value in rows.items()]
+    return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines]) if lines else ""
+
+
+def facts_of(aligner: Aligner) -> dict[str, object]:
+    "What an aligner knows of its own making."
+    names = {f"{what} encoder": aligner.encoders[side] for side, what in (("x", "vision"), ("y", "text")) if aligner.encoders.get(side)}
+    packaged = [ENCODERS[name] for name in names.values() if name in ENCODERS and ENCODERS[name].source == "package"]
+    facts = names | {f"weights of {spec.name}, sha256": weights_hash(spec) for spec in packaged}
+    return facts | dict(zip(("pairs", "vision rows", "text rows"), aligner.fitted_on))
+
+
+def model_card(
+    aligner: Aligner,  # fitted
+    about: Mapping[str, object],  # what only the caller knows: the data, its licence, metrics
+) -> str:
+    "The card of a saved aligner, in Markdown."
+    from alignmerge_nb import __version__
+
+    certificate = getattr(aligner, "certificate", None)  # of those whose map can be undone
+    wanted = f", encoders={aligner.encoders!r}" if aligner.encoders else ""
+    parts = [f"# {type(aligner).__name__}", f"Maps from {aligner.widths[0]} vision numbers and from {aligner.widths[1]} text numbers into one space, made with alignmerge-nb {__version__}."]
+    tables = {"Made from": ({**facts_of(aligner), **about}, ("what", "value")), "Settings": (aligner.config, ("setting", "value")),
+              "Certificate of the inverse": (certificate.as_dict() if certificate else {}, ("quantity", "value"))}
+    for title, (rows, head) in tables.items(): parts += [f"## {title}", markdown_table(rows, head)] if rows else []
+    load = f'from alignmerge_nb.aligners import Aligner\n\naligner = Aligner.from_pretrained("FOLDER"{wanted})\nsimilarity = aligner.similarity(x, y)  # (n, m)'
+    return "\n\n".join([*parts, "## Load it", f"```python\n{load}\n```", "`config.json` and `model.safetensors` are read, as data; this page is not, and no code is loaded."]) + "\n"
 
 # %% ../nbs/09_aligners.ipynb #4e67ab7c
 def check_pairs(
