@@ -5,14 +5,15 @@ import configparser
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from alignmerge_nb import cli
@@ -20,6 +21,8 @@ from alignmerge_nb.aligners import Aligner
 from alignmerge_nb.core import data_home
 from alignmerge_nb.data import load_dataset, split_items
 from alignmerge_nb.features import Features, load_features, save_features
+from alignmerge_nb.ledger import read_claims
+from alignmerge_nb.runs import RunConfig, write_rows
 from alignmerge_nb.worlds import planted
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -232,17 +235,21 @@ def test_paper_passes_words_and_status_on(checkout: Path, capfd) -> None:
     assert json.loads(out) == {"job": "tables", "tier": "cpu", "status": 1} and err == "tables --tier cpu --check\n"
 
 
-def test_claims_are_printed(checkout: Path, capsys) -> None:
-    claim = {"id": "C8", "claim": "cross-attention beats the average", "verdict": "PARTLY", "value": 1.5, "interval": [0.2, 2.8], "tier": "full", "metric": "accuracy"}
-    untested = {**claim, "id": "C10", "verdict": "UNTESTED", "value": None, "interval": None}
-    assert "no paper/claims.yaml" in refused(capsys, "claims")
-    (checkout / "paper" / "claims.yaml").write_text(yaml.safe_dump([claim, untested]))
-    assert said(capsys, "claims") == [claim, untested]
-    assert cli.main(["claims"]) == 0
-    head, one, other = capsys.readouterr().out.splitlines()
-    assert head.split() == list(cli.CLAIM) and "[0.2, 2.8]" in one and "C10" in other and "–" in other
-    (checkout / "paper" / "claims.yaml").write_text(yaml.safe_dump([claim, {"id": "C2"}]))
-    assert "entry 2 of claims.yaml without verdict" in refused(capsys, "claims")
-    for text in ("claims: {", "[]", "- C1"):
-        (checkout / "paper" / "claims.yaml").write_text(text)
-        assert "claims.yaml" in refused(capsys, "claims")
+def test_claims_are_judged_from_the_rows(checkout: Path, capsys) -> None:
+    assert "claims.yaml" in refused(capsys, "claims")
+    shutil.copy(ROOT / "paper" / "claims.yaml", checkout / "paper")
+    assert "no rows of tier 'full'" in refused(capsys, "claims")
+    config = RunConfig("10_retrieval", "cpu", "tuxpaint", "align_merge")
+    row = {"key": config.key, "config": asdict(config), "metrics": {"inverse_error": 1e-6}, "provenance": {}}
+    write_rows([row], checkout / "paper" / "results" / "cpu" / "10_retrieval.jsonl")
+    found = {claim["id"]: claim for claim in said(capsys, "claims --tier cpu")["claims"]}
+    assert found["C5"]["verdict"] == "SUPPORTED" and found["C5"]["tests"][0]["cells"][0]["value"] == pytest.approx(1e-6)
+    assert {claim["verdict"] for name, claim in found.items() if name != "C5"} == {"UNTESTED"}
+    assert cli.main("claims --tier cpu".split()) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("tier cpu\n") and "C5     SUPPORTED" in out and "no rows" in out
+
+
+def test_claims_of_this_repository(monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT / "nbs")
+    assert [claim["id"] for claim in said(capsys, "claims")["claims"]] == [claim.id for claim in read_claims(ROOT / "paper" / "claims.yaml")]
