@@ -37,17 +37,22 @@ from .tasks import retrieval_ranks
 
 # %% auto #0
 __all__ = ['PICTURES', 'ENCODE', 'ONLY_DATASET', 'MATERIAL', 'FIT', 'SEARCH', 'EVALUATE', 'PAPER', 'CLAIMS', 'COMMANDS', 'Said',
-           'columns', 'Command', 'positive', 'option', 'read_columns', 'text_items', 'image_items', 'source_items',
-           'read_pairs', 'bare', 'run_encode', 'fits', 'read_settings', 'Material', 'from_files', 'from_dataset',
-           'about_data', 'check_usage', 'fit_checked', 'validation', 'run_fit', 'load_for', 'nearest', 'run_search',
-           'run_evaluate', 'checkout', 'run_paper', 'told', 'run_claims', 'parser', 'complain', 'main']
+           'complain', 'columns', 'Command', 'positive', 'option', 'read_columns', 'text_items', 'image_items',
+           'source_items', 'read_pairs', 'bare', 'run_encode', 'fits', 'read_settings', 'Material', 'from_files',
+           'from_dataset', 'about_data', 'check_usage', 'fit_checked', 'validation', 'run_fit', 'load_for', 'nearest',
+           'run_search', 'run_evaluate', 'checkout', 'run_paper', 'told', 'run_claims', 'parser', 'main']
 
-# %% ../nbs/39_cli.ipynb #e165c1b9
+# %% ../nbs/39_cli.ipynb #d9dda284
 class Said(NamedTuple):
     "What a command answers."
     data: object  # for `--json`
     text: str  # for people
     status: int = 0  # exit status
+
+
+def complain(message: object, *_: object, **__: object) -> None:
+    "One line on stderr."
+    print(f"alignmerge: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
 def columns(
@@ -149,7 +154,7 @@ def read_pairs(
     if not found: raise BadInput(f"{path} without pairs", "an image and a text a line", "Write some, or check the path.")
     return torch.stack((x.rows([left for left, _ in found]), y.rows([right for _, right in found])), 1)
 
-# %% ../nbs/39_cli.ipynb #7501bb22
+# %% ../nbs/39_cli.ipynb #c96df479
 def bare(path: str) -> str:
     "The path of a feature set, without the ending of one of its two files."
     return re.sub(r"\.(safetensors|json)$", "", path)
@@ -159,8 +164,11 @@ def run_encode(given: argparse.Namespace) -> Said:
     "`alignmerge encode`."
     if given.device == "cuda" and not torch.cuda.is_available(): raise BadInput("--device cuda", "a GPU that torch can use", "Leave the option out.")
     spec, label = encoder_spec(given.encoder), given.source if given.source in DATASETS else ""
-    if label and given.device == "cpu": features = dataset_features(label, given.encoder)  # a union: from what is known of its parts
-    else: features = encode(spec, source_items(given.source, spec.modality), device=given.device, dataset=label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of skipped images: they are named below, also when the features come from the cache
+        if label and given.device == "cpu": features = dataset_features(label, given.encoder)  # a union: from what is known of its parts
+        else: features = encode(spec, source_items(given.source, spec.modality), device=given.device, dataset=label)
+    if features.skipped: complain(f"{len(features.skipped)} images cannot be decoded and are left out: {'; '.join(why for _, why in features.skipped[:3])}")
     save_features(features, bare(given.out))
     data = {"out": bare(given.out), "encoder": spec.name, "rows": len(features.ids), "width": features.values.shape[1], "first": features.ids[0],
             "skipped": dict(features.skipped), "weights": features.weights, "key": features.key}
@@ -408,7 +416,7 @@ CLAIMS = Command(run_claims, "Print the judged claims of the paper (in a checkou
     "--tier": option("whose rows judge", "full"),
 }, ("claims", "claims --tier cpu --json"))
 
-# %% ../nbs/39_cli.ipynb #6d346864
+# %% ../nbs/39_cli.ipynb #ee4259cb
 COMMANDS = {"encode": ENCODE, "fit": FIT, "search": SEARCH, "evaluate": EVALUATE, "paper": PAPER, "claims": CLAIMS}
 
 
@@ -425,11 +433,6 @@ def parser() -> argparse.ArgumentParser:
         own.add_argument("--json", action="store_true", help="print the result as JSON")
         own.set_defaults(run=command.run, parser=own)
     return whole
-
-
-def complain(message: object, *_: object, **__: object) -> None:
-    "One line on stderr."
-    print(f"alignmerge: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> int:
