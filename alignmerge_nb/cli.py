@@ -264,7 +264,7 @@ def fit_checked(given: argparse.Namespace, found: Material, settings: dict) -> A
         if isinstance(error, BadInput) or not given.set: raise
         raise BadInput(f"{given.aligner} with {' '.join(given.set)} ({error})", "settings that it can be fitted with", "Correct them.") from error
 
-# %% ../nbs/39_cli.ipynb #f93e9dec
+# %% ../nbs/39_cli.ipynb #263ad6fd
 def validation(aligner: Aligner, config: RunConfig) -> dict[str, float]:
     "Recall at 10 on the validation split of a data set, mean of both directions in percent, and that of chance."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
@@ -284,7 +284,7 @@ def run_fit(given: argparse.Namespace) -> Said:
     aligner.save_pretrained(given.out, found.about | ({"retrieval": said} if said else {}))
     counts = dict(zip(("pairs", "images", "texts"), aligner.fitted_on))
     data = {"out": given.out, "aligner": given.aligner, "settings": aligner.config, "encoders": aligner.encoders, **counts, **scores, "seconds": seconds}
-    lines = [f"{given.aligner} in {Path(given.out).name}/: {counts['pairs']} pairs among {counts['images']} images and {counts['texts']} texts, {seconds:.1f} s", said]
+    lines = [f"{given.aligner} in {Path(given.out).name}/: {counts['pairs']} pairs among {counts['images']} images and {counts['texts']} texts", said]
     return Said(data, "\n".join(filter(None, lines)))
 
 # %% ../nbs/39_cli.ipynb #926fda50
