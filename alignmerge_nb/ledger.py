@@ -70,7 +70,10 @@ def read_claims(
     "The claims of a file; an entry that is not understood is named."
     path, claims = Path(path), []
     if not path.is_file(): raise BadInput(f"no file {path}", "the claims of a checkout", "Run from inside a checkout of the project.")
-    for entry in yaml.safe_load(path.read_text()):
+    try: entries = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error: raise BadInput(f"{path}, which is no YAML ({' '.join(str(error).split())})", "a list of claims", "Correct the file.") from error
+    if not isinstance(entries, list): raise BadInput(f"{path} holding a {type(entries).__name__}", "a list of claims", "Correct the file.")
+    for entry in entries:
         try: claims.append(Claim(**{**entry, "tests": tuple(Test(**{**test, "by": tuple(test.get("by", ("dataset",)))}) for test in entry["tests"])}))
         except (TypeError, KeyError) as error: raise BadInput(f"entry {entry.get('id')} of {path}: {error}", "the keys of `Claim` and `Test`", "Correct the entry.") from error
     if len({claim.id for claim in claims}) < len(claims): raise BadInput(f"doubled ids in {path}", "one entry per claim", "Merge them.")

@@ -32,7 +32,7 @@ from .core import BadInput, atomic_path, canonical_json, data_home, look_up, pro
 from .data import DATASETS
 
 # %% auto #0
-__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'RunConfig', 'source_hash', 'data_hash', 'git', 'installed',
+__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'SAYS_ONLY', 'RunConfig', 'source_hash', 'data_hash', 'git', 'installed',
            'surroundings', 'pack', 'unpack', 'Outcome', 'stored', 'run', 'run_grid', 'write_rows', 'read_rows', 'Desk',
            'throw_away', 'made']
 
@@ -79,10 +79,13 @@ LIBRARY = Path(alignmerge_nb.__file__).parent
 PACKAGES = ("alignmerge-nb", "torch", "numpy", "scipy", "POT", "timm", "transformers", "scikit-learn")
 
 
+SAYS_ONLY = ("_modidx.py", "report.py", "ledger.py", "cli.py")  # modules that show numbers and make none
+
+
 @lru_cache
 def source_hash() -> str:
     "Hash of the library's modules that can change a number."
-    modules = sorted(path for path in LIBRARY.glob("*.py") if path.name not in ("_modidx.py", "report.py"))
+    modules = sorted(path for path in LIBRARY.glob("*.py") if path.name not in SAYS_ONLY)
     return sha256_json({path.name: path.read_text() for path in modules})
 
 
