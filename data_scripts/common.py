@@ -25,6 +25,7 @@ from alignmerge_nb.core import BadInput, data_home, progress, sha256_file
 from alignmerge_nb.data import safe_extract, write_manifest
 
 SIDE = 224  # pixels of a rasterised drawing: what the vision encoders take
+PLAIN = (".json", ".jsonl", ".lst")  # files that sources give out without an archive around them
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,15 @@ def transfer(
 
 
 def unpack(
-    archive: Path,  # .whl, .zip, .tar…, .tgz or .deb
+    archive: Path,  # .whl, .zip, .tar…, .tgz, .deb or one of PLAIN
     folder: Path,
     keep: Callable[[str], bool] = lambda name: True,  # which files to write
 ) -> int:
-    "Unpack an archive without installing anything; return the number of files."
+    "Unpack an archive without installing anything, or copy a plain file; return the number of files."
+    if archive.suffix in PLAIN:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(archive, folder / archive.name)
+        return 1
     if archive.suffix != ".deb": return safe_extract(archive, folder, keep)
     with subprocess.Popen([tool("dpkg-deb", "dpkg"), "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as process:
         return safe_extract(process.stdout, folder, keep)

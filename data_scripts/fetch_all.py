@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 NEEDED = ("weights", "prototypes", "emoji", "tuxpaint", "cdda", "openclipart", "easyvqa")
-EXTRA = ("emoji2d",)
+EXTRA = ("emoji2d", "statements")
 
 
 def fetched(

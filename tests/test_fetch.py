@@ -19,10 +19,16 @@ import common  # noqa: E402
 import fetch_coco  # noqa: E402
 import fetch_emoji  # noqa: E402
 import fetch_flickr30k  # noqa: E402
+import fetch_gqa  # noqa: E402
+import fetch_nlvr2  # noqa: E402
 import fetch_openclipart  # noqa: E402
+import fetch_snli_ve  # noqa: E402
+import fetch_statements  # noqa: E402
 import fetch_tuxpaint  # noqa: E402
+import fetch_vqa2  # noqa: E402
 from alignmerge_nb.core import BadInput  # noqa: E402
-from alignmerge_nb.data import load_dataset  # noqa: E402
+from alignmerge_nb.data import load_dataset, write_manifest  # noqa: E402
+from alignmerge_nb.questions import DERIVED, load_statements, official_pictures, read_statements  # noqa: E402
 from common import Package, download, fetch, finish  # noqa: E402
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
@@ -250,3 +256,75 @@ def test_coco_and_flickr30k_are_put_in_place(server, tmp_path, monkeypatch, name
 
 def test_flickr30k_asks_for_its_photographs():
     with pytest.raises(BadInput, match="--images"): fetch_flickr30k.run(None)
+
+
+# --- statements: official files from their servers, and derived ones ---
+
+
+def served(server: Server, folder: Path, name: str, files: dict[str, object]) -> Package:
+    "A zip of files on the server; objects as JSON."
+    content = archive(folder / name, {path: value if isinstance(value, bytes) else json.dumps(value).encode() for path, value in files.items()})
+    server.files[f"/{name}"] = content
+    return Package("url", f"{server.url}/{name}")
+
+
+def test_vqa2_is_put_in_place(server, tmp_path, monkeypatch):
+    parts = ("train2014", "val2014")
+    asked = [served(server, tmp_path, f"q_{part}.zip", {f"v2_OpenEnded_mscoco_{part}_questions.json": {"questions": [{"question_id": 1, "image_id": 9, "question": "Why?"}]}}) for part in parts]
+    entry = {"question_id": 1, "image_id": 9, "multiple_choice_answer": "fun", "answer_type": "other", "answers": [{"answer": "fun"}] * 10}
+    given = [served(server, tmp_path, f"a_{part}.zip", {f"v2_mscoco_{part}_annotations.json": {"annotations": [entry]}}) for part in parts]
+    with pytest.raises(BadInput, match="1 statements in train2014, 0 pictures missing"): fetch("vqa2", (*asked, *given), fetch_vqa2.build, home=tmp_path / "data")
+    assert not (tmp_path / "data/vqa2").exists()
+    monkeypatch.setattr(fetch_vqa2, "STATEMENTS", {"train": 1, "val": 1})
+    fetch("vqa2", (*asked, *given), fetch_vqa2.build, home=tmp_path / "data")
+    assert [load_statements("vqa2", split, tmp_path / "data")[0].images for split in ("train", "val")] == [("COCO_train2014_000000000009",), ("COCO_val2014_000000000009",)]
+
+
+def test_gqa_is_put_in_place(server, tmp_path, monkeypatch):
+    entry = {"imageId": "7", "question": "Is it red?", "answer": "no", "types": {"structural": "verify"}}
+    asked = served(server, tmp_path, "questions1.2.zip", {f"{part}_{kind}_questions.json": {"1": entry} for part in ("train", "val", "testdev") for kind in ("balanced", "all")})
+    monkeypatch.setattr(fetch_gqa, "STATEMENTS", {"train": 1, "val": 1, "test": 1})
+    lacking = served(server, tmp_path, "other.zip", {"images/8.jpg": b"jpg"})
+    with pytest.raises(BadInput, match="1 pictures missing"): fetch("gqa", (asked, lacking), fetch_gqa.build, fetch_gqa.keep, home=tmp_path / "data")
+    whole = served(server, tmp_path, "images.zip", {"images/7.jpg": b"jpg"})
+    folder = fetch("gqa", (asked, whole), fetch_gqa.build, fetch_gqa.keep, home=tmp_path / "data")
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "source.json", "testdev_balanced_questions.json", "train_balanced_questions.json", "val_balanced_questions.json"]
+    assert official_pictures("gqa", load_statements("gqa", "test", tmp_path / "data"), tmp_path / "data")[0].image.read_bytes() == b"jpg"
+
+
+def test_nlvr2_is_put_in_place_from_files_without_an_archive(server, tmp_path, monkeypatch):
+    for part in ("train", "dev", "test1"): server.files[f"/{part}.json"] = (json.dumps({"identifier": f"{part}-1-0-0", "sentence": "Two dogs.", "label": "True"}) + "\n").encode()
+    archive(tmp_path / "images.zip", {f"images/{folder}/{part}-1-0-img{side}.png": b"png" for part, folder in (("train", "train/12"), ("dev", "dev"), ("test1", "test1")) for side in (0, 1)})
+    packages = (*(Package("url", f"{server.url}/{part}.json") for part in ("train", "dev", "test1")), Package("file", str(tmp_path / "images.zip")))
+    monkeypatch.setattr(fetch_nlvr2, "STATEMENTS", {"train": 1, "val": 1, "test": 1})
+    fetch("nlvr2", packages, fetch_nlvr2.build, home=tmp_path / "data")
+    for split in ("train", "val", "test"): assert len(official_pictures("nlvr2", load_statements("nlvr2", split, tmp_path / "data"), tmp_path / "data")) == 2
+    with pytest.raises(BadInput, match="--images"): fetch_nlvr2.run(None)
+
+
+def test_snli_ve_is_made_as_its_authors_make_it(server, tmp_path, monkeypatch):
+    row = lambda image, label="neutral", end=".jpg#0r1n": json.dumps({"pairID": f"{image}{end}", "gold_label": label, "sentence2": "They sleep.", "captionID": f"{image}.jpg#0"}) + "\n"
+    lines = {"train": row(11) + row(12, "-") + row("vg_13", end="n") + row(14) + row(15), "dev": row(16), "test": row(12, "entailment")}
+    snli = served(server, tmp_path, "snli_1.0.zip", {f"snli_1.0/snli_1.0_{name}.jsonl": text.encode() for name, text in lines.items()})
+    server.files |= {"/flickr30k_train_val.lst": b"11\n12\n16\n", "/flickr30k_test.lst": b"14\n"}
+    monkeypatch.setattr(fetch_snli_ve, "DEV", 1)
+    monkeypatch.setattr(fetch_snli_ve, "STATEMENTS", {"train": 2, "val": 1, "test": 1})
+    fetch("snli_ve", (snli, *(Package("url", f"{server.url}/flickr30k_{name}.lst") for name in ("train_val", "test"))), fetch_snli_ve.build, home=tmp_path / "data")
+    assert {split: [one.images[0] for one in load_statements("snli_ve", split, tmp_path / "data")] for split in ("train", "val", "test")} == {"train": ["11", "12"], "val": ["16"], "test": ["14"]}
+
+
+def test_derived_statements_are_made_once_and_again_when_a_set_changes(tmp_path, monkeypatch, capsys):
+    with pytest.raises(BadInput, match="fetch_easyvqa.py"): fetch_statements.run(tmp_path)
+    rows = [{"id": f"{split}/{n}", "image": "x.png", "texts": {}, "group": "easyvqa", "licence": "MIT", "split": split,
+             "questions": [{"question": "what color is the shape?", "answer": colour}, {"question": "what shape is present?", "answer": shape}]}
+            for split, each in (("train", 40), ("test", 6)) for n, (colour, shape, _) in enumerate((c, s, k) for c in ("red", "blue", "teal", "gray", "black", "brown", "green", "yellow") for s in ("circle", "triangle", "rectangle") for k in range(each))]
+    (tmp_path / "easyvqa").mkdir()
+    (tmp_path / "easyvqa/x.png").touch()
+    write_manifest(tmp_path / "easyvqa/manifest.jsonl", rows)
+    monkeypatch.setattr(fetch_statements, "DERIVED", {name: DERIVED[name] for name in ("nlvr_shapes", "entail_shapes")})
+    for _ in range(2): fetch_statements.run(tmp_path)
+    first = {name: (tmp_path / name / "statements.jsonl").read_bytes() for name in ("nlvr_shapes", "entail_shapes")}
+    assert capsys.readouterr().out.count("complete") == 2 and len(read_statements(tmp_path / "nlvr_shapes/statements.jsonl")) == 8 * (360 + 60 + 150)
+    write_manifest(tmp_path / "easyvqa/manifest.jsonl", rows[:-1])
+    fetch_statements.run(tmp_path)
+    assert "complete" not in capsys.readouterr().out and {name: (tmp_path / name / "statements.jsonl").read_bytes() for name in first} != first
