@@ -326,8 +326,8 @@ def order_block(known: Mapping[str, dict[str, str]], rng: torch.Generator) -> tu
     texts = tuple(f"the left picture shows {described(a)} and the right one {described(b)}" for a, b in ((one, two), (two, one)))
     return texts, (pairs, [pair[::-1] for pair in pairs])
 
-# %% ../nbs/20_questions.ipynb #87c0ed51
-SIZES = {"train": 360, "val": 60, "test": 150}  # blocks of eight statements each
+# %% ../nbs/20_questions.ipynb #45f98958
+SIZES = {"train": 600, "val": 60, "test": 150}  # blocks of eight statements each
 SCENE_BLOCKS = {"count": count_block, "same": same_block, "order": order_block}
 
 

@@ -324,7 +324,7 @@ def test_derived_statements_are_made_once_and_again_when_a_set_changes(tmp_path,
     monkeypatch.setattr(fetch_statements, "DERIVED", {name: DERIVED[name] for name in ("nlvr_shapes", "entail_shapes")})
     for _ in range(2): fetch_statements.run(tmp_path)
     first = {name: (tmp_path / name / "statements.jsonl").read_bytes() for name in ("nlvr_shapes", "entail_shapes")}
-    assert capsys.readouterr().out.count("complete") == 2 and len(read_statements(tmp_path / "nlvr_shapes/statements.jsonl")) == 8 * (360 + 60 + 150)
+    assert capsys.readouterr().out.count("complete") == 2 and len(read_statements(tmp_path / "nlvr_shapes/statements.jsonl")) == 8 * (600 + 60 + 150)
     write_manifest(tmp_path / "easyvqa/manifest.jsonl", rows[:-1])
     fetch_statements.run(tmp_path)
     assert "complete" not in capsys.readouterr().out and {name: (tmp_path / name / "statements.jsonl").read_bytes() for name in first} != first
