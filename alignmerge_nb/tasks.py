@@ -227,12 +227,14 @@ def caption_pairs(
 def rotated(
     items: TokenItems,  # prepared
     seed: int = 0,  # of the rotation
-    name: str = "x",  # the modality that is turned
+    texts: Iterable[str] = ("y",),  # modalities that keep their place
 ) -> TokenItems:
-    "The same items with all tokens of a modality turned by one random orthogonal matrix: the null for 'the common basis helps'."
-    d = items.widths[name]
+    "The same items with all vision tokens turned by one random orthogonal matrix: the null for 'the common basis helps'."
+    names = [name for name in items.tokens if name not in texts]
+    d = items.widths[names[0]]
     q, r = torch.linalg.qr(torch.randn(d, d, generator=generator(seed, "rotate z")))
-    return changed(items, name, tokens=items.tokens[name] @ (q * r.diagonal().sign()))  # with the signs of R's diagonal, uniform over all rotations
+    for name in names: items = changed(items, name, tokens=items.tokens[name] @ (q * r.diagonal().sign()))  # with the signs of R's diagonal, uniform over all rotations
+    return items
 
 # %% ../nbs/18_tasks.ipynb #5f939138
 def accuracies(
@@ -291,7 +293,7 @@ TASKS = {"retrieval": retrieval, "vqa": vqa}
 INPUTS = {  # from items, training rows, aligner and seed
     "raw": lambda items, train, aligner, seed: prepare(None, items, train),
     "aligned": lambda items, train, aligner, seed: prepare(aligner, items, train),
-    "rotated": lambda items, train, aligner, seed: rotated(prepare(aligner, items, train), seed, next(iter(items.tokens))),
+    "rotated": lambda items, train, aligner, seed: rotated(prepare(aligner, items, train), seed),
     "text_only": lambda items, train, aligner, seed: blinded(prepare(None, items, train), {"y"}),
     "image_only": lambda items, train, aligner, seed: blinded(prepare(None, items, train), set(items.tokens) - {"y"}),
 }
