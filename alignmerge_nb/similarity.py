@@ -154,14 +154,14 @@ def effective_rank(cloud: Tensor) -> float:
     sizes = torch.linalg.svdvals((cloud - cloud.mean(0)).double())
     return float(torch.special.entr(sizes / sizes.sum().clamp(min=1e-300)).sum().exp())
 
-# %% ../nbs/32_similarity.ipynb #eddec7eb
+# %% ../nbs/32_similarity.ipynb #258d3b48
 def measures(zx: Tensor, zy: Tensor) -> dict[str, float]:
     "All measures of partners (n, d) and (n, d) in one space."
     kernels, cosines = (gram(zx), gram(zy)), (gram(zx, unit=True), gram(zy, unit=True))
     similarity = F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
     return {
         "cka": cka(*kernels), "cka_biased": biased_cka(*kernels), "mutual_knn": mutual_knn(*cosines), "cknna": cknna(*cosines), "procrustes": procrustes_distance(*kernels),
-        "transport": transport(zx, zy), "transport_scaled": transport_scaled(zx, zy), "cosine": paired_cosine(zx, zy), "gap": modality_gap(zx, zy),
+        "wasserstein": transport_scaled(zx, zy), "wasserstein_plain": transport(zx, zy), "cosine": paired_cosine(zx, zy), "gap": modality_gap(zx, zy),
         "rank_x": effective_rank(zx), "rank_y": effective_rank(zy), "hubness": (hubness(similarity) + hubness(similarity.T)) / 2,
     }
 
@@ -242,7 +242,7 @@ def references(
     data = retrieval_data(dataset, *encoders, split)
     return {name: view(kind.fit(*material(config, data)), data, draws) for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()}
 
-# %% ../nbs/32_similarity.ipynb #c53e9861
+# %% ../nbs/32_similarity.ipynb #0bdc1888
 def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:
     "The data of a configuration, and its aligner, fitted."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
@@ -253,7 +253,8 @@ def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:
 def compared(config: RunConfig, data: RetrievalData, aligner: Aligner) -> Outcome:
     "All measures on the test split before, by the naive mapping and after, with intervals and relative changes."
     draws = (SIMILARITY_OPTIONS | config.options)["draws"]
-    views = {**references(config.dataset, (config.image_encoder, config.text_encoder), config.split, config.n_pairs, config.unpaired, config.seed, draws), "after": view(aligner, data, draws)}
+    views = references(config.dataset, (config.image_encoder, config.text_encoder), config.split, config.n_pairs, config.unpaired, config.seed, draws)
+    views = {**views, "after": views["naive"] if isinstance(aligner, Procrustes) else view(aligner, data, draws)}
     found = {f"{name}_{key}": values for name, (_, replicated) in views.items() for key, values in replicated.items()}
     for key in views["after"][1]:
         for other in ("naive", "before"): found[f"over_{other}_{key}"] = found[f"after_{key}"] / found[f"{other}_{key}"] - 1
