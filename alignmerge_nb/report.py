@@ -189,7 +189,7 @@ NAMES = {
     "planted": "Planted", "factors": "Planted factors", "nlvr_shapes": "Two scenes (derived)", "nlvr_pictures": "Two pictures (derived)", "entail_shapes": "Scene entailment (derived)",
     "entail_pictures": "Picture entailment (derived)",
     "concat": "Concatenation", "average": "Average", "cross_attention": "Cross-attention", "late": "Late", "early": "Early (one tower)", "hybrid": "Hybrid", "kernel": "Kernel", "graph": "Graph",
-    "gated": "Gated cross-attention", "bottleneck": "Bottleneck tokens", "q_former": "Q-Former", "token_exchange": "Token exchange", "prefix": "Prefix decoder", "mamba": "Mamba",
+    "gated": "Gated cross-attention", "bottleneck": "Bottleneck tokens", "q_former": "Q-Former", "exchange": "Token exchange", "prefix": "Prefix decoder", "mamba": "Mamba",
     "align_mamba": "AlignMamba (port)", "align_mamba_balanced": "AlignMamba, both marginals (port)", "mixup_transport": "CMOT mixup (port)", "dec_align": "DecAlign (port)",
     "raw": "raw", "aligned": "aligned", "rotated": "aligned, rotated", "text_only": "question only", "image_only": "picture only",
     "disjoint": "unpaired: disjoint", "shuffled": "unpaired: same items", "text": "by text", "group": "by group",
