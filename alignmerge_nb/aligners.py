@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import BadInput, Pretrained, atomic_path, check_cloud, generator, progress
+from .core import BadInput, Pretrained, atomic_path, check_cloud, generator, progress, read_card
 from .couplings import Coupling, cosine_distance
 from .encoders import ENCODERS, weights_hash
+from .flows import Certificate
 
 # %% auto #0
 __all__ = ['Aligner', 'markdown_table', 'facts_of', 'model_card', 'check_pairs', 'outside', 'Identity', 'Linear',
@@ -30,6 +31,7 @@ class Aligner(Pretrained, ABC):
 
     uses_unpaired = False  # whether rows outside `pairs` change the result
     coupling: Coupling | None = None  # the plan that `fit` ended with, where it made one
+    issued: Certificate | None = None  # the certificate, once it is there
     fitted_on: tuple[int, int, int] = ()  # pairs, rows of x and rows of y that `fit` was given; () after loading
 
     @abstractmethod
@@ -82,8 +84,11 @@ class Aligner(Pretrained, ABC):
         folder: str | Path,  # made where missing
         about: Mapping[str, object] | None = None,  # further lines of the card: {"licence of the data": "GPL-2"}
     ) -> Path:
-        "Write `config.json`, `model.safetensors` and, for people, the card `README.md`."
+        "Write `config.json` (with the certificate, where there is one), `model.safetensors` and, for people, the card `README.md`."
         folder = super().save_pretrained(folder)
+        if found := self.certificate:
+            card = read_card(folder) | {"certificate": found.as_dict()}
+            with atomic_path(folder / "config.json") as part: part.write_text(json.dumps(card, indent=2) + "\n")
         with atomic_path(folder / "README.md") as part: part.write_text(model_card(self, about or {}), encoding="utf-8")
         return folder
 
@@ -92,7 +97,14 @@ class Aligner(Pretrained, ABC):
         "The aligner saved in `folder`, bit for bit; `encoders` of the features at hand are checked when given."
         import alignmerge_nb.methods  # so that every class is known by its name
 
-        return super().from_pretrained(folder, encoders)
+        model = super().from_pretrained(folder, encoders)
+        if known := read_card(folder).get("certificate"): model.issued = Certificate.from_dict(known)
+        return model
+
+    @property
+    def certificate(self) -> Certificate | None:
+        "How exactly the map of x is undone and how much it stretches; None where it has no exact inverse."
+        return self.issued
 
     def require_fit(self) -> tuple[int, ...]:
         "The widths seen in `fit`, or a `BadInput` when there was none."
@@ -100,7 +112,8 @@ class Aligner(Pretrained, ABC):
         raise BadInput(f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit(x, y, pairs)` or `from_pretrained` first.")
 
     def extra_repr(self) -> str:
-        return ", ".join([*(f"{key}={value!r}" for key, value in self.config.items()), "fitted" if self.widths else "not fitted"])
+        words = ", ".join([*(f"{key}={value!r}" for key, value in self.config.items()), "fitted" if self.widths else "not fitted"])
+        return f"{words}\n{self.issued!r}" if self.issued else words
 
 # %% ../nbs/09_aligners.ipynb #6bf1dc99
 def markdown_table(
@@ -131,7 +144,7 @@ def model_card(
     "The card of a saved aligner, in Markdown."
     from alignmerge_nb import __version__
 
-    certificate = getattr(aligner, "certificate", None)  # of those whose map can be undone
+    certificate = aligner.certificate  # of those whose map can be undone
     wanted = f", encoders={aligner.encoders!r}" if aligner.encoders else ""
     parts = [f"# {type(aligner).__name__}", f"Maps from {aligner.widths[0]} vision numbers and from {aligner.widths[1]} text numbers into one space, made with alignmerge-nb {__version__}."]
     tables = {"Made from": ({**facts_of(aligner), **about}, ("what", "value")), "Settings": (aligner.config, ("setting", "value")),
