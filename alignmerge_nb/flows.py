@@ -177,11 +177,11 @@ class Flow(nn.Module):
             forth, back = forth * up, back * down
         return forth, back, radius
 
-# %% ../nbs/06_flows.ipynb #2853ad69
+# %% ../nbs/06_flows.ipynb #fcd6c4ba
 def steepest(
     function: Callable[[Tensor], Tensor],  # (p, d) → (p, k), each row by itself
     points: Tensor,  # (p, d)
-    steps: int = 24,  # of Lanczos' iteration
+    steps: int = 16,  # of Lanczos' iteration
     seed: int = 0,  # of its start
 ) -> Tensor:
     "The largest singular value of the Jacobian at each point (p,)."

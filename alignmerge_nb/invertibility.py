@@ -30,7 +30,7 @@ from .tasks import RetrievalData, retrieval_ranks
 # %% auto #0
 __all__ = ['INVERTIBILITY_OPTIONS', 'LOST', 'lost', 'ridge_decoder', 'Axes', 'principal', 'classifier_of', 'probe', 'Side',
            'sides', 'reconstructions', 'readings', 'Trained', 'aligner_of', 'certified', 'originals',
-           'invertibility_run', 'ceilings', 'per_image', 'measured', 'front']
+           'invertibility_run', 'ceilings', 'per_image', 'measured', 'difference', 'front']
 
 # %% ../nbs/31_invertibility.ipynb #62627218
 def lost(
@@ -41,7 +41,7 @@ def lost(
     values, guess = values.double(), guess.double()
     return (values - guess).square().sum(1) / (values - values.mean(0)).square().sum(1).mean()
 
-# %% ../nbs/31_invertibility.ipynb #2c7cebe8
+# %% ../nbs/31_invertibility.ipynb #090ce128
 def ridge_decoder(
     z: Tensor,  # (n, k) training items in the shared space
     values: Tensor,  # (n, d) their features
@@ -50,7 +50,7 @@ def ridge_decoder(
     from sklearn.linear_model import RidgeCV
 
     size = (z - z.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-12)
-    penalties = len(z) * torch.logspace(-8, 0, 13, dtype=torch.float64).numpy()
+    penalties = len(z) * torch.logspace(-7, 0, 8, dtype=torch.float64).numpy()
     plain = lambda some: (some / size).double().numpy()
     found = RidgeCV(penalties).fit(plain(z), values.double().numpy())
     return lambda some: torch.as_tensor(found.predict(plain(some))).to(values)
@@ -65,6 +65,12 @@ class Axes(NamedTuple):
     def scores(self, cloud: Tensor) -> Tensor: return (cloud - self.mean) @ self.axes
 
     def back(self, scores: Tensor) -> Tensor: return scores @ self.axes.T + self.mean
+
+    def first(self, k: int) -> Axes: return Axes(self.mean, self.axes[:, :k])
+
+    def loses(self, cloud: Tensor) -> float:
+        "Share of the variance of a cloud (n, d) off these axes."
+        return float(lost(cloud, self.back(self.scores(cloud))).mean())
 
 
 def principal(cloud: Tensor, k: int) -> Axes:
@@ -91,12 +97,13 @@ def probe(
     found = LogisticRegression(max_iter=500).fit(plain(values), list(labels))
     return lambda some, true: torch.tensor(found.predict(plain(some)) == list(true))
 
-# %% ../nbs/31_invertibility.ipynb #14e14f57
+# %% ../nbs/31_invertibility.ipynb #cd2fede7
 class Side(NamedTuple):
     "One side's features as the encoder made them, and their readers."
 
     train: Tensor  # (n, d)
     test: Tensor  # (m, d)
+    axes: Axes  # all of the training features
     right: Callable[[Tensor], Tensor]  # whether the probe names the group of each test row (m,), given its features (m, d)
     classifier: nn.Linear | None  # of the encoder, where it has one
 
@@ -106,7 +113,7 @@ def sides(data: RetrievalData, groups: Mapping[str, str], classifier: nn.Linear 
     found = {}
     for name, train, test in zip("xy", data.of("train"), data.of("test")):
         known, true = ([groups[owner(key)] for key in part.ids] for part in (train, test))
-        found[name] = Side(train.values, test.values, partial(probe(train.values, known), true=true), classifier if name == "x" else None)
+        found[name] = Side(train.values, test.values, principal(train.values, train.values.shape[1]), partial(probe(train.values, known), true=true), classifier if name == "x" else None)
     return found
 
 
@@ -139,11 +146,13 @@ def readings(
         if side.classifier is not None: found[f"class_agreement{suffix}"] = named(guess) == named(side.test)
     return found
 
-# %% ../nbs/31_invertibility.ipynb #12814e8e
+# %% ../nbs/31_invertibility.ipynb #9ed6a338
 INVERTIBILITY_OPTIONS = {  # what a configuration may set, and what it is otherwise
     "project": None,  # principal axes of the vision features that the aligner gets; None: all features
     "flow": None,  # optimiser steps of AlignMerge's flow; None: what its held-out pairs choose
 }
+
+LOST = 10_000  # steps in which a row keeps the error of an item, in units of the mean's
 
 
 class Trained(AlignMerge):
@@ -162,7 +171,7 @@ def aligner_of(config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Te
     if config.aligner != "align_merge": raise BadInput(f"the option flow for {config.aligner}", "align_merge", "It is the only one with a flow.")
     return Trained(**make_aligner("align_merge", **settings).config | {"flow_steps": options["flow"], "seed": config.seed}).fit(x, y, pairs)
 
-# %% ../nbs/31_invertibility.ipynb #7d13fff3
+# %% ../nbs/31_invertibility.ipynb #c9f5e484
 def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, float]:
     "The certificate's numbers on these vision features, of the whole map and, where it was trained, of the flow alone."
     parts = {"": (Whole(aligner), x)} | ({"flow_": (aligner.flow, aligner.code(x))} if aligner.flow_taken else {})
@@ -187,7 +196,7 @@ def invertibility_run(config: RunConfig) -> Outcome:
     for key in config.options: look_up(INVERTIBILITY_OPTIONS, key, "option of an invertibility run")
     options, names = INVERTIBILITY_OPTIONS | config.options, (config.dataset, config.image_encoder, config.text_encoder, config.split)
     data, full = retrieval_data(*names), originals(*names)
-    axes = principal(full["x"].train, options["project"]) if options["project"] else None
+    axes = full["x"].axes.first(options["project"]) if options["project"] else None
     if axes: data = replace(data, x=replace(data.x, values=axes.scores(data.x.values)))
     x, y, pairs = training_rows(data, config.n_pairs, config.unpaired, config.seed)
     aligner = aligner_of(config, options, x, y, pairs)
@@ -199,19 +208,16 @@ def invertibility_run(config: RunConfig) -> Outcome:
         vectors |= {metric: (LOST * value).round().clamp(max=65535) if "_r2_" in metric else value for metric, value in read.items()}
     metrics |= {"pairs": len(pairs), "width": aligner.transform_x(x[:2]).shape[1]} | ceilings(full["x"], axes, aligner.transform_x(x[:2]).shape[1])
     if isinstance(aligner, AlignMerge): metrics |= certified(aligner, data.of("test")[0].values)
+    if aligner.coupling: metrics |= {"converged": float(aligner.coupling.converged), "marginal_error": aligner.coupling.marginal_error}
     return Outcome(metrics, vectors, {side: {"key": each.key, "weights": each.weights} for side, each in (("x", data.x), ("y", data.y))})
 
 
 def ceilings(side: Side, axes: Axes | None, width: int) -> dict[str, float]:
     "What no linear map to so many dimensions could exceed, and the share of the test variance that a projection loses."
-    best = principal(side.train, min(width, axes.axes.shape[1] if axes else width))
-    found = {"ceiling_r2_x": 1 - float(lost(side.test, best.back(best.scores(side.test))).mean())}
-    return found | ({"projection_error": float(lost(side.test, axes.back(axes.scores(side.test))).mean())} if axes else {})
+    found = {"ceiling_r2_x": 1 - side.axes.first(min(width, axes.axes.shape[1] if axes else width)).loses(side.test)}
+    return found | ({"projection_error": axes.loses(side.test)} if axes else {})
 
-# %% ../nbs/31_invertibility.ipynb #54fc5395
-LOST = 10_000  # steps in which a row keeps the error of an item, beside 1 for the mean's
-
-
+# %% ../nbs/31_invertibility.ipynb #78ee9cca
 def per_image(
     row: dict,  # of `invertibility_run`
     metric: str,  # "r10" and its like, "reconstruction_r2_x", "class_agreement", "probe_accuracy_y_after", …
@@ -232,7 +238,18 @@ def measured(
     values = torch.stack([per_image(row, metric) - (per_image(row, less) if less else 0) for row in rows]).mean(0)
     return estimate(values, seeds_of(rows))
 
-# %% ../nbs/31_invertibility.ipynb #75a35499
+# %% ../nbs/31_invertibility.ipynb #e10f8f99
+def difference(
+    rows_a: Sequence[dict],  # a cell
+    rows_b: Sequence[dict],  # another, on the same test images and seeds
+    metric: str,
+) -> Estimate:
+    "The paired difference a − b in percentage points."
+    if seeds_of(rows_a) != seeds_of(rows_b): raise BadInput(f"seeds {list(seeds_of(rows_a))} and {list(seeds_of(rows_b))}", "the same seeds on both sides", "Run the missing ones.")
+    one, other = (torch.stack([per_image(row, metric) for row in rows]).mean(0) for rows in (rows_a, rows_b))
+    return estimate(one - other, seeds_of(rows_a))
+
+# %% ../nbs/31_invertibility.ipynb #19e96ba6
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     "The names of points that no other one reaches in both coordinates and exceeds in one, by the first coordinate."
     beaten = lambda a, b: b[0] >= a[0] and b[1] >= a[1] and b != a
