@@ -177,7 +177,7 @@ class Flow(nn.Module):
             forth, back = forth * up, back * down
         return forth, back, radius
 
-# %% ../nbs/06_flows.ipynb #fcd6c4ba
+# %% ../nbs/06_flows.ipynb #da70ffaa
 def steepest(
     function: Callable[[Tensor], Tensor],  # (p, d) → (p, k), each row by itself
     points: Tensor,  # (p, d)
@@ -199,15 +199,16 @@ def steepest(
 
 
 def spectrum_ends(
-    model: nn.Module,  # `model(z)[0]` is the image (p, k), `model.inverse` undoes it
+    model: nn.Module,  # `model(z)[0]` is the image (p, k), each row by itself, and `model.inverse` undoes it
     points: Tensor,  # (p, d)
     widest: int = 512,  # Jacobians up to this width are written down
 ) -> Tensor:
     "Smallest and largest singular value of the Jacobian at each point (p, 2)."
     image = model(points)[0]
     if max(points.shape[1], image.shape[1]) > widest: return torch.stack((1 / steepest(model.inverse, image), steepest(lambda z: model(z)[0], points)), 1)
-    jacobians = torch.func.vmap(torch.func.jacfwd(lambda one: model(one[None])[0][0]))(points)
-    return torch.linalg.svdvals(jacobians)[:, [-1, 0]]
+    directions = torch.eye(points.shape[1]).to(points).repeat(len(points), 1)
+    columns = torch.func.jvp(lambda z: model(z)[0], (points.repeat_interleave(points.shape[1], 0),), (directions,))[1]
+    return torch.linalg.svdvals(columns.unflatten(0, (len(points), -1)))[:, [-1, 0]]
 
 # %% ../nbs/06_flows.ipynb #997617da
 THRESHOLD = 1e-3  # relative error above which a round trip is a fault

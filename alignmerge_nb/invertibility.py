@@ -146,10 +146,11 @@ def readings(
         if side.classifier is not None: found[f"class_agreement{suffix}"] = named(guess) == named(side.test)
     return found
 
-# %% ../nbs/31_invertibility.ipynb #9ed6a338
+# %% ../nbs/31_invertibility.ipynb #2a26dae4
 INVERTIBILITY_OPTIONS = {  # what a configuration may set, and what it is otherwise
     "project": None,  # principal axes of the vision features that the aligner gets; None: all features
     "flow": None,  # optimiser steps of AlignMerge's flow; None: what its held-out pairs choose
+    "reconstruction_weight": None,  # of OT-Align&Merge; None: as its settings say
 }
 
 LOST = 10_000  # steps in which a row keeps the error of an item, in units of the mean's
@@ -166,12 +167,14 @@ class Trained(AlignMerge):
 
 def aligner_of(config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Tensor) -> Aligner:
     "The aligner of a configuration, fitted."
-    settings = config.params or select(config.aligner, x, y, pairs, config.seed)
+    settings, weight = config.params or select(config.aligner, x, y, pairs, config.seed), options["reconstruction_weight"]
+    for option, whose in (("flow", "align_merge"), ("reconstruction_weight", "ot_align_merge")):
+        if options[option] is not None and config.aligner != whose: raise BadInput(f"the option {option} for {config.aligner}", whose, "Leave it out.")
+    if weight is not None: settings = settings | {"reconstruction_weight": weight}
     if options["flow"] is None: return fitted(config, x, y, pairs, settings)
-    if config.aligner != "align_merge": raise BadInput(f"the option flow for {config.aligner}", "align_merge", "It is the only one with a flow.")
     return Trained(**make_aligner("align_merge", **settings).config | {"flow_steps": options["flow"], "seed": config.seed}).fit(x, y, pairs)
 
-# %% ../nbs/31_invertibility.ipynb #c9f5e484
+# %% ../nbs/31_invertibility.ipynb #fa08f54e
 def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, float]:
     "The certificate's numbers on these vision features, of the whole map and, where it was trained, of the flow alone."
     parts = {"": (Whole(aligner), x)} | ({"flow_": (aligner.flow, aligner.code(x))} if aligner.flow_taken else {})
@@ -206,6 +209,8 @@ def invertibility_run(config: RunConfig) -> Outcome:
         read = readings(full[name], {suffix: axes.back(guess) for suffix, guess in guesses.items()} if axes and name == "x" else guesses, name)
         metrics |= {metric: float(1 - value.mean() if "_r2_" in metric else value.double().mean()) for metric, value in read.items()}
         vectors |= {metric: (LOST * value).round().clamp(max=65535) if "_r2_" in metric else value for metric, value in read.items()}
+    shares = {f"probe_share_{name}": metrics[f"probe_accuracy_{name}_after"] / metrics[f"probe_accuracy_{name}_before"] for name in "xy"}
+    metrics |= shares | {"probe_share": min(shares.values())}
     metrics |= {"pairs": len(pairs), "width": aligner.transform_x(x[:2]).shape[1]} | ceilings(full["x"], axes, aligner.transform_x(x[:2]).shape[1])
     if isinstance(aligner, AlignMerge): metrics |= certified(aligner, data.of("test")[0].values)
     if aligner.coupling: metrics |= {"converged": float(aligner.coupling.converged), "marginal_error": aligner.coupling.marginal_error}
