@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .align_merge import AlignMerge, Whole, train_flow
-from .aligners import Aligner, Decoded, outside
+from .aligners import Aligner, outside
 from .core import BadInput, look_up
 from .data import load_dataset
 from .encoders import class_posteriors, image_classifier
