@@ -32,7 +32,7 @@ TIERS = {"cpu": "recomputed in minutes on two cores", "full": "the published gri
 # How far a metric may move between machines: (absolute, relative), the larger counts. The first pattern that fits the whole name decides.
 TOLERANCES = {
     r"chosen_.*|flow_taken": "choice",  # a tie between settings may fall the other way: counted, not judged
-    r".*seconds|.*marginal_error|.*_memory|.*_iterations|inverse_error.*|.*loss|epochs?": "ignored",  # clocks, and what lies at rounding level or follows a choice
+    r".*seconds|.*marginal_error|.*_memory|.*_iterations|inverse_error.*|.*loss|epochs?|(flow_)?(round_trip|sigma|condition|log10|doubts).*": "ignored",  # clocks, and what lies at rounding level or follows a choice
     r"(.+_)?r(1|5|10)": (2.0, 0.0),  # points; controls and chance among them
     r".*accuracy.*|prior|majority|chance": (0.02, 0.0),
     r".*median_rank": (1.0, 0.1),  # 10 %, and one place where ranks are small
