@@ -43,7 +43,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 IMAGE_TYPES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}
 
 
-@dataclass
+@dataclass(eq=False)
 class Page:
     "One page: where it comes from, where it goes, how the navigation calls it."
     source: Path  # a notebook or a Markdown document
@@ -354,13 +354,29 @@ def write_pages(out: Path) -> list[Page]:
         (out / page.target).parent.mkdir(parents=True, exist_ok=True)
         (out / page.target).write_text(text, encoding="utf-8")
     if wrong: sys.exit("docs: pages with something that must not be there:\n  " + "\n  ".join(wrong))
-    return pages
+    return [*pages, write_gallery(pages, out)]
+
+
+def write_gallery(pages: list[Page], out: Path) -> Page:
+    "A page with every figure that the experiments wrote, each linked to the page that made it."
+    lines = ["# gallery", "> Every figure of the experiments, the published tier first. Each leads to the page that made it, with its rows, tables and code."]
+    for tier in TIERS:
+        makers = {page: page.source.read_text() for page in pages if page.target.startswith(f"experiments/{tier}/")}
+        for path in sorted((ROOT / "paper" / "figures" / tier).glob("*.png")):
+            maker = next((page for page, text in makers.items() if f'\\"{path.stem}\\"' in text), None)
+            if maker is None: sys.exit(f"docs: no experiment of tier {tier} makes {path.relative_to(ROOT)}; delete it, or run the experiment")
+            place = f"gallery/{tier}/{path.name}"
+            (out / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, out / place)
+            lines += [f"## {path.stem.replace('_', ' ')}, tier {tier}", f"[![{maker.title}]({place})]({maker.target})", f"[{maker.title}]({maker.target})"]
+    (out / "gallery.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return Page(ROOT / "paper" / "figures", "gallery.md", ("Experiments",), title="gallery")
 
 
 def inputs_digest() -> str:
     "A digest of everything that the site is made from."
     digest = hashlib.sha256()
-    patterns = ("nbs/**/*.ipynb", "paper/executed/**/*.ipynb", "paper/tables/**/*.md", "tools/*.py", "tools/site/*", "mkdocs.yml", *DOCUMENTS)
+    patterns = ("nbs/**/*.ipynb", "paper/executed/**/*.ipynb", "paper/tables/**/*.md", "paper/figures/**/*.png", "tools/*.py", "tools/site/*", "mkdocs.yml", *DOCUMENTS)
     for path in sorted({path for pattern in patterns for path in ROOT.glob(pattern)}):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
