@@ -93,6 +93,7 @@ class Measured:
     high: float
     over: str  # "images" or "seeds"
     seeds: tuple[int, ...]
+    tier: str = ""
 
 
 def matches(row: dict, wanted: Mapping[str, object]) -> bool:
@@ -115,14 +116,14 @@ def over_images(rows: Sequence[dict], metric: str) -> bool:
 def measure(test: Test, a: Sequence[dict], b: Sequence[dict], cell: tuple[str, ...] = ()) -> Measured:
     "What `test` measures on the rows of its two sides (the second empty for a plain value)."
     if b and seeds_of(a) != seeds_of(b): raise BadInput(f"seeds {list(seeds_of(a))} and {list(seeds_of(b))} in {cell}", "the same seeds on both sides", "Run the missing ones.")
-    compute = COMPUTE[test.compute]
+    compute, about = COMPUTE[test.compute], (seeds_of(a), a[0]["config"].get("tier", ""))
     if over_images(a, test.metric):
         vectors = [seed_mean(rows, test.metric).double() for rows in (a, b or a)]
         low, high = compute(*(resamples(len(vector)) @ vector for vector in vectors)).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return Measured(cell, float(compute(*(vector.mean() for vector in vectors))), low, high, "images", seeds_of(a))
+        return Measured(cell, float(compute(*(vector.mean() for vector in vectors))), low, high, "images", *about)
     values = compute(*(by_seed(rows, test.metric) for rows in (a, b or a)))
     half = 0.0 if len(values) < 2 else T_975[min(len(values), 10) - 2] * float(values.std()) / len(values) ** 0.5
-    return Measured(cell, float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, "seeds", seeds_of(a))
+    return Measured(cell, float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, "seeds", *about)
 
 
 def by_seed(rows: Sequence[dict], metric: str) -> Tensor:
@@ -187,7 +188,8 @@ def summary(test: Test, found: Sequence[Measured], states: Sequence[str]) -> str
     if not found: return "no rows"
     low, high = min(found, key=lambda each: each.value), max(found, key=lambda each: each.value)
     spread = shown(test, low) if len(found) == 1 else f"{shown(test, low)} to {shown(test, high)}"
-    return f"{spread}; {states.count('holds')} of {len(states)} cells hold, {states.count('fails')} fail"
+    tiers = " and ".join(sorted({each.tier for each in found}))
+    return f"{spread}; {states.count('holds')} of {len(states)} cells hold, {states.count('fails')} fail ({len(low.seeds)} seeds, over {low.over}, {tiers})"
 
 
 def threshold(test: Test) -> str:
