@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignmerge_nb.core import BadInput, generator
+from alignmerge_nb.core import BadInput, fix_torchvision, generator
 from alignmerge_nb.fusion import PARAMETER_LIMIT, FusionHead, parameter_count
 from alignmerge_nb.heads import (HEADS, TokenItems, TrainOptions, changed, epoch_batches, evaluate, incomplete, load_head, logits_of, make_head, planted_lookup, predict, save_head,
                                  train_head, without)
+from alignmerge_nb.sequences import Mamba, Scan
 
 QUICK = TrainOptions(epochs=12, batch=250, learning_rate=1e-2)
 SHAPES = [{}, {"query": "x"}, {"symmetric": True}, {"n_layers": 2}, {"symmetric": True, "n_layers": 2, "heads": 2}]
-KINDS = [("concat", {}), ("average", {}), *(("cross_attention", options) for options in SHAPES)]
+KINDS = [*((name, {}) for name in HEADS), *(("cross_attention", options) for options in SHAPES[1:]), ("gated", {"symmetric": True}), ("late", {"rule": "sum"}), ("hybrid", {"rule": "sum"}),
+         ("early", {"n_layers": 1}), ("bottleneck", {"n_shared": 1, "n_layers": 3}), ("q_former", {"query": "x", "n_queries": 2}), ("graph", {"rounds": 3}), ("mamba", {"n_layers": 3, "state": 4})]
+ORDERED = {name for name, kind in HEADS.items() if getattr(kind, "ordered", False)}
 
 
 WIDTHS = {"x": 10, "y": 6}
@@ -27,11 +30,11 @@ def batch(seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return {"x": torch.randn(4, 7, 10, generator=rng), "y": torch.randn(4, 5, 6, generator=rng)}, {"x": x_mask, "y": y_mask}
 
 
-def trained(name: str, seed: int = 0, **options) -> tuple[FusionHead, float, list[dict[str, float]]]:
+def trained(name: str, seed: int = 0, training: TrainOptions = QUICK, **options) -> tuple[FusionHead, float, list[dict[str, float]]]:
     "A head, its accuracy on held-out items of the planted look-up, and its history."
     pairs, labels = planted_lookup(3000, seed)
     head = make_head(name, WIDTHS, 4, seed=seed, width=32, **options)
-    history = train_head(head, pairs, labels, torch.arange(2000), torch.arange(2000, 2500), QUICK, seed)
+    history = train_head(head, pairs, labels, torch.arange(2000), torch.arange(2000, 2500), training, seed)
     return head, evaluate(head, pairs, labels, torch.arange(2500, 3000))[1], history
 
 
@@ -68,11 +71,13 @@ def test_masked_tokens_do_not_exist(name: str, options: dict) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS)
-def test_order_of_tokens_does_not_matter(name: str, options: dict) -> None:
+def test_order_of_tokens_matters_only_where_a_head_says_so(name: str, options: dict) -> None:
     z, mask = batch()
     a, b = torch.randperm(7, generator=generator(1)), torch.randperm(5, generator=generator(2))
     head = make_head(name, WIDTHS, 3, **options)
-    with torch.no_grad(): torch.testing.assert_close(head(z, mask), head({"x": z["x"][:, a], "y": z["y"][:, b]}, {"x": mask["x"][:, a], "y": mask["y"][:, b]}), atol=1e-5, rtol=1e-4)
+    with torch.no_grad(): one, other = head(z, mask), head({"x": z["x"][:, a], "y": z["y"][:, b]}, {"x": mask["x"][:, a], "y": mask["y"][:, b]})
+    if name in ORDERED: assert (one - other).abs().amax(1).min() > 1e-5
+    else: torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS)
@@ -81,6 +86,62 @@ def test_gradient_reaches_every_parameter(name: str, options: dict) -> None:
     head = make_head(name, WIDTHS, 3, **options)
     head(z, mask, {"x": torch.tensor([True, False, True, True]), "y": torch.tensor([True, True, False, True])}).square().sum().backward()
     assert [key for key, value in head.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize(("name", "options"), KINDS)
+def test_what_stands_where_a_modality_is_missing_has_no_say(name: str, options: dict) -> None:
+    z, mask = batch()
+    head, there = make_head(name, WIDTHS, 3, **options), {"x": torch.tensor([True, False, True, True]), "y": torch.tensor([True, True, False, True])}
+    with torch.no_grad():
+        some, full = head(z, mask, there), head(z, mask)
+        garbage = head({key: torch.where(there[key][:, None, None], z[key], torch.nan) for key in z}, mask, there)
+        alone = head({"y": z["y"][1:2]}, {"y": mask["y"][1:2]})
+    torch.testing.assert_close(some, garbage, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(some[1:2], alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(some[[0, 3]], full[[0, 3]], atol=1e-5, rtol=1e-4)
+    assert (some - full)[1:3].abs().amax(1).min() > 1e-4
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_two_pictures_and_a_statement(name: str) -> None:
+    z, mask = batch()
+    three, widths = {"left": z["x"], "right": z["x"].flip(0), "y": z["y"]}, {"left": 10, "right": 10, "y": 6}
+    head = make_head(name, widths, 3)
+    head(three, {"left": mask["x"], "y": mask["y"]}, {"right": torch.tensor([True, True, False, True])}).square().sum().backward()
+    assert [key for key, value in head.named_parameters() if key not in ("absent.left", "absent.y") and not value.grad.abs().sum() > 0] == []
+    with torch.no_grad(): assert torch.isfinite(head({"right": z["x"]})).all()
+
+
+@pytest.mark.parametrize("name", ["late", "graph", "bottleneck"])
+def test_left_out_is_never_there(name: str) -> None:
+    "Without y these heads say what a head of the same weights says that was built for x alone."
+    z, mask = batch()
+    both, only = make_head(name, WIDTHS, 3), make_head(name, {"x": 10}, 3)
+    only.load_state_dict({key: value for key, value in both.state_dict().items() if key in only.state_dict()})
+    with torch.no_grad(): torch.testing.assert_close(both({"x": z["x"]}, {"x": mask["x"]}), only({"x": z["x"]}, {"x": mask["x"]}), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 16, 33])
+def test_scan_is_the_recurrence(length: int) -> None:
+    rng = generator(0, "scan")
+    a, b = torch.rand(2, length, 3, dtype=torch.float64, generator=rng).requires_grad_(), torch.randn(2, length, 3, dtype=torch.float64, generator=rng).requires_grad_()
+    state, states = torch.zeros(2, 3, dtype=torch.float64), []
+    for t in range(length): states.append(state := a[:, t] * state + b[:, t])
+    loop, scan, weight = torch.stack(states, 1), Scan.apply(a, b), torch.randn(2, length, 3, dtype=torch.float64, generator=rng)
+    torch.testing.assert_close(scan, loop)
+    for mine, theirs in zip(torch.autograd.grad((scan * weight).sum(), (a, b)), torch.autograd.grad((loop * weight).sum(), (a, b))): torch.testing.assert_close(mine, theirs)
+
+
+def test_mamba_takes_the_weights_of_the_reference() -> None:
+    fix_torchvision()
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs, ours, h = MambaMixer(MambaConfig(hidden_size=40, state_size=6, conv_kernel=3, expand=2, time_step_rank=3, use_bias=False), 0).eval(), Mamba(40, state=6, kernel=3), torch.randn(2, 19, 40)
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad(): torch.testing.assert_close(ours(h, torch.ones(2, 19, dtype=torch.bool)), theirs(h))
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -92,7 +153,8 @@ def test_light_at_the_widths_of_real_encoders(name: str) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_seed_decides_everything(name: str) -> None:
     state = torch.random.get_rng_state()
-    (one, _, history), (two, _, again), (other, *_) = trained(name, 0), trained(name, 0), trained(name, 1)
+    brief = TrainOptions(epochs=1, batch=500)
+    (one, _, history), (two, _, again), (other, *_) = trained(name, 0, brief), trained(name, 0, brief), trained(name, 1, brief)
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(one.state_dict()[key], value) for key, value in two.state_dict().items())
     assert [row["val_loss"] for row in history] == [row["val_loss"] for row in again]
@@ -151,7 +213,11 @@ def test_bad_input_says_what_to_do() -> None:
         (lambda: make_head("cross_atention", WIDTHS, 1), "Did you mean 'cross_attention'"), (lambda: make_head("concat", {"x": 0}, 1), "positive sizes"), (lambda: make_head("concat", {}, 1), "positive sizes"),
         (lambda: make_head("concat", WIDTHS, 2, widht=3), "widht"), (lambda: make_head("cross_attention", WIDTHS, 2, heads=3), "divides"),
         (lambda: make_head("cross_attention", WIDTHS, 2, query="text"), "modality that asks"), (lambda: make_head("cross_attention", WIDTHS, 2, n_layers=0), "at least one"),
-        (lambda: make_head("cross_attention", {"y": 3}, 2), "at least two"), (lambda: train_head(small, changed(pairs, "x", index=torch.full((20,), -1)), labels, train, val), "x missing in every"),
+        (lambda: make_head("cross_attention", {"y": 3}, 2), "at least two"), *((lambda name=name: make_head(name, {"y": 3}, 2), "at least two") for name in ("hybrid", "gated", "q_former", "exchange")),
+        (lambda: make_head("late", WIDTHS, 2, rule="mean"), "rule"), (lambda: make_head("q_former", WIDTHS, 2, query="text"), "modality that asks"), (lambda: make_head("early", WIDTHS, 2, heads=3), "divides"),
+        *((lambda name=name, options=options: make_head(name, WIDTHS, 2, **options), "at least one") for name, options in (
+            ("early", {"n_layers": 0}), ("hybrid", {"n_layers": 0}), ("prefix", {"n_layers": 0}), ("mamba", {"state": 0}), ("bottleneck", {"n_shared": 0}), ("q_former", {"n_queries": 0}), ("graph", {"rounds": 0}))),
+        (lambda: train_head(small, changed(pairs, "x", index=torch.full((20,), -1)), labels, train, val), "x missing in every"),
         (lambda: train_head(head, pairs, labels, train, val), "n_out"), (lambda: train_head(small, pairs, labels[:5], train, val), "one class index per item"),
         (lambda: train_head(small, pairs, labels, train, train), "disjoint"), (lambda: train_head(small, pairs, labels, train, train[:0]), "0 validation"),
         (lambda: changed(pairs, "x", tokens=pairs.tokens["x"].log()), "finite"), (lambda: changed(pairs, "y", index=pairs.index["y"][:3]), "one index of each"),
