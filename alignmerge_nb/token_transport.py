@@ -18,8 +18,8 @@ from .fusion import CrossAttention, CrossAttentionBlock, FusionHead, Named, mask
 from .sequences import Mamba
 
 # %% auto #0
-__all__ = ['MOST', 'TOKEN_HEADS', 'token_costs', 'nearest_plans', 'carry', 'mmd', 'some', 'complete', 'AlignMamba',
-           'AlignMambaBalanced', 'mix', 'MixupTransport', 'gaussian_costs', 'moment_gap', 'DecAlign']
+__all__ = ['MOST', 'TOKEN_HEADS', 'token_costs', 'nearest_plans', 'carry', 'mmd', 'some', 'complete', 'balanced_plans',
+           'AlignMamba', 'AlignMambaBalanced', 'mix', 'MixupTransport', 'gaussian_costs', 'moment_gap', 'DecAlign']
 
 # %% ../nbs/19_token_transport.ipynb #62e48e89
 def token_costs(
@@ -76,9 +76,22 @@ def complete(present: Named) -> Tensor:
     "Which rows have every modality, (n,) bool."
     return torch.stack(list(present.values())).all(0)
 
-# %% ../nbs/19_token_transport.ipynb #80e60eee
+# %% ../nbs/19_token_transport.ipynb #7596b54b
+def balanced_plans(
+    cost: Tensor,  # (B, n, m)
+    left_mask: Tensor,  # (B, n) bool
+    right_mask: Tensor,  # (B, m) bool
+    epsilon: float,  # in units of each item's mean cost
+    sweeps: int = 20,  # the same for every item: a test on the batch's error would let items see each other
+) -> Tensor:
+    "Entropic plans (B, n, m) with both marginals, after a fixed number of sweeps."
+    return token_couplings(cost, left_mask, right_mask, epsilon=epsilon, tolerance=0.0, max_iterations=sweeps)[0]
+
+# %% ../nbs/19_token_transport.ipynb #72bf8036
 class AlignMamba(FusionHead):
     "Port of AlignMamba: tokens carried to their nearest anchor token, interleaved with the anchor's, read by Mamba blocks."
+
+    ordered = True  # the order of the tokens matters
 
     def __init__(
         self, widths: Mapping[str, int], n_out: int, width: int = 64,
@@ -92,7 +105,7 @@ class AlignMamba(FusionHead):
         if len(widths) < 2: raise BadInput(f"the modality {anchor!r} alone", "at least two: the others are carried to the anchor", "For one modality take 'concat'.")
         self.anchor, self.weight = anchor, weight
         if n_layers < 1: raise BadInput(f"{n_layers} layers", "at least one", "Without a scan take 'average'.")
-        self.blocks, self.norms = nn.ModuleList(Mamba(width, state) for _ in range(n_layers)), nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1))
+        self.blocks, self.norms = nn.ModuleList(Mamba(width, state, expand=1) for _ in range(n_layers)), nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1))
         self.readout = nn.Linear(width, n_out)
 
     def couple(self, cost: Tensor, left_mask: Tensor, right_mask: Tensor) -> Tensor:
@@ -116,7 +129,7 @@ class AlignMamba(FusionHead):
         clouds = {name: some(tokens[name][rows], masks[name][rows]) for name in self.widths}
         return self.weight * sum(mmd(cloud, clouds[self.anchor]) for name, cloud in clouds.items() if name != self.anchor)
 
-# %% ../nbs/19_token_transport.ipynb #47f6e484
+# %% ../nbs/19_token_transport.ipynb #819e2016
 class AlignMambaBalanced(AlignMamba):
     "The same port with both marginals: entropic plans, all items of a batch at once."
 
@@ -128,9 +141,9 @@ class AlignMambaBalanced(AlignMamba):
         self.epsilon = epsilon
 
     def couple(self, cost: Tensor, left_mask: Tensor, right_mask: Tensor) -> Tensor:
-        return token_couplings(cost, left_mask, right_mask, epsilon=self.epsilon, tolerance=1e-2, max_iterations=100)[0]
+        return balanced_plans(cost, left_mask, right_mask, self.epsilon)
 
-# %% ../nbs/19_token_transport.ipynb #aa609337
+# %% ../nbs/19_token_transport.ipynb #33f8ef5e
 def mix(
     x: Tensor,  # (B, n, d)
     y: Tensor,  # (B, m, d)
@@ -161,14 +174,15 @@ class MixupTransport(CrossAttention):
         if not self.share or not (rows := complete(present)).any(): return 0.0
         tokens, masks, present = ({name: z[rows] for name, z in part.items()} for part in (tokens, masks, present))
         mixed = tokens[self.query]
-        for name in self.widths.keys() - {self.query}:
+        for name in self.widths:
+            if name == self.query: continue
             cost = token_costs(tokens[name], tokens[self.query]).detach()
-            plans, _ = token_couplings(cost, masks[name], masks[self.query], epsilon=self.epsilon, tolerance=1e-2, max_iterations=100)
+            plans = balanced_plans(cost, masks[name], masks[self.query], self.epsilon)
             mixed = mix(tokens[name], mixed, plans, self.share, self.rng)
         one, other = (F.log_softmax(self.fuse({**tokens, self.query: z}, masks, present), 1) for z in (tokens[self.query], mixed))
         return self.weight * ((one - other) * (one.exp() - other.exp())).sum(1).mean() / 2
 
-# %% ../nbs/19_token_transport.ipynb #7de6d393
+# %% ../nbs/19_token_transport.ipynb #526ad605
 def gaussian_costs(
     means: Tensor,  # (a, d)
     scales: Tensor,  # (a, d) standard deviations
@@ -191,7 +205,7 @@ def moment_gap(
 
     return (moments(x) - moments(y)).square().mean(1).sum()
 
-# %% ../nbs/19_token_transport.ipynb #259e15eb
+# %% ../nbs/19_token_transport.ipynb #992c7ab6
 class DecAlign(FusionHead):
     "Port of DecAlign: unique and common parts, prototypes coupled by transport, moments and MMD matched, one transformer."
 
@@ -207,7 +221,6 @@ class DecAlign(FusionHead):
         self.own = nn.ModuleDict({name: nn.Linear(width, width, bias=False) for name in widths})
         self.shared = nn.Linear(width, width, bias=False)
         self.means = nn.ParameterDict({name: nn.Parameter(torch.randn(prototypes, width) / width**0.5) for name in widths})
-        self.log_scales = nn.ParameterDict({name: nn.Parameter(torch.zeros(prototypes, width) - 1) for name in widths})
         self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads) for _ in range(n_layers))
         self.readout = nn.Linear(2 * len(widths) * width, n_out)
 
@@ -231,12 +244,14 @@ class DecAlign(FusionHead):
         "Transport cost between the prototypes of two modalities, plus the items' distances to the other's prototypes; per coordinate."
         import ot
 
-        distances = {(who, whose): (own[who][:, None] - self.means[whose]).square().mean(2) for who in (one, other) for whose in (one, other)}
+        squares = {(who, whose): (own[who][:, None] - self.means[whose]).square() for who in (one, other) for whose in (one, other)}  # (n, a, d)
+        distances = {key: value.mean(2) for key, value in squares.items()}
         assigned = {who: F.softmax(-distances[who, who], 1) for who in (one, other)}
-        cost = gaussian_costs(self.means[one], self.log_scales[one].exp(), self.means[other], self.log_scales[other].exp()) / self.means[one].shape[1]
+        scales = {who: (torch.einsum("na,nad->ad", assigned[who], squares[who, who]) / assigned[who].sum(0)[:, None] + 1e-6).sqrt() for who in (one, other)}
+        cost = gaussian_costs(self.means[one], scales[one], self.means[other], scales[other]) / self.means[one].shape[1]
         with torch.no_grad(): plan = ot.sinkhorn(assigned[one].mean(0), assigned[other].mean(0), cost, 0.1 * cost.mean(), numItermax=100, stopThr=1e-3, warn=False)
         near = sum((assigned[who] * distances[who, whose]).sum(1).mean() for who, whose in ((one, other), (other, one)))
         return (plan * cost).sum() + near
 
-# %% ../nbs/19_token_transport.ipynb #879766c9
+# %% ../nbs/19_token_transport.ipynb #c7ed7293
 TOKEN_HEADS = {"align_mamba": AlignMamba, "align_mamba_balanced": AlignMambaBalanced, "mixup_transport": MixupTransport, "dec_align": DecAlign}
