@@ -87,13 +87,13 @@ class FusionHead(nn.Module, ABC):
         both = {name: self.stand_in(name, tokens[name], masks[name], there) for name, there in present.items()}
         return self.fuse({name: h for name, (h, _) in both.items()}, {name: mask for name, (_, mask) in both.items()}, present)
 
-    def forward(
+    def projected(
         self,
         tokens: Named,  # modality → (n, s, d); those left out are missing in every row
         masks: Mapping[str, Tensor | None] = {},  # modality → (n, s) bool, True for tokens; those left out have no padding
         present: Named = {},  # modality → (n,) bool, False where a row lacks it; those left out are there in every row
-    ) -> Tensor:
-        "Logits, (n, n_out)."
+    ) -> tuple[Named, Named, Named]:
+        "The arguments of `combine` and `penalty`."
         for name in (*tokens, *masks, *present): look_up(self.widths, name, "modality")
         if len(rows := {len(z) for z in (*tokens.values(), *present.values())}) != 1: raise BadInput(f"{' and '.join(map(str, sorted(rows)))} rows", "as many of one modality as of the other", "Join them first: row i of all is item i.")
         n, some, known, spaces = rows.pop(), next(iter(tokens.values())), {}, {}
@@ -102,7 +102,11 @@ class FusionHead(nn.Module, ABC):
             z = tokens.get(name, some.new_zeros(n, 1, d))
             spaces[name] = check_tokens(z, masks.get(name), name, d, there[name])
             known[name] = self.inputs[name](z)
-        return self.combine(known, spaces, there)
+        return known, spaces, there
+
+    def forward(self, tokens: Named, masks: Mapping[str, Tensor | None] = {}, present: Named = {}) -> Tensor:
+        "Logits, (n, n_out), from the arguments of `projected`."
+        return self.combine(*self.projected(tokens, masks, present))
 
 # %% ../nbs/14_fusion.ipynb #72654f1d
 def two_layers(d_in: int, hidden: int, d_out: int) -> nn.Sequential:

@@ -17,14 +17,11 @@ from .core import BadInput, look_up
 from .data import Item, load_dataset, split_items
 from .features import Features, encode
 from .fusion import masked_mean
-from .heads import HEADS, TokenItems, TrainOptions, changed, incomplete, predict
+from .heads import TokenItems, TrainOptions, changed, incomplete, predict
 from .methods import make_aligner
 from .protocols import VQA_OPTIONS, vqa_features, vqa_material
 from .runs import Outcome, RunConfig
 from .tasks import INPUTS, VQAData, accuracies, blind_baselines, caption_pairs, few, fit_head, row_of
-from .token_transport import TOKEN_HEADS
-
-HEADS.update(TOKEN_HEADS)
 
 # %% auto #0
 __all__ = ['TRAINING', 'SHARES', 'TOKEN_OPTIONS', 'CLASS_OPTIONS', 'lacking', 'states', 'answered', 'tokens_run', 'class_data',
