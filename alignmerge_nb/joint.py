@@ -340,39 +340,36 @@ def train_pair(
 
     return train_epochs(model, torch.arange(len(train)), loss, score, options, seed, {"tails": tail_rate}, checkpoint)
 
-# %% ../nbs/22_joint.ipynb #58dee033
+# %% ../nbs/22_joint.ipynb #b3954531
 @dataclass(frozen=True)
 class Cost:
-    "Multiply–accumulates of one image, or one token of text."
+    "Multiply–accumulates of one image, or of one token of text, forwards."
 
-    forward: float  # whole encoder
-    both: float  # whole encoder, forwards and backwards, all weights trained
-    tail: float  # tail, forwards
-    tail_both: float  # tail, forwards and backwards
+    whole: float  # through the encoder
+    tail: float  # through its tail
 
     def frozen(self, used: float) -> float:
         "Each one once."
-        return self.forward * used
+        return self.whole * used
 
     def held(self, used: float, trained: float, watched: float) -> float:
         "Bodies once for all that is used, tails forwards and backwards `trained` times and forwards `watched` times."
-        return (self.forward - self.tail) * used + self.tail_both * trained + self.tail * watched
+        return (self.whole - self.tail) * used + self.tail * (3 * trained + watched)
 
-    def whole(self, trained: float, watched: float) -> float:
+    def joint(self, trained: float, watched: float) -> float:
         "The same schedule with all weights trained: nothing is held."
-        return self.both * trained + self.forward * watched
+        return self.whole * (3 * trained + watched)
 
 
+@torch.no_grad()
 def cost_of(encoder: Encoder, blocks: int | None, size: int = 128, length: int = 16) -> Cost:
     "Counted on one image, or on one text of `length` tokens, of which the cost of one is taken."
-    image = encoder.spec.modality == "image"
+    image, found = encoder.spec.modality == "image", []
     batch = torch.zeros(1, 3, size, size) if image else [" ".join(["word"] * (length - 2))]
-    found = []
     for cut in (None, blocks):
         split = split_encoder(encoder, cut)
-        with torch.no_grad(): held, mask = split.body(batch)
-        count = 1 if image else int(mask.sum())
-        found += [macs(lambda: split.tail(held, mask)) / count, training_macs(lambda: split.tail(held, mask)[0]) / count]
+        held, mask = split.body(batch)
+        found.append(macs(split.tail, held, mask) / (1 if image else int(mask.sum())))
     return Cost(*found)
 
 # %% ../nbs/22_joint.ipynb #ee09391a
