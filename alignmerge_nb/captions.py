@@ -24,10 +24,10 @@ from .retrieval import ranks, recalls
 
 # %% auto #0
 __all__ = ['PAD', 'START', 'END', 'UNKNOWN', 'DECODERS', 'words_of_caption', 'Vocabulary', 'Decoder', 'GRUDecoder',
-           'TransformerDecoder', 'make_decoder', 'train_epochs', 'parameter_groups', 'leave', 'taken_up',
-           'caption_loss', 'train_decoder', 'write', 'planted_captions', 'BleuCounts', 'bleu_counts', 'nearest',
-           'typical', 'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'reranked', 'reranked_ranks',
-           'recall_metrics', 'planted_matches']
+           'TransformerDecoder', 'make_decoder', 'train_epochs', 'without_gradient', 'copied', 'parameter_groups',
+           'leave', 'taken_up', 'caption_loss', 'train_decoder', 'write', 'planted_captions', 'BleuCounts',
+           'bleu_counts', 'nearest', 'typical', 'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged',
+           'reranked', 'reranked_ranks', 'recall_metrics', 'planted_matches']
 
 # %% ../nbs/21_captions.ipynb #e531a1d3
 PAD, START, END, UNKNOWN = range(4)
@@ -134,7 +134,7 @@ def make_decoder(name: str, d: int, vocabulary: int, seed: int = 0, **options) -
         torch.manual_seed(generator(seed, "decoder", name).initial_seed())
         return kind(d, vocabulary, **options)
 
-# %% ../nbs/21_captions.ipynb #2f54f359
+# %% ../nbs/21_captions.ipynb #0527944a
 def train_epochs(
     model: nn.Module,  # trained in place
     rows: Tensor,  # (n,) what to train on
@@ -144,12 +144,14 @@ def train_epochs(
     seed: int = 0,  # of the order of the batches
     rates: Mapping[str, float] = {},  # prefix of parameter names → factor on the learning rate
     checkpoint: Path | None = None,  # where to leave, and to take up, unfinished training
+    warm: bool = False,  # whether the first weights are a candidate for the best, as an epoch 0
 ) -> list[dict[str, float]]:
     "Train, leave the model with the weights of its best epoch, and return the history."
     groups = parameter_groups(model, rates)
     optimizer, rng = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay), generator(seed, "batches")
     state = {"history": [], "best": -math.inf, "kept": None, "stale": 0}
     if checkpoint and checkpoint.exists(): state = taken_up(checkpoint, model, optimizer, rng)
+    elif warm: state |= {"best": without_gradient(score), "kept": copied(model)}
     history, steps = state["history"], options.epochs * math.ceil(len(rows) / options.batch)
     for epoch in progress(range(len(history), options.epochs), f"training {type(model).__name__}"):
         if state["stale"] >= options.patience: break
@@ -165,16 +167,27 @@ def train_epochs(
             total += float(value.detach()) * len(batch)
         if not math.isfinite(total): raise BadInput("a training loss that is not finite", "a finite loss", "Lower the learning rate or standardise the features.")
         model.eval()
-        with torch.no_grad(): reached = score()
+        reached = without_gradient(score)
         history.append({"loss": total / len(rows), "score": reached, "seconds": time.perf_counter() - start})
         state["stale"] += 1
-        if reached > state["best"]: state |= {"best": reached, "kept": {name: value.detach().clone() for name, value in model.state_dict().items()}, "stale": 0}
+        if reached > state["best"]: state |= {"best": reached, "kept": copied(model), "stale": 0}
         if checkpoint: leave(checkpoint, model, optimizer, rng, state)
     if state["kept"]: model.load_state_dict(state["kept"])
     model.eval()
     return history
 
-# %% ../nbs/21_captions.ipynb #a35fdd99
+# %% ../nbs/21_captions.ipynb #727a3981
+@torch.no_grad()
+def without_gradient(score: Callable[[], float]) -> float:
+    "A score, computed without a graph."
+    return score()
+
+
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    "A copy of all weights."
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
 def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict]:
     "The trainable parameters by their factor on the learning rate: that of the first prefix that fits, else 1."
     groups: dict[float, list[nn.Parameter]] = {}
@@ -259,19 +272,19 @@ def planted_captions(
     tokens[torch.arange(n), 1, 6 + shape] += 1
     return tokens, [f"this is a {colours[c]} {shapes[s]}." for c, s in zip(colour.tolist(), shape.tolist())]
 
-# %% ../nbs/21_captions.ipynb #02ca0e81
+# %% ../nbs/21_captions.ipynb #eb12cebd
 @dataclass(frozen=True)
 class BleuCounts:
     "Per caption: words written, words wanted, matching and possible n-grams for n = 1 … 4."
 
     values: Tensor  # (n, 10) int64
 
-    def bleu(self, draw: Tensor | None = None) -> float:
-        "BLEU in percent of the captions, or of a draw of their rows."
+    def bleu(self, draw: Tensor | None = None, order: int = 4) -> float:
+        "BLEU in percent of the captions, or of a draw of their rows, with n-grams up to `order`."
         from sacrebleu.metrics import BLEU
 
         sums = (self.values if draw is None else self.values[draw]).sum(0).tolist()
-        return float(BLEU.compute_bleu(sums[2:6], sums[6:], sums[0], sums[1], smooth_method="exp").score)
+        return float(BLEU.compute_bleu(sums[2 : 2 + order], sums[6 : 6 + order], sums[0], sums[1], smooth_method="exp", max_ngram_order=order).score)
 
     def interval(self, draws: int = 500, seed: int = 0) -> tuple[float, float]:
         "The 95 % bootstrap interval over captions."

@@ -28,9 +28,9 @@ from .heads import TokenItems, TrainOptions, check_training
 
 # %% auto #0
 __all__ = ['macs', 'training_macs', 'Tail', 'MapTail', 'TextTail', 'Passed', 'Split', 'as_sequence', 'split_image', 'Forward',
-           'split_text', 'split_encoder', 'hold', 'pixels_of', 'through', 'JointModel', 'train_joint', 'by_picture',
-           'pictures_per_batch', 'answers', 'JointPair', 'vectors', 'train_pair', 'Cost', 'cost_of',
-           'sequences_trained']
+           'split_text', 'split_encoder', 'hold', 'pixels_of', 'through', 'LinearMap', 'Mapped', 'JointModel',
+           'train_joint', 'by_picture', 'pictures_per_batch', 'answers', 'JointPair', 'vectors', 'train_pair', 'Cost',
+           'cost_of', 'sequences_trained']
 
 # %% ../nbs/22_joint.ipynb #eac89ab5
 def macs(function: Callable, *args) -> float:
@@ -148,7 +148,7 @@ def split_encoder(encoder: Encoder, blocks: int | None) -> Split:
         if isinstance(encoder, kind): return split(encoder, blocks)
     raise BadInput(f"an encoder of type {type(encoder).__name__}", "a timm image model or a text transformer", "Choose another encoder for joint training.")
 
-# %% ../nbs/22_joint.ipynb #82528839
+# %% ../nbs/22_joint.ipynb #63cefa3f
 @torch.no_grad()
 def hold(
     name: str,  # an encoder's name
@@ -156,7 +156,7 @@ def hold(
     blocks: int | None,  # of the tail
     size: int = 128,  # pixels
     device: str = "cpu",
-    batch: int = 16,
+    batch: int = 4,  # what fits a CPU's cache
     dataset: str = "",  # a label for the record
 ) -> tuple[Features, float]:
     "The body's output for all images, or all texts, of some items, and the seconds that it took when it was computed."
@@ -169,12 +169,14 @@ def hold(
     if path.is_file():
         tensors, meta = read_tensors(path)
         return record(tensors["values"], tensors["mask"]), float(meta["seconds"])
-    start = time.perf_counter()
-    split, parts = split_encoder(load_encoder(spec).to(device), blocks), []
-    for at in range(0, len(rows), batch):
-        given = torch.stack([pixels_of(item, spec) for item in items[at : at + batch]]).to(device) if spec.modality == "image" else [text for _, text in rows[at : at + batch]]
+    split, start, parts = split_encoder(load_encoder(spec).to(device), blocks), time.perf_counter(), []
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1]))  # texts of similar length together
+    for some in (order[at : at + batch] for at in range(0, len(rows), batch)):
+        images = spec.modality == "image"
+        given = torch.stack([pixels_of(items[i], spec) for i in some]).to(device, memory_format=torch.channels_last) if images else [rows[i][1] for i in some]
         parts.append(tuple(part.cpu() for part in split.body(given)))
-    values, mask = stack(parts)
+    back = torch.tensor(order).argsort()
+    values, mask = (part[back] for part in stack(parts))
     seconds = time.perf_counter() - start
     if blocks is not None:
         with atomic_path(path) as part: save_file({"values": values.contiguous(), "mask": mask.contiguous()}, part, {"seconds": str(seconds)})
@@ -202,7 +204,35 @@ def through(
     parts = [tail(values.to(device), mask.to(device)) for values, mask in zip(held.values.split(batch), held.mask.split(batch))]
     return replace(held, values=torch.cat([tokens.float().cpu() for tokens, _ in parts]), mask=torch.cat([mask.cpu() for _, mask in parts]))
 
-# %% ../nbs/22_joint.ipynb #59547015
+# %% ../nbs/22_joint.ipynb #1d966b51
+class LinearMap(nn.Module):
+    "One side of a linear aligner, as weights that learn; their unit is that of a fresh linear layer, whatever the scale of the features."
+
+    def __init__(
+        self,
+        aligner: Linear,  # fitted
+        side: str,  # "x" or "y"
+    ):
+        super().__init__()
+        mean, weight = (getattr(aligner, f"{part}_{side}").detach().clone() for part in ("mean", "weight"))
+        self.register_buffer("mean", mean), self.register_buffer("unit", weight.square().mean().sqrt() * len(weight) ** 0.5)
+        self.weight = nn.Parameter(weight / self.unit)
+
+    def forward(self, z: Tensor) -> Tensor: return (z - self.mean) @ self.weight * self.unit
+
+
+class Mapped(Tail):
+    "A tail and, behind it, one side of a linear aligner, which learns along."
+
+    def __init__(self, tail: Tail, aligner: Linear, side: str):
+        super().__init__(tail)
+        self.map = LinearMap(aligner, side)
+
+    def forward(self, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, mask = self.module(held, mask)
+        return self.map(tokens), mask
+
+
 class JointModel(nn.Module):
     "Tails and a fusion head, trained together."
 
@@ -218,7 +248,7 @@ class JointModel(nn.Module):
         for name, tokens in frozen.tokens.items():
             rows, mask = frozen.index[name][train].unique(), frozen.masks.get(name)
             part = tokens[rows].flatten(0, 1) if mask is None else tokens[rows][mask[rows]]
-            spread = part.std(0).clamp_min(1e-6 * float(part.std()) + 1e-12)
+            spread = part.std(0).clamp_min(0.01 * float(part.std()) + 1e-12)  # a channel that the pre-training left constant must not be blown up once it can move
             self.register_buffer(f"mean_{name}", part.mean(0)), self.register_buffer(f"deviation_{name}", spread)
 
     def sequences(self, name: str, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,7 +267,7 @@ class JointModel(nn.Module):
             known[name], masks[name], present[name] = self.head.inputs[name](tokens)[place], mask[place], torch.ones(len(rows), dtype=torch.bool, device=held.device)
         return self.head.combine(known, masks, present)
 
-# %% ../nbs/22_joint.ipynb #ca325d7b
+# %% ../nbs/22_joint.ipynb #08ebe4c2
 def train_joint(
     model: JointModel,  # trained in place
     items: TokenItems,  # held
@@ -246,10 +276,10 @@ def train_joint(
     val: Tensor,
     options: TrainOptions = TrainOptions(),
     seed: int = 0,
-    tail_rate: float = 0.1,  # learning rate of the tails, as a share of the head's
+    tail_rate: float = 0.3,  # learning rate of the tails, as a share of the head's
     checkpoint: Path | None = None,  # as in `train_epochs`
 ) -> list[dict[str, float]]:
-    "Fit tails and head by cross-entropy; the score of an epoch is the validation accuracy, then minus a thousandth of the loss."
+    "Fit tails and head by cross-entropy, the first weights being a candidate; the score of an epoch is the validation accuracy, then minus a thousandth of the loss."
     check_training(model.head, items, labels, train, val)
     groups = by_picture(items, train)
 
@@ -261,7 +291,7 @@ def train_joint(
         logits = answers(model, items, val)
         return float((logits.argmax(1) == labels[val]).float().mean()) - 1e-3 * float(F.cross_entropy(logits, labels[val]))
 
-    return train_epochs(model, torch.arange(len(groups)), loss, score, replace(options, batch=pictures_per_batch(groups, options)), seed, {"tails": tail_rate}, checkpoint)
+    return train_epochs(model, torch.arange(len(groups)), loss, score, replace(options, batch=pictures_per_batch(groups, options)), seed, {"tails": tail_rate}, checkpoint, warm=True)
 
 
 def by_picture(items: TokenItems, rows: Tensor) -> list[Tensor]:
@@ -283,7 +313,7 @@ def answers(model: JointModel, items: TokenItems, rows: Tensor, batch: int = 512
     logits = torch.cat([model(items, part) for part in rows[order].split(batch)])
     return logits[order.argsort()]
 
-# %% ../nbs/22_joint.ipynb #b9890e12
+# %% ../nbs/22_joint.ipynb #7227052f
 class JointPair(nn.Module):
     "Tails, pooling and linear maps of both sides, trained together."
 
@@ -296,15 +326,14 @@ class JointPair(nn.Module):
     ):
         super().__init__()
         self.tails, self.scale = nn.ModuleDict(tails).requires_grad_(trained), nn.Parameter(torch.tensor(math.log(scale)))
-        for side in ("x", "y"):
-            setattr(self, f"mean_{side}", nn.Parameter(getattr(aligner, f"mean_{side}").clone()))
-            setattr(self, f"weight_{side}", nn.Parameter(getattr(aligner, f"weight_{side}").clone()))
+        self.maps = nn.ModuleDict({side: LinearMap(aligner, side) for side in ("x", "y")})
 
     def forward(self, side: str, held: Tensor, mask: Tensor) -> Tensor:
-        "Vectors in the shared space (n, d) from held activations; columns that are padding in all rows are cut off."
-        wide = int(mask.any(0).nonzero().max()) + 1
-        pooled = masked_mean(*self.tails[side](held[:, :wide], mask[:, :wide]))
-        return (pooled - getattr(self, f"mean_{side}")) @ getattr(self, f"weight_{side}")
+        "Vectors in the shared space (n, d) from held activations, in parts of similar length without needless padding."
+        order = mask.sum(1).argsort(stable=True)
+        parts = [self.tails[side](held[some, :wide], mask[some, :wide]) for some in order.split(16) for wide in [int(mask[some].any(0).nonzero().max()) + 1]]
+        pooled = torch.cat([masked_mean(*part) for part in parts])[order.argsort()]
+        return self.maps[side](pooled)
 
 
 @torch.no_grad()
@@ -313,7 +342,7 @@ def vectors(model: JointPair, side: str, held: Features, device: str = "cpu", ba
     parts = zip(held.values.split(batch), held.mask.split(batch))
     return replace(held, values=torch.cat([model(side, values.to(device), mask.to(device)).cpu() for values, mask in parts]), mask=None)
 
-# %% ../nbs/22_joint.ipynb #4375f06b
+# %% ../nbs/22_joint.ipynb #9e76feb8
 def train_pair(
     model: JointPair,  # trained in place
     x: Features,  # held images
@@ -322,7 +351,7 @@ def train_pair(
     val: Tensor,  # (v, 2)
     options: TrainOptions = TrainOptions(),
     seed: int = 0,
-    tail_rate: float = 0.1,  # learning rate of the tails, as a share of that of the maps
+    tail_rate: float = 0.3,  # learning rate of the tails, as a share of that of the maps
     checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
     "Fit by the contrastive loss; the score of an epoch is the mean reciprocal rank of the validation pairs."
@@ -338,7 +367,7 @@ def train_pair(
         place = lambda table: 1 + (table > table.diagonal()[:, None]).sum(1)
         return float((1 / place(similarity) + 1 / place(similarity.T)).mean()) / 2
 
-    return train_epochs(model, torch.arange(len(train)), loss, score, options, seed, {"tails": tail_rate}, checkpoint)
+    return train_epochs(model, torch.arange(len(train)), loss, score, options, seed, {"tails": tail_rate}, checkpoint, warm=True)
 
 # %% ../nbs/22_joint.ipynb #b3954531
 @dataclass(frozen=True)
