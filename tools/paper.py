@@ -210,12 +210,13 @@ def check_tables(root: Path, tier: str) -> int:
 
 def write_numbers(root: Path, tier: str) -> None:
     "paper/numbers.tex: the tier, and the numbers of all experiments, of tier `cpu` where one was not run in this tier."
-    parts, owner = [f"\\newcommand{{\\tier}}{{{tier}}}\n\\newcommand{{\\tierof}}[1]{{\\csname tierof@#1\\endcsname}}\n"], {"tier": "the tier itself"}
+    parts, owner = [f"\\newcommand{{\\tier}}{{{tier}}}\n"], {"tier": "the tier itself"}
     files = {path.name: path for each in ("cpu", tier) for path in sorted((root / "paper" / "tables" / each).glob("*.numbers.tex"))}
     if not any(path.parent.name == tier for path in files.values()): raise BadInput(f"no numbers of tier {tier}", f"paper/tables/{tier}/*.numbers.tex", f"Run `make run tables TIER={tier}`.")
     for name, path in sorted(files.items()):
         text = path.read_text()
-        parts.append(f"\\expandafter\\def\\csname tierof@{name.removesuffix('.numbers.tex')}\\endcsname{{{path.parent.name}}}\n")
+        experiment = "".join(word.capitalize() for word in re.sub(r"\d", "", name.removesuffix(".numbers.tex")).split("_"))
+        parts.append(f"\\newcommand{{\\tier{experiment}}}{{{path.parent.name}}}\n")  # \tierFusion: where its tables and figures lie
         for name in re.findall(r"^\\newcommand\{\\([A-Za-z]+)\}", text, re.M):
             if name in owner: raise BadInput(f"\\{name} in {path.name} and in {owner[name]}", "every number once", "Rename one of them in its notebook.")
             owner[name] = path.name
