@@ -210,7 +210,7 @@ def claims_markdown(judged: Sequence[Judged]) -> str:
 
 def claims_latex(judged: Sequence[Judged]) -> str:
     "The ledger as a LaTeX table, without the remarks."
-    escape = lambda text: tex(text).replace("≥", r"$\ge$").replace("≤", r"$\le$").replace("“", "``").replace("”", "''")
+    escape = lambda text: tex(text).replace("≥", r"$\ge$").replace("≤", r"$\le$").replace("⁻³", r"$^{-3}$").replace("“", "``").replace("”", "''")
     lines = []
     for each in judged:
         cells = [each.claim.id, f"“{each.claim.quotation}”", "; ".join(f"{threshold(test)}" for test in each.claim.tests),
