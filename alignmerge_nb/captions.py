@@ -74,7 +74,7 @@ class Vocabulary:
             if number >= 4: words.append(self.words[number - 4])
         return re.sub(r" ([.,;:!?])(?= |$)", r"\1", " ".join(words))
 
-# %% ../nbs/21_captions.ipynb #472a12cc
+# %% ../nbs/21_captions.ipynb #2421545e
 class Decoder(nn.Module):
     "Words from picture tokens; subclasses write `states`."
 
@@ -92,9 +92,11 @@ class Decoder(nn.Module):
         tokens: Tensor,  # (n, s, d) of the pictures
         mask: Tensor,  # (n, s) bool
         words: Tensor,  # (n, t) the words so far, start token first
+        last: bool = False,  # the last position only
     ) -> Tensor:
-        "Logits of the word after each position, (n, t, vocabulary)."
-        return F.linear(self.states(self.embed(words), self.sight(tokens), mask), self.embed.weight, self.bias)
+        "Logits of the word after each position, (n, t, vocabulary), or after the last one, (n, 1, vocabulary)."
+        states = self.states(self.embed(words), self.sight(tokens), mask)
+        return F.linear(states[:, -1:] if last else states, self.embed.weight, self.bias)
 
 # %% ../nbs/21_captions.ipynb #5e381df7
 class GRUDecoder(Decoder):
@@ -231,7 +233,7 @@ def train_decoder(
     score = lambda: -sum(float(of(part)) * len(part) for part in val.split(options.batch)) / len(val)
     return train_epochs(decoder, train, of, score, options, seed, checkpoint=checkpoint)
 
-# %% ../nbs/21_captions.ipynb #fec28d3d
+# %% ../nbs/21_captions.ipynb #91cac78b
 @torch.no_grad()
 def write(
     decoder: Decoder,
@@ -246,7 +248,7 @@ def write(
     words = torch.full((n * k, 1), START, device=tokens.device)
     score = torch.where(torch.arange(n * k, device=tokens.device) % k == 0, 0.0, -torch.inf)  # all beams start equal: only the first counts
     for _ in range(limit + 1):
-        log = decoder(tokens, mask, words)[:, -1].log_softmax(1)
+        log = decoder(tokens, mask, words, last=True)[:, 0].log_softmax(1)
         log[:, [PAD, START, UNKNOWN]] = -torch.inf
         done = (words == END).any(1)
         log[done] = -torch.inf

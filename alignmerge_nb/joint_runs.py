@@ -241,7 +241,7 @@ def bleu_estimate(
     low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(level(None), low, high, n, seeds_of(rows))
 
-# %% ../nbs/36_joint_runs.ipynb #11a57def
+# %% ../nbs/36_joint_runs.ipynb #ad71ea95
 JOINT_OPTIONS = {
     "task": "vqa",  # or "retrieval"
     "regime": "joint",  # "frozen", "maps" (retrieval only) or "joint"
@@ -256,7 +256,7 @@ JOINT_OPTIONS = {
     "batch": 128,
     "learning_rate": 0.003,  # of the head on frozen tokens
     "weight_decay": 0.05,
-    "joint_rate": 0.003,  # learning rate of everything that learns jointly
+    "joint_rate": 0.001,  # learning rate of everything that learns jointly
     "tail_rate": 0.3,  # of the encoders, as a share of that
     "device": "cpu",
 }
