@@ -267,7 +267,7 @@ class JointModel(nn.Module):
             known[name], masks[name], present[name] = self.head.inputs[name](tokens)[place], mask[place], torch.ones(len(rows), dtype=torch.bool, device=held.device)
         return self.head.combine(known, masks, present)
 
-# %% ../nbs/22_joint.ipynb #08ebe4c2
+# %% ../nbs/22_joint.ipynb #752a0a2b
 def train_joint(
     model: JointModel,  # trained in place
     items: TokenItems,  # held
@@ -296,7 +296,7 @@ def train_joint(
 
 def by_picture(items: TokenItems, rows: Tensor) -> list[Tensor]:
     "The rows of each picture, so that batches can keep the questions of a picture together."
-    rows = rows[items.index["x"][rows].argsort(stable=True)]
+    rows = rows[items.index["x"][rows].argsort(stable=True).cpu()]
     ends = items.index["x"][rows].unique_consecutive(return_counts=True)[1].cumsum(0)
     return list(torch.tensor_split(rows, ends[:-1].cpu()))
 
@@ -309,7 +309,7 @@ def pictures_per_batch(groups: Sequence[Tensor], options: TrainOptions) -> int:
 @torch.no_grad()
 def answers(model: JointModel, items: TokenItems, rows: Tensor, batch: int = 512) -> Tensor:
     "Logits of some items, sorted by picture inside, so that each goes through its tail once or twice."
-    order = items.index["x"][rows].argsort(stable=True)
+    order = items.index["x"][rows].argsort(stable=True).cpu()
     logits = torch.cat([model(items, part) for part in rows[order].split(batch)])
     return logits[order.argsort()]
 
