@@ -363,7 +363,8 @@ def write_gallery(pages: list[Page], out: Path) -> Page:
     for tier in TIERS:
         makers = {page: page.source.read_text() for page in pages if page.target.startswith(f"experiments/{tier}/")}
         for path in sorted((ROOT / "paper" / "figures" / tier).glob("*.png")):
-            maker = next((page for page, text in makers.items() if f'\\"{path.stem}\\"' in text), None)
+            written = (f'\\"{path.stem}\\"', f'\\"{path.stem.rpartition("_")[0]}_{{')  # by name, or by the part before a data set's
+            maker = next((page for page, text in makers.items() if any(name in text for name in written)), None)
             if maker is None: sys.exit(f"docs: no experiment of tier {tier} makes {path.relative_to(ROOT)}; delete it, or run the experiment")
             place = f"gallery/{tier}/{path.name}"
             (out / place).parent.mkdir(parents=True, exist_ok=True)
