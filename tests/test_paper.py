@@ -150,11 +150,19 @@ def test_numbers_and_no_latex(root: Path, capsys, monkeypatch) -> None:
     assert paper.main(["pdf"], root) == 0
     said = capsys.readouterr().out
     assert len(said.splitlines()) == 1 and "no latexmk" in said and "make system" in said
-    assert (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\best}{41.2}% b\n"
+    assert (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{cpu}\n\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\tierB}{cpu}\n\\newcommand{\\best}{41.2}% b\n"
     (root / "paper/tables/cpu/c.numbers.tex").write_text("\\newcommand{\\best}{3}% c\n")
     assert paper.main(["pdf"], root) == 1
     said = capsys.readouterr().err
     assert "\\best in c.numbers.tex and in b.numbers.tex" in said
+
+
+def test_numbers_of_the_default_tier_stand_in(root: Path) -> None:
+    sources(root)
+    (root / "paper/tables/full").mkdir(parents=True)
+    (root / "paper/tables/full/b.numbers.tex").write_text("\\newcommand{\\best}{43.0}% b\n")
+    paper.write_numbers(root, "full")
+    assert (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{full}\n\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\tierB}{full}\n\\newcommand{\\best}{43.0}% b\n"
 
 
 def test_typed_numbers_are_refused(root: Path, capsys) -> None:
