@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 import yaml
@@ -160,13 +161,14 @@ def run(root: Path, tier: str) -> None:
 
 
 def tables(root: Path, tier: str) -> None:
-    "Tables, figures and numbers of the experiments that have rows; executed notebooks stay as they are."
+    "Tables, figures and numbers of the experiments that have rows, from nothing but rows: no data set is in reach. Executed notebooks stay as they are."
     known = [(notebook, parameters_of(notebook, path, tier, render_only=True)) for notebook, path in experiments(root, tier)]
     with_rows = [(notebook, parameters) for notebook, parameters in known if any((root / "paper" / "results" / tier / f"{name}.jsonl").exists() for name in parameters.get("reads", [notebook.stem]))]
     if not with_rows: print(f"no rows of tier {tier}: nothing to render")
-    for notebook, parameters in with_rows:
-        execute(notebook, parameters, root)
-        print(f"{notebook.stem} ({tier}): rendered", flush=True)
+    with tempfile.TemporaryDirectory(prefix="alignmerge-") as empty, patch.dict(os.environ, ALIGNMERGE_DATA=empty):
+        for notebook, parameters in with_rows:
+            execute(notebook, parameters, root)
+            print(f"{notebook.stem} ({tier}): rendered", flush=True)
 
 
 @contextmanager
