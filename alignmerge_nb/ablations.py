@@ -21,7 +21,7 @@ from .gromov import gromov
 from .methods import make_aligner, select
 from .protocols import diagnosis, fitted, retrieval_data, training_rows
 from .retrieval import ranks, recalls, relevance
-from .runs import Outcome, RunConfig
+from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import RetrievalData, retrieval_ranks
 
 # %% auto #0
@@ -200,12 +200,11 @@ def ablated(config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Tenso
 
 def ablation_run(config: RunConfig) -> Outcome:
     "Fit as the options say, evaluate once on the test split: plain and normalised ranking, and the plan's quality."
-    for key in config.options: look_up(ABLATION_OPTIONS, key, "option of an ablation run")
-    options = ABLATION_OPTIONS | config.options
+    options = options_of(config, ABLATION_OPTIONS, "option of an ablation run")
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
     x, y, pairs, truth = ablation_rows(data, config.n_pairs, config.unpaired, config.seed, **{name: options[name] for name in ROWS})
     aligner = ablated(config, options, x, y, pairs, truth)
     (metrics, vectors), (more, others) = retrieval_ranks(aligner, data, "test"), balanced_ranks(aligner, data, "test")
     metrics |= more | {"pairs": len(pairs), "unpaired": len(x) - config.n_pairs, "gallery": len(data.splits["test"])} | diagnosis(aligner, data)
     if getattr(aligner, "plan", None) is not None: metrics |= plan_quality(aligner.plan, y[len(pairs) :], truth - torch.tensor([config.n_pairs, len(pairs)]))
-    return Outcome(metrics, vectors | others, {side: {"key": each.key, "weights": each.weights} for side, each in (("x", data.x), ("y", data.y))})
+    return Outcome(metrics, vectors | others, sources(data.x, data.y))

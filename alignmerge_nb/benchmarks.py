@@ -20,7 +20,7 @@ from torch import Tensor
 from .core import BadInput, generator, look_up
 from .couplings import CloudCost, Coupling, MatrixCost, check_masses, row_blocks, sinkhorn
 from .gromov import gromov, gromov_loss, standard
-from .runs import Outcome, RunConfig, installed
+from .runs import Outcome, RunConfig, installed, options_of
 
 # %% auto #0
 __all__ = ['COMPILED', 'SOLVERS', 'GROMOV_STEPS', 'GROMOV_EPSILON', 'GROMOV_SOLVERS', 'COST_OPTIONS', 'COST_TASKS',
@@ -273,8 +273,7 @@ COST_TASKS = {"sinkhorn": sinkhorn_task, "gromov": gromov_task}
 
 def cost_run(config: RunConfig) -> Outcome:
     "One race between solvers on planted clouds."
-    for key in config.options: look_up(COST_OPTIONS, key, "option of a race")
-    options = COST_OPTIONS | config.options
+    options = options_of(config, COST_OPTIONS, "option of a race")
     task = look_up(COST_TASKS, options["task"], "task of a race")
     before = torch.get_num_threads()
     torch.set_num_threads(options["threads"])

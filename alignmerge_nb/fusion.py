@@ -41,9 +41,10 @@ def check_tokens(
 # %% ../nbs/14_fusion.ipynb #6885ef93
 def masked_mean(
     z: Tensor,  # (n, s, d)
-    mask: Tensor,  # (n, s) bool
+    mask: Tensor | None,  # (n, s), True where there is a token; None: everywhere
 ) -> Tensor:
     "Mean over the unmasked tokens of each row, (n, d)."
+    mask = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if mask is None else mask.bool()
     return torch.where(mask[..., None], z, 0).sum(1) / mask.sum(1, keepdim=True)
 
 # %% ../nbs/14_fusion.ipynb #5756bceb

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import BadInput, generator, look_up
+from .core import BadInput, generator
 from .gromov import gromov
 from .information import kernel_r2, linear_r2
 from .methods import select
 from .protocols import fitted
 from .retrieval import retrieve
-from .runs import Outcome, RunConfig
+from .runs import Outcome, RunConfig, options_of
 from .worlds import FactorWorld, factor_world
 
 # %% auto #0
@@ -75,8 +75,7 @@ PROBE = 300  # items to fit the probes, and as many to judge
 
 def identifiability_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor, FactorWorld]:
     "Rows x and y, pairs of them, and a world of fresh items for the probes."
-    for key in config.options: look_up(IDENTIFIABILITY_OPTIONS, key, "option of a world")
-    options, p = IDENTIFIABILITY_OPTIONS | config.options, config.n_pairs
+    options, p = options_of(config, IDENTIFIABILITY_OPTIONS, "option of a world"), config.n_pairs
     rows = options.pop("rows")
     if p is None or p + rows < 4: raise BadInput(f"{p} pairs and {rows} unpaired rows", "a number of pairs, and at least 4 rows", "Set `n_pairs`, or more `rows`.")
     if (rows > 0) != (config.unpaired != "none"): raise BadInput(f"{rows} unpaired rows with unpaired = {config.unpaired!r}", "'shuffled' or 'disjoint' with rows, 'none' without", "Correct the configuration.")

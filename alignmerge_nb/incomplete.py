@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,17 +14,16 @@ from torch import Tensor
 from .aligners import Aligner
 from .core import BadInput, look_up
 from .data import Item, load_dataset, split_items
-from .features import Features, encode
+from .features import Features
 from .fusion import masked_mean
-from .heads import TokenItems, TrainOptions, changed, incomplete, predict
-from .methods import make_aligner
-from .protocols import VQA_OPTIONS, vqa_features, vqa_material
-from .runs import Outcome, RunConfig
+from .heads import TokenItems, changed, incomplete, predict
+from .protocols import VQA_OPTIONS, aligner_on, token_features, training_options, vqa_features, vqa_material
+from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import INPUTS, VQAData, accuracies, blind_baselines, caption_pairs, few, fit_head, row_of
 
 # %% auto #0
 __all__ = ['TRAINING', 'SHARES', 'TOKEN_OPTIONS', 'CLASS_OPTIONS', 'lacking', 'states', 'answered', 'tokens_run', 'class_data',
-           'pooled_pairs', 'class_scores', 'token_features', 'classification_run', 'incomplete_run']
+           'pooled_pairs', 'class_scores', 'classification_run', 'incomplete_run']
 
 # %% ../nbs/30_incomplete.ipynb #824e8346
 def lacking(
@@ -67,8 +65,7 @@ def answered(
     inputs = look_up(INPUTS, options["input"], "input")(data.asked, data.rows("train"), aligner, config.seed)
     rows = data.rows("test")
     inputs = lacking(inputs, rows, options["share"], options["train_share"], config.seed)
-    training = TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
-    head, history = fit_head(config.head, inputs, data, config.seed, training, width=options["width"])
+    head, history = fit_head(config.head, inputs, data, config.seed, training_options(options), width=options["width"])
     predicted = predict(head, inputs, rows).argmax(1)
     metrics = accuracies(predicted == data.answers[rows], states(inputs, rows))
     return metrics | {"val_accuracy": max(each["val_accuracy"] for each in history)}, predicted
@@ -79,14 +76,13 @@ TOKEN_OPTIONS = VQA_OPTIONS | SHARES
 
 def tokens_run(config: RunConfig) -> Outcome:
     "Fit the aligner and the head on easy-VQA, let modalities go missing, evaluate once on the test split."
-    for key in config.options: look_up(TOKEN_OPTIONS, key, "option of a run with missing modalities")
-    options = TOKEN_OPTIONS | config.options
+    options = options_of(config, TOKEN_OPTIONS, "option of a run with missing modalities")
     data, captions = vqa_material(config, options)
-    aligner = None if config.aligner == "none" else make_aligner(config.aligner, **config.params).fit(*caption_pairs(data, captions))
+    aligner = aligner_on(config, lambda: caption_pairs(data, captions))
     metrics, predicted = answered(config, options, data, aligner)
     rows, sides = data.rows("test"), vqa_features(config.image_encoder, config.text_encoder, options["size"])
     vectors = {"correct": predicted == data.answers[rows], "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1]}
-    return Outcome(metrics | blind_baselines(data, "test"), vectors, {side: {"key": each.key, "weights": each.weights} for side, each in zip("xy", sides)})
+    return Outcome(metrics | blind_baselines(data, "test"), vectors, sources(*sides))
 
 # %% ../nbs/30_incomplete.ipynb #dd474db5
 def class_data(
@@ -118,8 +114,7 @@ def pooled_pairs(
     "Mean tokens of training items (p, dx) and of their captions (p, dy)."
     rows = data.rows("train")[:n]
     if n is not None and len(rows) < n: raise BadInput(f"{n} pairs", f"at most {len(rows)}, the training items", "Ask for fewer, or None for all.")
-    pool = lambda z, mask: masked_mean(z, torch.ones(z.shape[:2], dtype=torch.bool) if mask is None else mask)
-    return tuple(pool(data.asked.tokens[name][rows], None if (mask := data.asked.masks.get(name)) is None else mask[rows]) for name in ("x", "y"))
+    return tuple(masked_mean(data.asked.tokens[name][rows], None if (mask := data.asked.masks.get(name)) is None else mask[rows]) for name in ("x", "y"))
 
 
 def class_scores(
@@ -143,24 +138,16 @@ CLASS_OPTIONS = {  # what a configuration may set, and what it is otherwise
 }
 
 
-@lru_cache(maxsize=4)
-def token_features(dataset: str, image_encoder: str, text_encoder: str, size: int) -> tuple[Features, Features]:
-    "Tokens of all pictures of a data set, and of their captions."
-    items = load_dataset(dataset)
-    return encode(image_encoder, items, tokens=True, size=size, dataset=dataset), encode(text_encoder, items, tokens=True, dataset=dataset)
-
-
 def classification_run(config: RunConfig) -> Outcome:
     "Groups of the items of a data set from both modalities, some missing; one evaluation on the test split."
-    for key in config.options: look_up(CLASS_OPTIONS, key, "option of a classification run")
-    options = CLASS_OPTIONS | config.options
-    images, texts = token_features(config.dataset, config.image_encoder, config.text_encoder, options["size"])
+    options = options_of(config, CLASS_OPTIONS, "option of a classification run")
+    images, texts = token_features(config.dataset, config.image_encoder, options["size"]), token_features(config.dataset, config.text_encoder)
     parts = split_items(load_dataset(config.dataset), by=config.split)
     data = class_data({**parts, "train": few(parts["train"], options["items"], config.seed)}, images, texts, options["least"])
-    aligner = None if config.aligner == "none" else make_aligner(config.aligner, **config.params).fit(*pooled_pairs(data, config.n_pairs))
+    aligner = aligner_on(config, lambda: pooled_pairs(data, config.n_pairs))
     metrics, predicted = answered(config, options, data, aligner)
     vectors = {"correct": predicted == data.answers[data.rows("test")], "correct_unit": torch.arange(len(predicted))}
-    return Outcome(metrics | class_scores(predicted, data), vectors, {side: {"key": each.key, "weights": each.weights} for side, each in zip("xy", (images, texts))})
+    return Outcome(metrics | class_scores(predicted, data), vectors, sources(images, texts))
 
 # %% ../nbs/30_incomplete.ipynb #79892227
 def incomplete_run(config: RunConfig) -> Outcome:

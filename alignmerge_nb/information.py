@@ -8,25 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .aligners import Aligner, Procrustes, draw, initialise, network, train
+from .aligners import Aligner, draw, initialise, network, train
 from .classics import gaussian, median_distance
 from .core import BadInput, check_cloud, generator, look_up
-from .protocols import material, retrieval_data
-from .runs import Outcome, RunConfig
-from .similarity import SIMILARITY_OPTIONS, PrincipalAxes, compared, partners, similarity_material
+from .runs import Outcome, RunConfig, options_of
+from .similarity import SIMILARITY_OPTIONS, cell_of, compared, partners, references, similarity_material
 from .tasks import RetrievalData
 
 # %% auto #0
 __all__ = ['BOUNDS', 'ESTIMATORS', 'INFORMATION_OPTIONS', 'SCALES', 'Information', 'noisy', 'closed_form', 'standard',
            'gaussian_information', 'ksg_information', 'infonce', 'donsker_varadhan', 'Critic', 'critic_information',
            'mutual_information', 'explained', 'linear_r2', 'kernel_r2', 'cosine_scores', 'cosine_scale', 'leading_axes',
-           'information_view', 'information_references', 'information_run']
+           'information_view', 'information_run']
 
 # %% ../nbs/33_information.ipynb #fe606e45
 @dataclass(frozen=True)
@@ -238,30 +236,11 @@ def information_view(aligner: Aligner, data: RetrievalData, axes: int, sigma: fl
     return found | {"infonce_cap": math.log(len(zx)), "ksg_cap": ESTIMATORS["ksg"](zx @ ways, zy @ ways)[1]}
 
 # %% ../nbs/33_information.ipynb #ec4ef8f6
-@lru_cache(maxsize=8)
-def information_references(
-    dataset: str,
-    encoders: tuple[str, str],  # of images, of texts
-    split: str,
-    n_pairs: int | None,
-    unpaired: str,
-    seed: int,
-    axes: int,
-    sigma: float,
-) -> dict[str, dict[str, float]]:
-    "The views before any alignment and by the naive mapping; the same for all aligners."
-    config = RunConfig("", "", dataset, "procrustes", seed, *encoders, split, n_pairs, unpaired)
-    data = retrieval_data(dataset, *encoders, split)
-    return {name: information_view(kind.fit(*material(config, data)), data, axes, sigma, seed) for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()}
-
-
 def information_run(config: RunConfig) -> Outcome:
     "The similarity run, with the information between the two sides among its metrics."
-    for key in config.options: look_up(INFORMATION_OPTIONS, key, "option of an information run")
-    options = INFORMATION_OPTIONS | config.options
+    options = options_of(config, INFORMATION_OPTIONS, "option of an information run")
     data, aligner = similarity_material(config)
     outcome, settings = compared(config, data, aligner), (options["axes"], options["sigma"], config.seed)
-    encoders = config.image_encoder, config.text_encoder
-    views = {**information_references(config.dataset, encoders, config.split, config.n_pairs, config.unpaired, config.seed, *settings[:2]), "after": information_view(aligner, data, *settings)}
+    views = {**references(information_view, settings, cell_of(config)), "after": information_view(aligner, data, *settings)}
     more = {f"{name}_{key}": value for name, found in views.items() for key, value in found.items()}
     return outcome._replace(metrics=outcome.metrics | more | {"sigma": options["sigma"], "axes": float(options["axes"])})

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 
 from .align_merge import AlignMerge, Whole, train_flow
 from .aligners import Aligner, outside
-from .core import BadInput, look_up
+from .core import BadInput
 from .data import load_dataset
 from .encoders import class_posteriors, image_classifier
 from .features import owner
 from .flows import certificate
 from .methods import make_aligner, select
 from .protocols import fitted, retrieval_data, training_rows
-from .report import Estimate, estimate, per_unit, pooled, seeds_of
-from .runs import Outcome, RunConfig, unpack
+from .report import Estimate, estimate, per_unit, pooled, seed_mean, seeds_of
+from .runs import Outcome, RunConfig, options_of, sources, unpack
 from .tasks import RetrievalData, retrieval_ranks
 
 # %% auto #0
 __all__ = ['INVERTIBILITY_OPTIONS', 'LOST', 'lost', 'ridge_decoder', 'Axes', 'principal', 'classifier_of', 'probe', 'Side',
            'sides', 'reconstructions', 'readings', 'Trained', 'aligner_of', 'certified', 'originals',
-           'invertibility_run', 'ceilings', 'per_image', 'measured', 'difference', 'front']
+           'invertibility_run', 'ceilings', 'per_image', 'measured', 'front']
 
 # %% ../nbs/31_invertibility.ipynb #62627218
 def lost(
@@ -196,8 +196,7 @@ def originals(dataset: str, image_encoder: str, text_encoder: str, split: str) -
 
 def invertibility_run(config: RunConfig) -> Outcome:
     "Fit, then measure on the test split, once: retrieval, what comes back of both sides, and what its readers see."
-    for key in config.options: look_up(INVERTIBILITY_OPTIONS, key, "option of an invertibility run")
-    options, names = INVERTIBILITY_OPTIONS | config.options, (config.dataset, config.image_encoder, config.text_encoder, config.split)
+    options, names = options_of(config, INVERTIBILITY_OPTIONS, "option of an invertibility run"), (config.dataset, config.image_encoder, config.text_encoder, config.split)
     data, full = retrieval_data(*names), originals(*names)
     axes = full["x"].axes.first(options["project"]) if options["project"] else None
     if axes: data = replace(data, x=replace(data.x, values=axes.scores(data.x.values)))
@@ -214,7 +213,7 @@ def invertibility_run(config: RunConfig) -> Outcome:
     metrics |= {"pairs": len(pairs), "width": aligner.transform_x(x[:2]).shape[1]} | ceilings(full["x"], axes, aligner.transform_x(x[:2]).shape[1])
     if isinstance(aligner, AlignMerge): metrics |= certified(aligner, data.of("test")[0].values)
     if aligner.coupling: metrics |= {"converged": float(aligner.coupling.converged), "marginal_error": aligner.coupling.marginal_error}
-    return Outcome(metrics, vectors, {side: {"key": each.key, "weights": each.weights} for side, each in (("x", data.x), ("y", data.y))})
+    return Outcome(metrics, vectors, sources(data.x, data.y))
 
 
 def ceilings(side: Side, axes: Axes | None, width: int) -> dict[str, float]:
@@ -240,19 +239,8 @@ def measured(
     less: str | None = None,  # a second metric that is subtracted, image by image
 ) -> Estimate:
     "Mean over seeds with its 95 % interval over test images."
-    values = torch.stack([per_image(row, metric) - (per_image(row, less) if less else 0) for row in rows]).mean(0)
+    values = seed_mean(rows, metric, per_image) - (seed_mean(rows, less, per_image) if less else 0)
     return estimate(values, seeds_of(rows))
-
-# %% ../nbs/31_invertibility.ipynb #e10f8f99
-def difference(
-    rows_a: Sequence[dict],  # a cell
-    rows_b: Sequence[dict],  # another, on the same test images and seeds
-    metric: str,
-) -> Estimate:
-    "The paired difference a − b in percentage points."
-    if seeds_of(rows_a) != seeds_of(rows_b): raise BadInput(f"seeds {list(seeds_of(rows_a))} and {list(seeds_of(rows_b))}", "the same seeds on both sides", "Run the missing ones.")
-    one, other = (torch.stack([per_image(row, metric) for row in rows]).mean(0) for rows in (rows_a, rows_b))
-    return estimate(one - other, seeds_of(rows_a))
 
 # %% ../nbs/31_invertibility.ipynb #19e96ba6
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:

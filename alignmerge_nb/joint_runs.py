@@ -29,26 +29,20 @@ from .heads import TokenItems, TrainOptions, logits_of, make_head
 from .joint import (Cost, JointModel, JointPair, Mapped, Tail, answers, cost_of, hold, macs, sequences_trained, split_encoder, through, train_joint, train_pair,
                                  training_macs, vectors)
 from .methods import make_aligner, select
-from .protocols import fitted, retrieval_data, training_rows
+from .protocols import fitted, retrieval_data, token_features, training_options, training_rows
 from .report import Estimate, seeds_of
 from .retrieval import relevance
-from .runs import Outcome, RunConfig, source_hash, unpack
+from .runs import Outcome, RunConfig, options_of, source_hash, sources, unpack
 from .tasks import RetrievalData, VQAData, accuracies, blind_baselines, caption_items, caption_pairs, few, fit_head, prepare, retrieval_ranks, vqa_correct, vqa_data
 
 # %% auto #0
-__all__ = ['CAPTION_OPTIONS', 'Written', 'RERANK_OPTIONS', 'WEIGHTS', 'JOINT_OPTIONS', 'token_features', 'pooled', 'pooled_data',
-           'unfinished', 'aligner_of', 'sources', 'caption_run', 'written_by', 'decoded', 'rerank_run', 'reciprocal',
-           'training_keys', 'similarities', 'matcher', 'token_run', 'bleu_estimate', 'joint_run', 'costs', 'head_macs',
-           'used', 'encoder_macs', 'joint_features', 'joint_vqa', 'jointly', 'moved', 'totals', 'vqa_aligner',
+__all__ = ['CAPTION_OPTIONS', 'Written', 'RERANK_OPTIONS', 'WEIGHTS', 'JOINT_OPTIONS', 'pooled', 'pooled_data', 'unfinished',
+           'aligner_of', 'caption_run', 'written_by', 'decoded', 'rerank_run', 'reciprocal', 'training_keys',
+           'similarities', 'matcher', 'token_run', 'bleu_estimate', 'joint_run', 'costs', 'head_macs', 'used',
+           'encoder_macs', 'joint_features', 'joint_vqa', 'jointly', 'moved', 'totals', 'vqa_aligner',
            'joint_retrieval', 'ids_to_rows']
 
 # %% ../nbs/36_joint_runs.ipynb #3de3f490
-@lru_cache(maxsize=4)
-def token_features(dataset: str, encoder: str, size: int | None = None) -> Features:
-    "Tokens of all images, or all texts, of a data set."
-    return encode(encoder, load_dataset(dataset), tokens=True, size=size, dataset=dataset)
-
-
 def pooled(features: Features) -> Features:
     "The mean token of each row."
     return replace(features, values=masked_mean(features.values, features.mask), mask=None)
@@ -73,11 +67,6 @@ def aligner_of(config: RunConfig, data: RetrievalData) -> Aligner:
     x, y, known = training_rows(data, config.n_pairs, config.unpaired, config.seed)
     return fitted(config, x, y, known, config.params or select(config.aligner, x, y, known, config.seed))
 
-
-def sources(x: Features, y: Features) -> dict[str, dict]:
-    "What a row says of its features."
-    return {side: {"key": each.key, "weights": each.weights} for side, each in (("x", x), ("y", y))}
-
 # %% ../nbs/36_joint_runs.ipynb #82c3770e
 CAPTION_OPTIONS = {  # what a configuration may set, and what it is otherwise
     "writer": "gru",  # a key of `DECODERS`, or "neighbour", "retrieved", "constant"
@@ -97,8 +86,7 @@ CAPTION_OPTIONS = {  # what a configuration may set, and what it is otherwise
 
 def caption_run(config: RunConfig) -> Outcome:
     "Write a caption for each test picture, and count what it shares with the captions of people."
-    for key in config.options: look_up(CAPTION_OPTIONS, key, "option of a caption run")
-    options = CAPTION_OPTIONS | config.options
+    options = options_of(config, CAPTION_OPTIONS, "option of a caption run")
     data = pooled_data(config.dataset, config.image_encoder, config.text_encoder, config.split, options["size"])
     texts: dict[str, list[str]] = {}
     for key in data.y.ids: texts.setdefault(owner(key), []).append(data.captions[key])
@@ -134,7 +122,7 @@ def decoded(config: RunConfig, options: dict, data: RetrievalData, texts: dict[s
     words, picture = vocabulary.rows([text for _, text in rows], options["limit"]), torch.tensor([place[name] for name, _ in rows])
     train = (picture < len(parts[0])).nonzero()[:, 0]
     decoder = make_decoder(options["writer"], z.shape[2], len(vocabulary), config.seed, width=options["width"])
-    training = TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
+    training = training_options(options)
     with unfinished(config) as path:
         history = train_decoder(decoder, z[picture], tokens.mask[picture], words, train, torch.arange(len(train), len(rows)), training, config.seed, path)
     asked = torch.arange(len(place) - len(test), len(place))
@@ -160,8 +148,7 @@ WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, math.inf)
 
 def rerank_run(config: RunConfig) -> Outcome:
     "Rank by the aligner, order the first candidates anew by a fusion head, evaluate once on the test split."
-    for key in config.options: look_up(RERANK_OPTIONS, key, "option of a re-ranking run")
-    options = RERANK_OPTIONS | config.options
+    options = options_of(config, RERANK_OPTIONS, "option of a re-ranking run")
     data = pooled_data(config.dataset, config.image_encoder, config.text_encoder, config.split, options["size"])
     aligner = aligner_of(config, data)
     metrics, found = retrieval_ranks(aligner, data, "test")
@@ -215,7 +202,7 @@ def matcher(config: RunConfig, options: dict, data: RetrievalData, aligner: Alig
         return similarity, judged(head, *sides, similarity, options["top"]), relevant
 
     loss = lambda rows: match_loss(head, x, y, pairs[rows], known[rows][:, rows], own[rows][:, rows], options["negatives"])
-    training = TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
+    training = training_options(options)
     with unfinished(config) as path:
         history = train_epochs(head, torch.arange(len(pairs)), loss, lambda: reciprocal(*judge("val"), 1.0, options["top"]), training, config.seed, checkpoint=path)
     return judge, len(history)
@@ -264,10 +251,9 @@ JOINT_OPTIONS = {
 
 def joint_run(config: RunConfig) -> Outcome:
     "One regime on one task, with multiply–accumulates from pixels on."
-    for key in config.options: look_up(JOINT_OPTIONS, key, "option of a joint run")
-    options = JOINT_OPTIONS | config.options
+    options = options_of(config, JOINT_OPTIONS, "option of a joint run")
     look_up(dict.fromkeys(("frozen", "joint") if options["task"] == "vqa" else ("frozen", "maps", "joint")), options["regime"], "regime")
-    head = TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
+    head = training_options(options)
     joint = replace(head, epochs=options["joint_epochs"], learning_rate=options["joint_rate"], patience=options["joint_epochs"])
     return look_up({"vqa": joint_vqa, "retrieval": joint_retrieval}, options["task"], "task")(config, options, head, joint)
 

@@ -22,7 +22,7 @@ from .fusion import masked_mean
 from .methods import select
 from .protocols import fitted
 from .retrieval import relevance, retrieve
-from .runs import Outcome, RunConfig
+from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import few
 
 # %% auto #0
@@ -477,7 +477,7 @@ def halves_of(place: Place) -> Halves:
     test = items[place.pool :]
     relevant = relevance([item.id for item in test], [item.id for item in test], [item.texts[0] for item in test])
     return Halves(images, texts, torch.arange(place.pool), torch.arange(place.pool, len(items)), torch.tensor([names.index(item.group) for item in items]), relevant,
-                  {side: {"key": each.key, "weights": each.weights} for side, each in (("x", pictures), ("y", captions))})
+                  sources(pictures, captions))
 
 # %% ../nbs/29_merging.ipynb #ccf854eb
 @lru_cache(maxsize=16)
@@ -583,8 +583,7 @@ def probe_accuracy(x: Tensor, groups: Tensor, train: Tensor, test: Tensor) -> fl
 
 def merging_run(config: RunConfig) -> Outcome:
     "Merge, read the same items with both readers, align on the drawn pairs, evaluate once on the test items; accuracies are shares in [0, 1]."
-    for key in config.options: look_up(MERGING_OPTIONS, key, "option of a merging run")
-    options, n = MERGING_OPTIONS | config.options, config.n_pairs
+    options, n = options_of(config, MERGING_OPTIONS, "option of a merging run"), config.n_pairs
     place = Place(config.dataset, config.image_encoder, config.text_encoder, config.split, *(options[key] for key in ("first", "size", "pool", "test_items")))
     if n is None or not options["calibration"] <= n <= place.pool: raise BadInput(f"{n} pairs", f"{options['calibration']} (the calibration) to {place.pool} (the pool)", "Change the grid.")
     halves = halves_of(place)

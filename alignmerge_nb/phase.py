@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .aligners import outside
-from .core import BadInput, generator, look_up
+from .core import BadInput, generator
 from .methods import select
 from .protocols import fitted, material, retrieval_data, retrieval_run
 from .retrieval import retrieve
-from .runs import Outcome, RunConfig
+from .runs import Outcome, RunConfig, options_of
 from .worlds import overlapping
 
 # %% auto #0
@@ -102,8 +102,7 @@ MOST_PAIRS, MOST_ROWS = 512, 2048  # of one planted world
 
 def phase_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     "Training rows x and y, pairs, and test rows x and y of a planted data set."
-    for key in config.options: look_up(PHASE_OPTIONS, key, "option of a planted data set")
-    options, p = PHASE_OPTIONS | config.options, config.n_pairs
+    options, p = options_of(config, PHASE_OPTIONS, "option of a planted data set"), config.n_pairs
     rows, test = options["rows"], options["test"]
     if p is None or not 2 <= p <= MOST_PAIRS or rows > MOST_ROWS: raise BadInput(f"{p} pairs and {rows} unpaired rows", f"2 to {MOST_PAIRS} and at most {MOST_ROWS}", "Change the grid.")
     if (rows > 0) != (config.unpaired == "disjoint"): raise BadInput(f"{rows} unpaired rows with unpaired = {config.unpaired!r}", "'disjoint' with rows, 'none' without", "Correct the configuration.")

@@ -5,6 +5,7 @@
 # %% ../nbs/25_protocols.ipynb #eff82182
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -18,13 +19,13 @@ from .data import DATASETS, load_dataset, split_items
 from .features import Features, encode, owner
 from .heads import TrainOptions
 from .methods import make_aligner, select
-from .runs import Outcome, RunConfig
+from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import (INPUTS, RetrievalData, VQAData, accuracies, blind_baselines, caption_items, caption_pairs, few, fit_head,
                                  question_items, retrieval_ranks, vqa_correct, vqa_data)
 
 # %% auto #0
-__all__ = ['VQA_OPTIONS', 'dataset_features', 'retrieval_data', 'training_rows', 'fitted', 'material', 'retrieval_run',
-           'diagnosis', 'vqa_features', 'vqa_material', 'vqa_run']
+__all__ = ['VQA_OPTIONS', 'dataset_features', 'token_features', 'retrieval_data', 'training_rows', 'fitted', 'material',
+           'retrieval_run', 'diagnosis', 'vqa_features', 'vqa_material', 'training_options', 'aligner_on', 'vqa_run']
 
 # %% ../nbs/25_protocols.ipynb #8f03c343
 @lru_cache(maxsize=32)
@@ -36,6 +37,12 @@ def dataset_features(dataset: str, encoder: str) -> Features:
     ids = tuple(f"{part}/{key}" for part, features in found for key in features.ids)
     keys = "+".join(features.key[:12] for _, features in found)
     return replace(found[0][1], values=torch.cat([features.values for _, features in found]), ids=ids, mask=None, dataset=dataset, key=keys)
+
+
+@lru_cache(maxsize=8)
+def token_features(dataset: str, encoder: str, size: int | None = None) -> Features:
+    "Tokens of all images (made `size` pixels wide), or of all texts, of a data set."
+    return encode(encoder, load_dataset(dataset), tokens=True, size=size, dataset=dataset)
 
 
 @lru_cache(maxsize=32)
@@ -97,7 +104,7 @@ def retrieval_run(config: RunConfig) -> Outcome:
         metrics["control_r10"] = retrieval_ranks(fitted(config, x, y, torch.stack((pairs[:, 0], wrong), 1), settings), data, "test")[0]["r10"]
     metrics |= {"pairs": len(pairs), "gallery": len(data.splits["test"])}
     metrics |= {f"chosen_{key}": value for key, value in settings.items() if isinstance(value, (int, float))} | diagnosis(aligner, data)
-    return Outcome(metrics, found, {side: {"key": each.key, "weights": each.weights} for side, each in (("x", data.x), ("y", data.y))})
+    return Outcome(metrics, found, sources(data.x, data.y))
 
 
 def diagnosis(aligner: Aligner, data: RetrievalData) -> dict[str, float]:
@@ -129,8 +136,7 @@ VQA_OPTIONS = {  # what a configuration may set, and what it is otherwise
 @lru_cache(maxsize=2)
 def vqa_features(image_encoder: str, text_encoder: str, size: int) -> tuple[Features, Features]:
     "Tokens of all easy-VQA pictures and of its distinct questions."
-    items = load_dataset("easyvqa")
-    return encode(image_encoder, items, tokens=True, size=size, dataset="easyvqa"), encode(text_encoder, question_items(items), tokens=True, dataset="easyvqa")
+    return token_features("easyvqa", image_encoder, size), encode(text_encoder, question_items(load_dataset("easyvqa")), tokens=True, dataset="easyvqa")
 
 
 def vqa_material(config: RunConfig, options: dict) -> tuple[VQAData, Features]:
@@ -141,18 +147,29 @@ def vqa_material(config: RunConfig, options: dict) -> tuple[VQAData, Features]:
     return vqa_data(splits, images, questions), encode(config.text_encoder, caption_items(splits["train"]), tokens=True, dataset="easyvqa")
 
 
+def training_options(options: dict) -> TrainOptions:
+    "How a head is trained, from the options of a run; to the last epoch, with the weights of the best."
+    return TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
+
+
+def aligner_on(
+    config: RunConfig,
+    known: Callable[[], tuple[Tensor, Tensor]],  # makes what it is fitted on, (p, dx) and (p, dy); not called without an aligner
+) -> Aligner | None:
+    "The aligner of a configuration, fitted on features that are all paired; None for \"none\"."
+    return None if config.aligner == "none" else make_aligner(config.aligner, **config.params).fit(*known())
+
+
 def vqa_run(config: RunConfig) -> Outcome:
     "Fit the aligner and the head, evaluate once on the test split; accuracies are shares in [0, 1]."
-    for key in config.options: look_up(VQA_OPTIONS, key, "option of a question-answering run")
-    options = VQA_OPTIONS | config.options
+    options = options_of(config, VQA_OPTIONS, "option of a question-answering run")
     data, captions = vqa_material(config, options)
-    aligner = None if config.aligner == "none" else make_aligner(config.aligner, **config.params).fit(*caption_pairs(data, captions))
+    aligner = aligner_on(config, lambda: caption_pairs(data, captions))
     inputs = look_up(INPUTS, options["input"], "input")(data.asked, data.rows("train"), aligner, config.seed)
-    training = TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
-    head, history = fit_head(config.head, inputs, data, config.seed, training, width=options["width"])
+    head, history = fit_head(config.head, inputs, data, config.seed, training_options(options), width=options["width"])
     correct, rows = vqa_correct(head, inputs, data, "test"), data.rows("test")
     metrics = accuracies(correct, [data.kinds[i] for i in rows.tolist()]) | blind_baselines(data, "test") | {"epochs": float(len(history))}
     metrics["val_accuracy"] = float(vqa_correct(head, inputs, data, "val").double().mean())
     images, questions = vqa_features(config.image_encoder, config.text_encoder, options["size"])
     vectors = {"correct": correct, "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1]}
-    return Outcome(metrics, vectors, {side: {"key": each.key, "weights": each.weights} for side, each in (("x", images), ("y", questions))})
+    return Outcome(metrics, vectors, sources(images, questions))

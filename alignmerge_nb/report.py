@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -103,6 +103,7 @@ def estimate(
 def seed_mean(
     rows: Sequence[dict],  # one configuration, different seeds
     metric: str,
+    per: Callable[[dict, str], Tensor] = per_unit,  # one value per image, from a row and a metric
 ) -> Tensor:
     "The per-image vector (n,) averaged over seeds."
     if not rows: raise BadInput("a cell without rows", "at least one seed", "Check the experiment's parameters.")
@@ -113,7 +114,7 @@ def seed_mean(
             raise BadInput(f"two configurations in one cell ({key} is {first.get(key)!r} and {row['config'].get(key)!r})", "one configuration under several seeds", f"Filter the rows, or split the table by {key!r}.")
     seeds = [row["config"]["seed"] for row in rows]
     if len(set(seeds)) < len(seeds): raise BadInput(f"seeds {sorted(seeds)}", "each seed once", "Remove the doubled rows.")
-    values = [per_unit(row, metric) for row in rows]
+    values = [per(row, metric) for row in rows]
     if len({len(value) for value in values}) > 1: raise BadInput(f"test sets of {sorted({len(value) for value in values})} images", "one test set for all seeds", "Compute the rows again from one version of the data.")
     return torch.stack(values).mean(0)
 
@@ -132,10 +133,11 @@ def compare(
     rows_a: Sequence[dict],  # a cell
     rows_b: Sequence[dict],  # another, on the same test images and seeds
     metric: str,
+    per: Callable[[dict, str], Tensor] = per_unit,  # as in `seed_mean`
 ) -> Estimate:
     "The paired difference a − b in percentage points; `.excludes_zero` says whether it is one."
     if seeds_of(rows_a) != seeds_of(rows_b): raise BadInput(f"seeds {list(seeds_of(rows_a))} and {list(seeds_of(rows_b))}", "the same seeds on both sides", "Run the missing ones.")
-    a, b = seed_mean(rows_a, metric), seed_mean(rows_b, metric)
+    a, b = seed_mean(rows_a, metric, per), seed_mean(rows_b, metric, per)
     if len(a) != len(b): raise BadInput(f"{len(a)} and {len(b)} test images", "the same test images", "Compare methods on one data set and split.")
     return estimate(a - b, seeds_of(rows_a))
 

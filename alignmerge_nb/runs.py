@@ -10,10 +10,9 @@ import json
 import math
 import platform
 import subprocess
-import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields
@@ -30,11 +29,12 @@ from torch import Tensor
 import alignmerge_nb
 from .core import BadInput, atomic_path, canonical_json, data_home, look_up, progress, sha256_json
 from .data import DATASETS
+from .features import Features
 
 # %% auto #0
 __all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'SAYS_ONLY', 'RunConfig', 'source_hash', 'data_hash', 'git', 'installed',
-           'surroundings', 'pack', 'unpack', 'Outcome', 'stored', 'run', 'run_grid', 'write_rows', 'read_rows', 'Desk',
-           'throw_away', 'made']
+           'surroundings', 'pack', 'unpack', 'Outcome', 'stored', 'run', 'sources', 'options_of', 'run_grid',
+           'write_rows', 'read_rows', 'Desk', 'throw_away', 'made']
 
 # %% ../nbs/23_runs.ipynb #045a70e1
 @dataclass(frozen=True)
@@ -172,6 +172,24 @@ def run(
     row |= {"provenance": {**surroundings(), "data": data_hash(config.dataset), **birth, "utc": datetime.now(timezone.utc).isoformat(timespec="seconds")}}
     with atomic_path(path) as part: part.write_text(canonical_json(row))
     return row
+
+# %% ../nbs/23_runs.ipynb #5e1fa002
+def sources(
+    x: Features,  # of images
+    y: Features,  # of texts
+) -> dict[str, dict]:
+    "What a row says of its features: their key and the weights that made them."
+    return {side: {"key": each.key, "weights": each.weights} for side, each in (("x", x), ("y", y))}
+
+
+def options_of(
+    config: RunConfig,
+    known: Mapping[str, object],  # what may be set, and what it is otherwise
+    what: str,  # for the message: "option of an ablation run"
+) -> dict[str, object]:
+    "All options of a run; one that is not known is an error."
+    for key in config.options: look_up(known, key, what)
+    return {**known, **config.options}
 
 # %% ../nbs/23_runs.ipynb #5ac8cfee
 def run_grid(

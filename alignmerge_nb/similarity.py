@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -16,19 +16,19 @@ from torch import Tensor
 from .ablations import hubness
 from .aligners import Aligner, Linear, Procrustes
 from .classics import principal_axes
-from .core import BadInput, check_cloud, generator, look_up
+from .core import BadInput, check_cloud, generator
 from .couplings import sinkhorn_divergence
 from .features import owner
 from .methods import select
 from .protocols import diagnosis, fitted, material, retrieval_data
-from .runs import Outcome, RunConfig
+from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import RetrievalData, retrieval_ranks
 
 # %% auto #0
 __all__ = ['TRANSPORT', 'GROUPS', 'SIMILARITY_OPTIONS', 'NULLS', 'gram', 'hsic', 'normalised', 'cka', 'biased_cka', 'nearest',
            'mutual_knn', 'cknna', 'procrustes_distance', 'Tested', 'permutation_null', 'transport', 'transport_scaled',
            'paired_cosine', 'modality_gap', 'effective_rank', 'measures', 'replicates', 'interval', 'PrincipalAxes',
-           'partners', 'view', 'references', 'similarity_material', 'compared', 'similarity_run']
+           'partners', 'view', 'references', 'cell_of', 'similarity_material', 'compared', 'similarity_run']
 
 # %% ../nbs/32_similarity.ipynb #8e1faaaf
 def gram(
@@ -227,20 +227,20 @@ def view(aligner: Aligner, data: RetrievalData, draws: int) -> tuple[dict[str, f
     return metrics, replicates(lambda rows: measures(zx[rows], zy[rows]), len(zx))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def references(
-    dataset: str,
-    encoders: tuple[str, str],  # of images, of texts
-    split: str,
-    n_pairs: int | None,
-    unpaired: str,
-    seed: int,
-    draws: int,
-) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
-    "The views before any alignment and by the naive mapping; the same for all aligners."
-    config = RunConfig("", "", dataset, "procrustes", seed, *encoders, split, n_pairs, unpaired)
-    data = retrieval_data(dataset, *encoders, split)
-    return {name: view(kind.fit(*material(config, data)), data, draws) for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()}
+    view: Callable,  # of a fitted aligner and the data
+    settings: tuple,  # further arguments of `view`
+    cell: RunConfig,  # whose data and seed count; the rest left at its defaults, so that all aligners share one answer
+) -> dict:
+    "The views before any alignment and by the naive mapping."
+    data = retrieval_data(cell.dataset, cell.image_encoder, cell.text_encoder, cell.split)
+    return {name: view(kind.fit(*material(cell, data)), data, *settings) for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()}
+
+
+def cell_of(config: RunConfig) -> RunConfig:
+    "What the runs of all aligners on the same rows have in common."
+    return replace(config, experiment="", tier="", aligner="procrustes", params={}, head=None, options={})
 
 # %% ../nbs/32_similarity.ipynb #0bdc1888
 def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:
@@ -253,7 +253,7 @@ def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:
 def compared(config: RunConfig, data: RetrievalData, aligner: Aligner) -> Outcome:
     "All measures on the test split before, by the naive mapping and after, with intervals and relative changes."
     draws = (SIMILARITY_OPTIONS | config.options)["draws"]
-    views = references(config.dataset, (config.image_encoder, config.text_encoder), config.split, config.n_pairs, config.unpaired, config.seed, draws)
+    views = references(view, (draws,), cell_of(config))
     views = {**views, "after": views["naive"] if isinstance(aligner, Procrustes) else view(aligner, data, draws)}
     found = {f"{name}_{key}": values for name, (_, replicated) in views.items() for key, values in replicated.items()}
     for key in views["after"][1]:
@@ -261,10 +261,10 @@ def compared(config: RunConfig, data: RetrievalData, aligner: Aligner) -> Outcom
     metrics, vectors = retrieval_ranks(aligner, data, "test")
     metrics |= {f"{name}_{key}": value for name, (plain, _) in views.items() for key, value in plain.items()}
     for key, values in found.items(): metrics |= dict(zip((key, f"{key}_low", f"{key}_high"), interval(values)))
-    return Outcome(metrics | diagnosis(aligner, data), vectors, {side: {"key": each.key, "weights": each.weights} for side, each in (("x", data.x), ("y", data.y))})
+    return Outcome(metrics | diagnosis(aligner, data), vectors, sources(data.x, data.y))
 
 
 def similarity_run(config: RunConfig) -> Outcome:
     "Fit, then compare the test split before, by the naive mapping and after."
-    for key in config.options: look_up(SIMILARITY_OPTIONS, key, "option of a similarity run")
+    options_of(config, SIMILARITY_OPTIONS, "option of a similarity run")
     return compared(config, *similarity_material(config))

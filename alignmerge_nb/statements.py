@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from .core import BadInput, generator, look_up
-from .data import Item, load_dataset
+from .data import Item
 from .features import Features, encode
 from .fusion import masked_mean
-from .heads import TrainOptions, make_head, predict, train_head
-from .methods import make_aligner
-from .protocols import vqa_features
+from .heads import make_head, predict, train_head
+from .protocols import aligner_on, token_features, training_options
 from .questions import DERIVED, StatementData, derive, derived_splits, judged, statement_data, text_items
-from .runs import Outcome, RunConfig
+from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import INPUTS, caption_items, few, row_of
 
 # %% auto #0
@@ -29,12 +28,12 @@ __all__ = ['STATEMENT_OPTIONS', 'picture_tokens', 'statement_material', 'caption
 @lru_cache(maxsize=4)
 def picture_tokens(name: str, encoder: str, size: int) -> Features:
     "Tokens of the pictures that a derived task draws from; ids as in its statements."
-    sources = look_up(DERIVED, name, "derived task")[1]
-    if sources == ("easyvqa",): return vqa_features(encoder, "minilm", size)[0]
-    parts = [(source, encode(encoder, load_dataset(source), tokens=True, size=size, dataset=source)) for source in sources]
+    datasets = look_up(DERIVED, name, "derived task")[1]
+    if datasets == ("easyvqa",): return token_features("easyvqa", encoder, size)
+    parts = [(dataset, token_features(dataset, encoder, size)) for dataset in datasets]
     masks = None if parts[0][1].mask is None else torch.cat([part.mask for _, part in parts])
-    return replace(parts[0][1], values=torch.cat([part.values for _, part in parts]), mask=masks, ids=tuple(f"{source}/{key}" for source, part in parts for key in part.ids),
-                   dataset="+".join(sources), key="+".join(part.key[:12] for _, part in parts))
+    return replace(parts[0][1], values=torch.cat([part.values for _, part in parts]), mask=masks, ids=tuple(f"{dataset}/{key}" for dataset, part in parts for key in part.ids),
+                   dataset="+".join(datasets), key="+".join(part.key[:12] for _, part in parts))
 
 
 @lru_cache(maxsize=4)
@@ -52,8 +51,7 @@ def captioned_pairs(name: str, n: int, images: Features, text_encoder: str, seed
     items = few(items, min(n, len(items)), seed)
     texts, place = encode(text_encoder, items, tokens=True, dataset=name), row_of(images, (item.id for item in items), "pictures")
     rows = torch.tensor([place[key.rpartition("#")[0]] for key in texts.ids])
-    pool = lambda z, mask: masked_mean(z.float(), torch.ones(z.shape[:2], dtype=torch.bool) if mask is None else mask.bool())
-    return pool(images.values[rows], None if images.mask is None else images.mask[rows]), pool(texts.values, texts.mask)
+    return masked_mean(images.values[rows].float(), None if images.mask is None else images.mask[rows]), masked_mean(texts.values.float(), texts.mask)
 
 # %% ../nbs/38_statements.ipynb #8d6eefeb
 STATEMENT_OPTIONS = {  # what a configuration may set, and what it is otherwise
@@ -77,18 +75,16 @@ def some_rows(rows: Tensor, count: int | None, seed: int) -> Tensor:
 
 def statement_run(config: RunConfig) -> Outcome:
     "Fit the aligner on pictures with captions and the head on labelled statements; judge the test statements once."
-    for key in config.options: look_up(STATEMENT_OPTIONS, key, "option of a statement run")
-    options = STATEMENT_OPTIONS | config.options
+    options = options_of(config, STATEMENT_OPTIONS, "option of a statement run")
     data, images, texts = statement_material(config.dataset, config.image_encoder, config.text_encoder, options["size"])
     train = some_rows(data.rows("train"), options["labels"], config.seed)
-    aligner = None if config.aligner == "none" else make_aligner(config.aligner, **config.params).fit(*captioned_pairs(config.dataset, config.n_pairs, images, config.text_encoder, config.seed))
+    aligner = aligner_on(config, lambda: captioned_pairs(config.dataset, config.n_pairs, images, config.text_encoder, config.seed))
     items = look_up(INPUTS, options["input"], "input")(data.items, train, aligner, config.seed)
     head = make_head(config.head, items.widths, len(data.vocabulary), config.seed, width=options["width"])
-    training = TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
-    history = train_head(head, items, data.labels, train, data.rows("val"), training, config.seed)
+    history = train_head(head, items, data.labels, train, data.rows("val"), training_options(options), config.seed)
     rows = data.rows("test")
     predicted = predict(head, items, rows).argmax(1)
     metrics = judged(predicted, data, "test") | {"epochs": float(len(history)), "val_accuracy": max(each["val_accuracy"] for each in history)}
     first = next(iter(items.tokens))
     vectors = {"correct": predicted == data.labels[rows], "correct_unit": data.items.index[first][rows].unique(return_inverse=True)[1]}
-    return Outcome(metrics, vectors, {side: {"key": each.key, "weights": each.weights} for side, each in (("x", images), ("y", texts))})
+    return Outcome(metrics, vectors, sources(images, texts))

@@ -219,9 +219,8 @@ def caption_pairs(
     if strange := [key for key in owners if key not in train]:
         raise BadInput(f"captions of {len(strange)} pictures that are not in the training split (first: {strange[0]})", "captions of training pictures only", "Derive them from the training items: validation and test answers must stay unseen.")
     rows = torch.tensor([train[key] for key in owners])
-    pool = lambda z, mask: masked_mean(z, torch.ones(z.shape[:2], dtype=torch.bool) if mask is None else mask.bool())
     mask = items.masks.get("x")
-    return pool(items.tokens["x"][rows], None if mask is None else mask[rows]), pool(captions.values.float(), captions.mask)
+    return masked_mean(items.tokens["x"][rows], None if mask is None else mask[rows]), masked_mean(captions.values.float(), captions.mask)
 
 
 def rotated(
