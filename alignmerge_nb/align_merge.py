@@ -18,7 +18,7 @@ from .couplings import CloudCost, Coupling, sinkhorn, sinkhorn_divergence
 from .flows import Certificate, Flow, certificate, evenly, norm
 
 # %% auto #0
-__all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'Lift', 'landmarks', 'complete', 'AlignMerge', 'train_flow',
+__all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'Lift', 'landmarks', 'lift_size', 'complete', 'AlignMerge', 'train_flow',
            'best_flow_steps', 'Whole']
 
 # %% ../nbs/12_align_merge.ipynb #88a5d77a
@@ -122,6 +122,15 @@ def landmarks(cloud: Tensor, paired: Tensor, count: int) -> Tensor:
     some = pick(known, min(len(known), count))
     return torch.cat((some, pick(order, count - len(some))))
 
+
+def lift_size(
+    pairs: int,
+    lift: float,  # ω for up to 64 pairs
+    limits: Sequence[int],  # fewest and most landmarks
+) -> tuple[float, int]:
+    "ω and the number of landmarks for so many pairs."
+    return lift * max(1, pairs / 64) ** 0.5, min(max(pairs, limits[0]), limits[1]) if lift else 0
+
 # %% ../nbs/12_align_merge.ipynb #8d23ca11
 FLOOR = 1e-3  # smallest singular value and spread, in units of the largest
 
@@ -151,8 +160,8 @@ class AlignMerge(Aligner):
         unpaired_weight: float = 0.3,  # of an unpaired row beside a pair's 1
         shrinkage_x: float = 1.0,  # of the final canonical map, in units of (total variance) / (total weight)
         shrinkage_y: float = 3.0,
-        lift: float = 1.5,  # weight of the kernel's coordinates beside the features; 0 leaves them out
-        landmarks: int = 512,  # of the kernel, on each side, at most
+        lift: float = 1.5,  # weight of the kernel's coordinates beside the features, up to 64 pairs; 0 leaves them out
+        landmarks: Sequence[int] = (512, 2048),  # of the kernel, on each side: one for each pair, but at least and at most so many
         bandwidth: float = 0.5,  # of the kernel, in units of the median distance of landmarks
         flow: str = "realnvp",  # a key of `FLOWS`
         flow_steps: int = 120,  # optimiser steps at most; 0 leaves the flow out
@@ -163,7 +172,7 @@ class AlignMerge(Aligner):
         seed: int = 0,
     ):
         linear = dict(penalty=penalty, epsilons=list(epsilons), unpaired_weight=unpaired_weight, shrinkage_x=shrinkage_x, shrinkage_y=shrinkage_y)
-        linear |= dict(lift=lift, landmarks=landmarks, bandwidth=bandwidth)
+        linear |= dict(lift=lift, landmarks=list(landmarks), bandwidth=bandwidth)
         super().__init__(**linear, flow=flow, flow_steps=flow_steps, layers=layers, hidden=hidden, bound=bound, learning_rate=learning_rate, seed=seed)
 
     def build(self, dx: int, dy: int, landmarks_x: int = 0, landmarks_y: int = 0) -> None:
@@ -193,9 +202,10 @@ class AlignMerge(Aligner):
     def start(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         "Set all but the flow; returns codes, targets in the shared space and weights of the rows that the flow is trained on."
         config, average = self.config, self.couple(x, y, pairs, free)
-        self.build(x.shape[1], y.shape[1], *(min(config["landmarks"], len(cloud)) if config["lift"] else 0 for cloud in (x, y)))
+        weight, count = lift_size(len(pairs), config["lift"], config["landmarks"])
+        self.build(x.shape[1], y.shape[1], min(count, len(x)), min(count, len(y)))
         self.to(x)
-        for lift, cloud, side in ((self.lift_x, x, 0), (self.lift_y, y, 1)): lift.learn(cloud, pairs[:, side], config["lift"], config["bandwidth"])
+        for lift, cloud, side in ((self.lift_x, x, 0), (self.lift_y, y, 1)): lift.learn(cloud, pairs[:, side], weight, config["bandwidth"])
         lifted, rows, weights = self.lift_y(y), pairs[:, 0], torch.ones(len(pairs)).to(x)
         targets = lifted[pairs[:, 1]]
         if average:

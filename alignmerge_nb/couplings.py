@@ -348,6 +348,7 @@ def scale(
     "Accelerated Sinkhorn scaling: column log-scaling psi (m,) in float64, sweeps used, error left."
     log_b, bend = b.double().log(), (kernel.exponent - 1) * kernel.cost.column_terms.double() / kernel.epsilon
     anderson, best, psi = Anderson(), math.inf, torch.zeros_like(log_b) if start is None else start
+    plain = psi
     for done in progress(range(1, max_iterations + 1), "coupling"):
         columns = kernel.sweep(psi).clamp(min=TINY)
         image = log_b - kernel.exponent * (columns.log() - psi) + bend
