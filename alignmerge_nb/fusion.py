@@ -175,6 +175,8 @@ class CrossAttentionBlock(nn.Module):
 class CrossAttention(FusionHead):
     "Tokens of one modality attend to those of all others; masked mean of the enriched tokens; linear readout."
 
+    block = CrossAttentionBlock  # what a layer is
+
     def __init__(
         self, widths: Mapping[str, int], n_out: int, width: int = 64,
         heads: int = 4,  # attention heads, a divisor of the width
@@ -187,7 +189,7 @@ class CrossAttention(FusionHead):
         if n_layers < 1: raise BadInput(f"{n_layers} layers", "at least one", "For a head without attention take 'concat' or 'average'.")
         if len(widths) < 2: raise BadInput(f"the modality {query!r} alone", "at least two: one asks, the others answer", "For one modality take 'concat'.")
         self.asking = tuple(widths) if symmetric else (query,)
-        self.blocks = nn.ModuleDict({who: nn.ModuleList(CrossAttentionBlock(width, heads) for _ in range(n_layers)) for who in self.asking})
+        self.blocks = nn.ModuleDict({who: nn.ModuleList(self.block(width, heads) for _ in range(n_layers)) for who in self.asking})
         self.readout = nn.Linear(len(self.asking) * width, n_out)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:

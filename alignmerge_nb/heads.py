@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import BottleneckFusion, EarlyFusion, GatedCrossAttention, GraphFusion, HybridFusion, KernelFusion, LateFusion, QFormer, TokenExchange
+from .attention import BottleneckFusion, EarlyFusion, GatedCrossAttention, GraphFusion, HybridFusion, KernelFusion, LateFusion, LinearCross, QFormer, TokenExchange
 from .core import BadInput, atomic_path, generator, look_up, progress
 from .fusion import PARAMETER_LIMIT, Average, Concat, CrossAttention, FusionHead, check_tokens, parameter_count
 from .sequences import MambaFusion, PrefixDecoder
@@ -31,7 +31,7 @@ __all__ = ['HEADS', 'make_head', 'TokenItems', 'changed', 'without', 'incomplete
 HEADS: dict[str, type[FusionHead]] = {
     "concat": Concat, "average": Average, "late": LateFusion,
     "kernel": KernelFusion, "graph": GraphFusion, "hybrid": HybridFusion,
-    "cross_attention": CrossAttention, "gated": GatedCrossAttention, "bottleneck": BottleneckFusion, "q_former": QFormer, "exchange": TokenExchange,
+    "cross_attention": CrossAttention, "linear": LinearCross, "gated": GatedCrossAttention, "bottleneck": BottleneckFusion, "q_former": QFormer, "exchange": TokenExchange,
     "early": EarlyFusion, "prefix": PrefixDecoder, "mamba": MambaFusion,
     **TOKEN_HEADS,
 }

@@ -156,8 +156,11 @@ def aligner_on(
     config: RunConfig,
     known: Callable[[], tuple[Tensor, Tensor]],  # makes what it is fitted on, (p, dx) and (p, dy); not called without an aligner
 ) -> Aligner | None:
-    "The aligner of a configuration, fitted on features that are all paired; None for \"none\"."
-    return None if config.aligner == "none" else make_aligner(config.aligner, **config.params).fit(*known())
+    "The aligner of a configuration, fitted on features that are all paired, wrongly for the input \"mispaired\"; None for \"none\"."
+    if config.aligner == "none": return None
+    x, y = known()
+    if config.options.get("input") == "mispaired": y = y[torch.randperm(len(y), generator=generator(config.seed, "wrong pairs"))]
+    return make_aligner(config.aligner, **config.params).fit(x, y)
 
 
 def vqa_run(config: RunConfig) -> Outcome:

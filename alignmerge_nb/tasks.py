@@ -292,6 +292,7 @@ TASKS = {"retrieval": retrieval, "vqa": vqa}
 INPUTS = {  # from items, training rows, aligner and seed
     "raw": lambda items, train, aligner, seed: prepare(None, items, train),
     "aligned": lambda items, train, aligner, seed: prepare(aligner, items, train),
+    "mispaired": lambda items, train, aligner, seed: prepare(aligner, items, train),  # by an aligner that was fitted on wrong pairs
     "rotated": lambda items, train, aligner, seed: rotated(prepare(aligner, items, train), seed),
     "text_only": lambda items, train, aligner, seed: blinded(prepare(None, items, train), {"y"}),
     "image_only": lambda items, train, aligner, seed: blinded(prepare(None, items, train), set(items.tokens) - {"y"}),
