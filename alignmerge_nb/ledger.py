@@ -5,6 +5,7 @@
 # %% ../nbs/37_ledger.ipynb #b49dbfe6
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -15,11 +16,12 @@ import yaml
 from torch import Tensor
 
 from .core import BadInput, look_up
-from .report import display, per_unit, resamples, seed_mean, seeds_of, setting, tex
+from .report import cell_of, display, per_unit, resamples, seed_mean, seeds_of, setting, tex
 
 # %% auto #0
-__all__ = ['COMPUTE', 'T_975', 'Test', 'Claim', 'read_claims', 'Measured', 'matches', 'over_images', 'measure', 'by_seed',
-           'Judged', 'state', 'cells', 'judge', 'shown', 'summary', 'threshold', 'claims_markdown', 'claims_latex']
+__all__ = ['COMPUTE', 'T_975', 'CHECKED', 'Test', 'Claim', 'read_claims', 'Measured', 'matches', 'over_images', 'measure',
+           'by_seed', 'Judged', 'state', 'cells', 'judge', 'shown', 'summary', 'threshold', 'claims_markdown',
+           'claims_latex', 'checklist', 'checklist_markdown', 'checklist_latex']
 
 # %% ../nbs/37_ledger.ipynb #7480fc9a
 @dataclass(frozen=True)
@@ -218,3 +220,30 @@ def claims_latex(judged: Sequence[Judged]) -> str:
         lines.append(" & ".join(map(escape, cells)) + r" \\")
     head = r"\begin{tabular}{@{}lp{38mm}p{16mm}p{52mm}l@{}}\toprule claim & quotation & wanted & measured & verdict \\ \midrule"
     return "\\begin{table}[t]\\centering\\scriptsize\n\\caption{The proposals' claims, judged by one rule. Intervals of 95\\,\\%; the lowest and the highest cell of each test.}\\label{tab:claims}\n" + head + "\n" + "\n".join(lines) + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"
+
+# %% ../nbs/37_ledger.ipynb #67f964fd
+CHECKED = ("experiment", "tier", "rows", "seeds", "code committed", "library versions", "couplings converged", "process minutes")
+
+
+def checklist(rows: Mapping[str, Sequence[dict]]) -> list[tuple[str, ...]]:
+    "One line per experiment, a value for each of `CHECKED`, from its rows."
+    lines = []
+    for name, found in rows.items():
+        births, said = [row["provenance"] for row in found], [row["metrics"]["converged"] for row in found if "converged" in row["metrics"]]
+        clean = sum(not birth.get("dirty", True) for birth in births)
+        lines.append((name, found[0]["config"]["tier"], f"{len(found):,}", str(max(Counter(map(cell_of, found)).values())), f"{clean:,} of {len(found):,}",
+                      str(len({birth.get("source") for birth in births})), f"{sum(map(bool, said)):,} of {len(said):,}" if said else "–", f"{sum(birth.get('seconds', 0) for birth in births) / 60:.0f}"))
+    return lines
+
+
+def checklist_markdown(lines: Sequence[tuple[str, ...]]) -> str:
+    "The checklist as a Markdown table."
+    return "\n".join(f"| {' | '.join(line)} |" for line in (CHECKED, ("---",) * len(CHECKED), *lines)) + "\n"
+
+
+def checklist_latex(lines: Sequence[tuple[str, ...]]) -> str:
+    "The checklist as a LaTeX table."
+    body = "\n".join(" & ".join((r"\texttt{" + tex(line[0]) + "}", *map(tex, line[1:]))) + r" \\" for line in lines)
+    head = r"\begin{tabular}{@{}llrrrrrr@{}}\toprule experiment & tier & rows & seeds & committed & libraries & converged & minutes \\ \midrule"
+    caption = "What the rows say of themselves: seeds per configuration; rows of committed code; versions of the library; couplings whose last plan reached its tolerance; process time, encoding apart."
+    return "\\begin{table}[t]\\centering\\scriptsize\n\\caption{" + caption + "}\\label{tab:checklist}\n" + head + "\n" + body + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"

@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages_of() {
     case $1 in
-        latex) echo latexmk texlive-latex-recommended texlive-fonts-recommended texlive-latex-extra texlive-science ;;
+        latex) echo latexmk texlive-latex-recommended texlive-fonts-recommended texlive-latex-extra texlive-science texlive-pictures ;;
         rsvg) echo librsvg2-bin ;;
         npm) echo npm ;;
         chromium) echo chromium ;;
