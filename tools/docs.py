@@ -359,7 +359,7 @@ def write_pages(out: Path) -> list[Page]:
 
 def write_gallery(pages: list[Page], out: Path) -> Page:
     "A page with every figure that the experiments wrote, each linked to the page that made it."
-    lines = ["# gallery", "> Every figure of the experiments, the published tier first. Each leads to the page that made it, with its rows, tables and code."]
+    lines = ["# Gallery", "> Every figure of the experiments, the published tier first. Each leads to the page that made it, with its rows, tables and code."]
     for tier in TIERS:
         makers = {page: page.source.read_text() for page in pages if page.target.startswith(f"experiments/{tier}/")}
         for path in sorted((ROOT / "paper" / "figures" / tier).glob("*.png")):
@@ -371,7 +371,7 @@ def write_gallery(pages: list[Page], out: Path) -> Page:
             shutil.copy(path, out / place)
             lines += [f"## {path.stem.replace('_', ' ')}, tier {tier}", f"[![{maker.title}]({place})]({maker.target})", f"[{maker.title}]({maker.target})"]
     (out / "gallery.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
-    return Page(ROOT / "paper" / "figures", "gallery.md", ("Experiments",), title="gallery")
+    return Page(ROOT / "paper" / "figures", "gallery.md", ("Experiments",), title="Gallery")
 
 
 def inputs_digest() -> str:
