@@ -164,9 +164,8 @@ class MeanBlock(CrossAttentionBlock):
         super().__init__(width, heads, expand)
         self.attention = nn.Linear(width, width)
 
-    def forward(self, asking: Tensor, answering: Tensor, answering_mask: Tensor) -> Tensor:
-        h = self.norm_1(asking + self.attention(masked_mean(answering, answering_mask))[:, None])
-        return self.norm_2(h + self.feed_forward(h))
+    def taken(self, asking: Tensor, answering: Tensor, answering_mask: Tensor) -> Tensor:
+        return self.attention(masked_mean(answering, answering_mask))[:, None]
 
 
 class LinearCross(CrossAttention):
@@ -182,14 +181,13 @@ class GatedBlock(CrossAttentionBlock):
         super().__init__(width, heads, expand)
         self.gate = nn.Linear(2 * width, 1)
 
-    def opened(self, asking: Tensor, taken: Tensor) -> Tensor:
+    def opened(self, asking: Tensor, offered: Tensor) -> Tensor:
         "How far the gate is open for each token, (n, q, 1) in (0, 1)."
-        return torch.sigmoid(self.gate(torch.cat([asking, taken], -1)))
+        return torch.sigmoid(self.gate(torch.cat([asking, offered], -1)))
 
-    def forward(self, asking: Tensor, answering: Tensor, answering_mask: Tensor) -> Tensor:
-        taken = self.attention(asking, answering, answering_mask)
-        h = self.norm_1(asking + self.opened(asking, taken) * taken)
-        return self.norm_2(h + self.feed_forward(h))
+    def taken(self, asking: Tensor, answering: Tensor, answering_mask: Tensor) -> Tensor:
+        offered = super().taken(asking, answering, answering_mask)
+        return self.opened(asking, offered) * offered
 
 
 class GatedCrossAttention(CrossAttention):

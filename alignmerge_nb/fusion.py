@@ -166,9 +166,13 @@ class CrossAttentionBlock(nn.Module):
         self.feed_forward = two_layers(width, expand * width, width)
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
+    def taken(self, asking: Tensor, answering: Tensor, answering_mask: Tensor) -> Tensor:
+        "What each asking token takes from the others, (n, q, width)."
+        return self.attention(asking, answering, answering_mask)
+
     def forward(self, asking: Tensor, answering: Tensor, answering_mask: Tensor) -> Tensor:
         "The asking tokens, enriched, (n, q, width)."
-        h = self.norm_1(asking + self.attention(asking, answering, answering_mask))
+        h = self.norm_1(asking + self.taken(asking, answering, answering_mask))
         return self.norm_2(h + self.feed_forward(h))
 
 # %% ../nbs/14_fusion.ipynb #d10651eb
