@@ -18,8 +18,8 @@ from .couplings import CloudCost, Coupling, sinkhorn, sinkhorn_divergence
 from .flows import Certificate, Flow, certificate, evenly, norm
 
 # %% auto #0
-__all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'Lift', 'landmarks', 'lift_size', 'complete', 'AlignMerge', 'train_flow',
-           'best_flow_steps', 'Whole']
+__all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'Lift', 'landmarks', 'lift_size', 'complete_basis', 'complete',
+           'AlignMerge', 'train_flow', 'best_flow_steps', 'Whole']
 
 # %% ../nbs/12_align_merge.ipynb #88a5d77a
 class OTAlignMerge(Decoded):
@@ -135,15 +135,26 @@ def lift_size(
 FLOOR = 1e-3  # smallest singular value and spread, in units of the largest
 
 
+def complete_basis(columns: Tensor) -> Tensor:
+    "An orthonormal basis (d, d) that begins with the orthonormal `columns` (d, k) and depends on nothing but them."
+    reflected = torch.linalg.qr(columns, mode="complete")[0]
+    return torch.cat((columns, reflected[:, columns.shape[1] :]), 1)
+
+
 def complete(
     x: Tensor,  # (n, dx) centred vision features, float64
     weight: Tensor,  # (dx, r) linear map, r ≤ dx
 ) -> dict[str, Tensor]:
     "The map as rotation (dx, dx), spread (dx,), stretch (r,), basis (r, r): x·weight ≈ (x·rotation)[:, :r] · stretch · basisᵀ."
-    rotation, stretch, turn = torch.linalg.svd(weight, full_matrices=True)
+    left, stretch, right = torch.linalg.svd(weight, full_matrices=False)
+    rank = int((stretch > FLOOR * stretch[0]).sum())
+    left, right = left[:, :rank], right[:rank].T
+    sign = right.gather(0, right.abs().argmax(0, keepdim=True)).sign()  # else a matter of the BLAS as well
+    rotation = complete_basis(left * sign)
     spread = (x @ rotation).square().mean(0).sqrt()
-    spread, stretch = spread.clamp(min=FLOOR * float(spread.max())), stretch.clamp(min=FLOOR * float(stretch[0]))
-    return {"rotation": rotation, "spread": spread, "stretch": stretch * spread[: len(stretch)], "basis": turn.T[:, : len(stretch)]}
+    spread = spread.clamp(min=FLOOR * float(spread.max()))
+    stretch = stretch.clamp(min=FLOOR * float(stretch[0])) * spread[: len(stretch)]
+    return {"rotation": rotation, "spread": spread, "stretch": stretch, "basis": complete_basis(right * sign)}
 
 # %% ../nbs/12_align_merge.ipynb #3ba0147d
 class AlignMerge(Aligner):

@@ -21,7 +21,7 @@ from .encoders import ENCODERS, weights_hash
 from .flows import Certificate
 
 # %% auto #0
-__all__ = ['Aligner', 'markdown_table', 'facts_of', 'model_card', 'check_pairs', 'outside', 'Identity', 'Linear',
+__all__ = ['NULL', 'Aligner', 'markdown_table', 'facts_of', 'model_card', 'check_pairs', 'outside', 'Identity', 'Linear',
            'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical', 'whitened', 'ConSE', 'initialise', 'network',
            'Sum', 'contrastive_loss', 'train', 'Contrastive', 'Decoded', 'ContrastiveMLP', 'draw', 'reciprocal_ranks']
 
@@ -249,12 +249,16 @@ class Ridge(Linear):
         return weighted_ridge(x, y, torch.ones(len(x)).to(x), self.config["penalty"])[2], torch.eye(y.shape[1]).to(y)
 
 # %% ../nbs/09_aligners.ipynb #5e2519f9
+NULL = 1e-6  # singular values below this share of the largest belong to no direction: a BLAS may return any basis there
+
+
 class Procrustes(Linear):
-    "The best rotation of the vision features onto the text features (Schönemann 1966), semi-orthogonal where widths differ."
+    "The best rotation of the vision features onto the text features (Schönemann 1966), a partial isometry of the rank that the pairs determine."
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        u, _, vh = torch.linalg.svd(x.T @ y, full_matrices=False)
-        return u @ vh, torch.eye(y.shape[1]).to(y)
+        u, sizes, vh = torch.linalg.svd(x.T @ y, full_matrices=False)
+        rank = int((sizes > NULL * sizes[0]).sum())
+        return u[:, :rank] @ vh[:rank], torch.eye(y.shape[1]).to(y)
 
 # %% ../nbs/09_aligners.ipynb #4eeb9829
 class CCA(Linear):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .aligners import CCA, Aligner, Contrastive, Decoded, Linear, Ridge, contrastive_loss, draw, initialise, network, outside, train, weighted_ridge, whitened
+from .aligners import CCA, NULL, Aligner, Contrastive, Decoded, Linear, Ridge, contrastive_loss, draw, initialise, network, outside, train, weighted_ridge, whitened
 from .core import BadInput, generator, look_up
 from .couplings import cosine_distance, sinkhorn, sinkhorn_divergence, squared_euclidean
 
@@ -535,8 +535,9 @@ class SharedLatent(Decoded):
 
 # %% ../nbs/10_classics.ipynb #8aeb781b
 def principal_axes(cloud: Tensor, d: int) -> tuple[Tensor, Tensor]:
-    "The first d axes (width, d) of a centred cloud, with positive third moments along them, and the spread along each (d,)."
-    axes = torch.linalg.svd(cloud, full_matrices=False)[2][:d].T
+    "The first axes (width, k) of a centred cloud, k ≤ d of them within its span, with positive third moments along them, and the spread along each (k,)."
+    _, sizes, axes = torch.linalg.svd(cloud, full_matrices=False)
+    axes = axes[: min(d, int((sizes > NULL * sizes[0]).sum()))].T
     scores = cloud @ axes
     return axes * torch.where(scores.pow(3).mean(0) < 0, -1, 1), scores.square().mean(0).sqrt().clamp(min=1e-12)
 
@@ -563,10 +564,10 @@ class WassersteinAlignment(Linear):
     def shared_width(self, dx: int, dy: int) -> int: return min(self.config["d"], dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        d = min(self.weight_x.shape[1], len(x), len(y))
-        (axes_x, spread_x), (axes_y, spread_y) = principal_axes(x, d), principal_axes(y, d)
+        (axes_x, spread_x), (axes_y, spread_y) = (principal_axes(cloud, self.weight_x.shape[1]) for cloud in (x, y))
+        d = min(len(spread_x), len(spread_y))
         fill = (0, self.weight_x.shape[1] - d)
-        return F.pad(axes_x / spread_x * spread_y, fill), F.pad(axes_y, fill)
+        return F.pad(axes_x[:, :d] / spread_x[:d] * spread_y[:d], fill), F.pad(axes_y[:, :d], fill)
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         start = {"mean_x": x.double().mean(0), "mean_y": y.double().mean(0)}

@@ -12,7 +12,7 @@ from .core import BadInput, check_cloud, progress
 from .couplings import CloudCost, Coupling, Kernel, ThinCost, check_masses, know, scale
 
 # %% auto #0
-__all__ = ['standard', 'feature_columns', 'gromov', 'gromov_loss']
+__all__ = ['ROUGH', 'standard', 'feature_columns', 'gromov', 'gromov_loss']
 
 # %% ../nbs/05_gromov.ipynb #db408f48
 def standard(
@@ -25,6 +25,9 @@ def standard(
     if not size > 0: raise BadInput("a cloud whose points are all equal", "distances to compare", "Check the features.")
     centred = centred / size.sqrt()
     return centred, centred.square().sum(1)
+
+
+ROUGH = {"tolerance": 1e-3, "max_iterations": 500}  # of the plans between the first step and the last
 
 
 def feature_columns(
@@ -72,7 +75,7 @@ def gromov(
         cost = ThinCost(torch.cat((2 * alpha * x @ total, step * left), 1), right)
         if not len(known.free_rows): return Coupling(known.join(None, x), cost, a, b, tolerance, epsilon)
         kernel = Kernel(cost if pairs is None else cost.part(known.free_rows, known.free_columns), epsilon, free_a, 4e9)
-        psi, sweeps, _ = scale(kernel, free_b, 1e-2, 20, psi)  # a rough plan is enough for its moments
+        psi, sweeps, _ = scale(kernel, free_b, **ROUGH, start=psi)
         moment, used = tied + known.a.sum().to(x) * x[known.free_rows].T @ kernel.push(psi, y[known.free_columns]), used + sweeps
         if (moment - before).norm() <= 1e-5 * moment.norm(): break
     psi, sweeps, _ = scale(kernel, free_b, 0.7 * tolerance, max_iterations, psi)
