@@ -16,14 +16,26 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .core import BadInput, atomic_path, data_home, look_up, sha256_json
 
+if TYPE_CHECKING: from PIL import Image
+
 # %% auto #0
-__all__ = ['SPLITS', 'DATASETS', 'ROW', 'MORE', 'Item', 'DatasetSpec', 'inside', 'check_row', 'write_manifest', 'read_manifest',
-           'items_of', 'karpathy_items', 'load_dataset', 'union', 'normalise', 'caption_blocks', 'deal', 'split_items',
-           'tar_members', 'zip_members', 'safe_extract']
+__all__ = ['IMAGE_FORMATS', 'SPLITS', 'DATASETS', 'ROW', 'MORE', 'open_image', 'Item', 'DatasetSpec', 'inside', 'check_row',
+           'write_manifest', 'read_manifest', 'items_of', 'karpathy_items', 'load_dataset', 'union', 'normalise',
+           'caption_blocks', 'deal', 'split_items', 'tar_members', 'zip_members', 'safe_extract']
+
+# %% ../nbs/01_data.ipynb #c5c55f5d
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # all of them data, none a language
+
+
+def open_image(path: str | Path) -> Image.Image:
+    "The picture in a file, if one of the decoders of `IMAGE_FORMATS` knows it; else Pillow's `UnidentifiedImageError`."
+    from PIL import Image
+
+    return Image.open(path, formats=IMAGE_FORMATS)
 
 # %% ../nbs/01_data.ipynb #29a37fd8
 SPLITS = ("train", "val", "test")

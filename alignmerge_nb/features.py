@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .core import BadInput, atomic_path, data_home, look_up, progress, sha256_file, sha256_json
-from .data import Item
+from .data import Item, open_image
 from .encoders import Encoder, EncoderSpec, encoder_spec, image_classifier, load_encoder, preprocess, weights_hash
 
 # %% auto #0
@@ -274,7 +274,7 @@ def read_images(
     pictures, places, skipped = [], [], {}
     for place, item in enumerate(items):
         try:
-            with Image.open(item.image) as picture: pictures.append(preprocess(picture, spec))
+            with open_image(item.image) as picture: pictures.append(preprocess(picture, spec))
             places.append(place)
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:  # all that Pillow raises for broken files
             skipped[item.id] = f"{item.image.name}: {type(error).__name__}: {str(error).replace(str(item.image), item.image.name)[:120]}"

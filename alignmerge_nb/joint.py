@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .aligners import Linear, contrastive_loss
 from .captions import train_epochs
 from .core import BadInput, atomic_path, data_home, generator, sha256_json
-from .data import Item
+from .data import Item, open_image
 from .encoders import Encoder, EncoderSpec, TextEncoder, TimmEncoder, encoder_spec, load_encoder, preprocess, weights_hash
 from .features import Features, content, feature_key, read_tensors, stack
 from .fusion import FusionHead, masked_mean
@@ -185,10 +185,8 @@ def hold(
 
 def pixels_of(item: Item, spec: EncoderSpec) -> Tensor:
     "The preprocessed picture of an item."
-    from PIL import Image
-
     try:
-        with Image.open(item.image) as picture: return preprocess(picture, spec)
+        with open_image(item.image) as picture: return preprocess(picture, spec)
     except (OSError, ValueError) as error: raise BadInput(f"the picture {item.image} ({error})", "a picture that can be read", "Fetch the data set again.") from error
 
 # %% ../nbs/22_joint.ipynb #67257354

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .core import BadInput, atomic_path, canonical_json, generator, look_up
+from .data import open_image
 from .runs import unpack
 
 if TYPE_CHECKING: from matplotlib.axes import Axes; from matplotlib.figure import Figure
@@ -578,7 +579,7 @@ def show_tile(
 
     axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), aspect="equal")
     if isinstance(thing, Path):
-        with Image.open(thing) as image:
+        with open_image(thing) as image:
             image = image.convert("RGBA")
             image.thumbnail((256, 256))
             ground = Image.new("RGBA", (max(image.size),) * 2, "white")

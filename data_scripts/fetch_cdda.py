@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
+from alignmerge_nb.data import open_image
 
 from common import Package, fetch, finish, main
 
@@ -60,7 +61,7 @@ def sprites(
     sheets, where = json.loads((folder / "tile_config.json").read_text(encoding="utf-8")), []
     side = sheets["tile_info"][0]
     for sheet in sheets["tiles-new"]:
-        picture = Image.open(folder / sheet["file"]).convert("RGBA")
+        picture = open_image(folder / sheet["file"]).convert("RGBA")
         width, height = sheet.get("sprite_width", side["width"]), sheet.get("sprite_height", side["height"])
         where += [(picture, (x, y, x + width, y + height)) for y in range(0, picture.height - height + 1, height) for x in range(0, picture.width - width + 1, width)]
     for tile in (tile for sheet in sheets["tiles-new"] for tile in sheet["tiles"]):

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from PIL import Image
+from alignmerge_nb.data import open_image
 
 from common import Package, fetch, finish, main, rasterise, tool
 
@@ -42,7 +43,7 @@ def reason_to_skip(
     path: Path,  # a PNG that was drawn
 ) -> str | None:
     "Why a drawing cannot serve, or None."
-    picture = Image.open(path).convert("RGBA")
+    picture = open_image(path).convert("RGBA")
     if max(picture.size) > ASPECT * min(picture.size): return f"sides of more than {ASPECT} to 1"
     grey = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("L").getextrema()
     return "blank" if grey[1] - grey[0] < 16 else None
