@@ -19,7 +19,7 @@ from .couplings import CloudCost, Coupling, sinkhorn
 from .features import owner
 from .gromov import gromov
 from .methods import make_aligner, select
-from .protocols import diagnosis, fitted, retrieval_data, training_rows
+from .protocols import fitted, retrieval_data, training_rows
 from .retrieval import ranks, recalls, relevance
 from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import RetrievalData, retrieval_ranks
@@ -205,6 +205,6 @@ def ablation_run(config: RunConfig) -> Outcome:
     x, y, pairs, truth = ablation_rows(data, config.n_pairs, config.unpaired, config.seed, **{name: options[name] for name in ROWS})
     aligner = ablated(config, options, x, y, pairs, truth)
     (metrics, vectors), (more, others) = retrieval_ranks(aligner, data, "test"), balanced_ranks(aligner, data, "test")
-    metrics |= more | {"pairs": len(pairs), "unpaired": len(x) - config.n_pairs, "gallery": len(data.splits["test"])} | diagnosis(aligner, data)
+    metrics |= more | {"pairs": len(pairs), "unpaired": len(x) - config.n_pairs, "gallery": len(data.splits["test"])} | aligner.diagnostics(data.of("test")[0].values)
     if getattr(aligner, "plan", None) is not None: metrics |= plan_quality(aligner.plan, y[len(pairs) :], truth - torch.tensor([config.n_pairs, len(pairs)]))
     return Outcome(metrics, vectors | others, sources(data.x, data.y))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .aligners import Aligner, Decoded, canonical, contrastive_loss, draw, outside, reciprocal_ranks, train, weighted_ridge
+from .aligners import Aligner, Decoded, canonical, contrastive_loss, draw, outside, soft_reciprocal_ranks, train, weighted_ridge
 from .classics import gaussian, median_distance
 from .core import check_cloud, generator, look_up
 from .couplings import CloudCost, Coupling, sinkhorn, sinkhorn_divergence
@@ -262,6 +262,12 @@ class AlignMerge(Aligner):
         code = self.flow.inverse(torch.cat((z @ self.basis / self.stretch, rest), 1))
         return self.lift_x.inverse(code * self.spread @ self.rotation.T + self.mean_x)
 
+    def diagnostics(self, x: Tensor) -> dict[str, float]:
+        "Also the relative error of the inverse on `x`, with and without the rest, and the steps of the flow that was kept."
+        (z, rest), size = self.split_x(x), (x - x.mean(0)).norm()
+        errors = {"inverse_error": self.inverse_x(z, rest), "inverse_error_without_rest": self.inverse_x(z)}
+        return super().diagnostics(x) | {name: float((guess - x).norm() / size) for name, guess in errors.items()} | {"flow_taken": self.flow_taken}
+
     @property
     def certificate(self) -> Certificate | None:
         "Of x → (shared part, rest) and back, at rows that `fit` saw; made when first asked for."
@@ -307,7 +313,7 @@ def best_flow_steps(
     if len(held) < 20: return 0  # too few to see a difference
     trial = type(aligner)(**aligner.config)
     code, targets, weights = trial.start(x, y, kept, free)
-    look = lambda: reciprocal_ranks(trial, x[held[:, 0]], y[held[:, 1]])
+    look = lambda: soft_reciprocal_ranks(trial, x[held[:, 0]], y[held[:, 1]])
     with torch.no_grad(): before, found = look(), {}
 
     def after(step: int) -> bool:

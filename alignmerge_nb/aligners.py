@@ -23,7 +23,8 @@ from .flows import Certificate
 # %% auto #0
 __all__ = ['NULL', 'Aligner', 'markdown_table', 'facts_of', 'model_card', 'check_pairs', 'outside', 'Identity', 'Linear',
            'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical', 'whitened', 'ConSE', 'initialise', 'network',
-           'Sum', 'contrastive_loss', 'train', 'Contrastive', 'Decoded', 'ContrastiveMLP', 'draw', 'reciprocal_ranks']
+           'Sum', 'contrastive_loss', 'train', 'Contrastive', 'Decoded', 'ContrastiveMLP', 'draw',
+           'soft_reciprocal_ranks']
 
 # %% ../nbs/09_aligners.ipynb #8fbfad7b
 class Aligner(Pretrained, ABC):
@@ -78,6 +79,14 @@ class Aligner(Pretrained, ABC):
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         "Cosine of every image with every text in the shared space (n, m)."
         return 1 - cosine_distance(self.transform_x(x), self.transform_y(y))
+
+    def diagnostics(
+        self,
+        x: Tensor,  # (n, d_x) vision features that `fit` did not see
+    ) -> dict[str, float]:
+        "What a fitted aligner says of itself, for the row of a run: convergence of its coupling, where it made one."
+        if not self.coupling: return {}
+        return {"converged": float(self.coupling.converged), "marginal_error": self.coupling.marginal_error}
 
     def save_pretrained(
         self,
@@ -474,8 +483,14 @@ def draw(n: int, batch: int, rng: torch.Generator) -> Tensor:
     return torch.arange(n) if n <= batch else torch.randperm(n, generator=rng)[:batch]
 
 # %% ../nbs/09_aligners.ipynb #d02e4711
-def reciprocal_ranks(aligner: Aligner, x: Tensor, y: Tensor) -> Tensor:
-    "1 / rank of each row's partner among the rows given (n,), mean of both directions, ties counted against the model."
-    similarity = F.normalize(aligner.map_x(x), dim=1) @ F.normalize(aligner.map_y(y), dim=1).T
-    own = similarity.diagonal()
-    return (1 / (similarity >= own[:, None]).sum(1).double() + 1 / (similarity >= own).sum(0).double()) / 2
+def soft_reciprocal_ranks(
+    aligner: Aligner,  # fitted
+    x: Tensor,  # (n, dx)
+    y: Tensor,  # (n, dy), row i belongs to row i of x
+    softness: float = 0.03,  # width of the step, in units of the spread of all similarities
+) -> Tensor:
+    "1 / rank of each row's partner among the rows given (n,), mean of both directions, float64; continuous in the features."
+    similarity = F.normalize(aligner.map_x(x).double(), dim=1) @ F.normalize(aligner.map_y(y).double(), dim=1).T
+    own, width = similarity.diagonal(), softness * similarity.std().clamp(min=1e-12)
+    ahead = [torch.sigmoid((side - own[:, None]) / width).sum(1) - 0.5 for side in (similarity, similarity.T)]  # its own half apart
+    return (1 / (1 + ahead[0]) + 1 / (1 + ahead[1])) / 2

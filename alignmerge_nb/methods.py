@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from .align_merge import AlignMerge, OTAlignMerge
-from .aligners import CCA, Aligner, ConSE, Contrastive, ContrastiveMLP, Identity, Procrustes, Ridge, outside, reciprocal_ranks
+from .aligners import CCA, Aligner, ConSE, Contrastive, ContrastiveMLP, Identity, Procrustes, Ridge, outside, soft_reciprocal_ranks
 from .classics import (AngularMargin, DeepCCA, DiffusionTransport, DiscreteTokens, KernelCCA, NoiseInjection, PrototypeTransport, SeededGraphMatching,
                                     SharedLatent, SinkhornAttention, TimeWarping, WassersteinAlignment)
 from .core import generator, look_up, progress
 from .peers import ASIF, CSA, FusedGromovAlignment, FuseMix, GromovAlignment, RelativeRepresentations, Sail, SOTAlign, Structure
 
 # %% auto #0
-__all__ = ['ALIGNERS', 'GRIDS', 'make_aligner', 'select', 'without']
+__all__ = ['ALIGNERS', 'GRIDS', 'make_aligner', 'choose', 'select', 'without']
 
 # %% ../nbs/13_methods.ipynb #e8f7200b
 ALIGNERS: dict[str, type[Aligner]] = {
@@ -95,26 +95,32 @@ def make_aligner(name: str, **config) -> Aligner:
     return kind(**config)
 
 # %% ../nbs/13_methods.ipynb #cc3ebcda
-def select(
+def choose(
     name: str,  # a key of `ALIGNERS`
     x: Tensor,  # (n, dx)
     y: Tensor,  # (m, dy)
     pairs: Tensor,  # (p, 2)
     seed: int = 0,  # of the folds
     grid: Sequence[dict] | None = None,  # settings to choose from; the method's entry in `GRIDS` by default
-) -> dict:
-    "The settings of `grid` with the best held-out mean reciprocal rank; the only ones where there is no choice."
+) -> tuple[dict, float]:
+    "The settings of `grid` with the best held-out mean soft reciprocal rank, and its lead over the second best; 1 where there is no choice."
     grid = GRIDS.get(name, [{}]) if grid is None else list(grid)
-    if len(grid) == 1: return grid[0]
+    if len(grid) == 1: return grid[0], 1.0
     order = pairs[torch.randperm(len(pairs), generator=generator(seed, "folds"))]
     folds = order.tensor_split(3) if len(pairs) <= 256 else order.tensor_split(5)[:1]
-    scores = torch.zeros(len(grid))
+    scores = torch.zeros(len(grid), dtype=torch.float64)
     for held in progress(folds, f"choosing {name}"):
         kept = order[~torch.isin(order[:, 0], held[:, 0])]
         for index, config in enumerate(grid):
             fitted = make_aligner(name, **config).fit(*without(x, y, kept, held))
-            scores[index] += reciprocal_ranks(fitted, x[held[:, 0]], y[held[:, 1]]).mean()
-    return grid[int(scores.argmax())]
+            scores[index] += soft_reciprocal_ranks(fitted, x[held[:, 0]], y[held[:, 1]]).mean() / len(folds)
+    best, second = scores.topk(2).values.tolist()
+    return grid[int(scores.argmax())], best - second
+
+
+def select(name: str, x: Tensor, y: Tensor, pairs: Tensor, seed: int = 0, grid: Sequence[dict] | None = None) -> dict:
+    "The settings that `choose` finds, alone."
+    return choose(name, x, y, pairs, seed, grid)[0]
 
 
 def without(x: Tensor, y: Tensor, kept: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,20 +12,19 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .align_merge import AlignMerge
 from .aligners import Aligner
 from .core import BadInput, generator, look_up
 from .data import DATASETS, load_dataset, split_items
 from .features import Features, encode, owner
 from .heads import TrainOptions
-from .methods import make_aligner, select
+from .methods import choose, make_aligner
 from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import (INPUTS, RetrievalData, VQAData, accuracies, blind_baselines, caption_items, caption_pairs, few, fit_head,
                                  question_items, retrieval_ranks, vqa_correct, vqa_data)
 
 # %% auto #0
 __all__ = ['VQA_OPTIONS', 'dataset_features', 'token_features', 'retrieval_data', 'training_rows', 'fitted', 'material',
-           'retrieval_run', 'diagnosis', 'vqa_features', 'vqa_material', 'training_options', 'aligner_on', 'vqa_run']
+           'retrieval_run', 'vqa_features', 'vqa_material', 'training_options', 'aligner_on', 'vqa_run']
 
 # %% ../nbs/25_protocols.ipynb #8f03c343
 @lru_cache(maxsize=32)
@@ -96,27 +95,15 @@ def retrieval_run(config: RunConfig) -> Outcome:
     "Select, fit, evaluate once on the test split; with the wrongly matched control and what the fit says of itself."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
     x, y, pairs = material(config, data)
-    settings = config.params or select(config.aligner, x, y, pairs, config.seed)
+    settings, lead = (config.params, 1.0) if config.params else choose(config.aligner, x, y, pairs, config.seed)
     aligner = fitted(config, x, y, pairs, settings)
     metrics, found = retrieval_ranks(aligner, data, "test")
     if config.seed == 0:
         wrong = pairs[torch.randperm(len(pairs), generator=generator(config.seed, "control")), 1]
         metrics["control_r10"] = retrieval_ranks(fitted(config, x, y, torch.stack((pairs[:, 0], wrong), 1), settings), data, "test")[0]["r10"]
     metrics |= {"pairs": len(pairs), "gallery": len(data.splits["test"])}
-    metrics |= {f"chosen_{key}": value for key, value in settings.items() if isinstance(value, (int, float))} | diagnosis(aligner, data)
+    metrics |= {"choice_lead": lead} | {f"chosen_{key}": value for key, value in settings.items() if isinstance(value, (int, float))} | aligner.diagnostics(data.of("test")[0].values)
     return Outcome(metrics, found, sources(data.x, data.y))
-
-
-def diagnosis(aligner: Aligner, data: RetrievalData) -> dict[str, float]:
-    "Convergence of the coupling and relative errors of the inverse on test images, where the aligner has them."
-    found = {}
-    if aligner.coupling: found |= {"converged": float(aligner.coupling.converged), "marginal_error": aligner.coupling.marginal_error}
-    if isinstance(aligner, AlignMerge):
-        x = data.of("test")[0].values
-        z, rest = aligner.split_x(x)
-        relative = lambda guess: float((guess - x).norm() / (x - x.mean(0)).norm())
-        found |= {"inverse_error": relative(aligner.inverse_x(z, rest)), "inverse_error_without_rest": relative(aligner.inverse_x(z)), "flow_taken": aligner.flow_taken}
-    return found
 
 # %% ../nbs/25_protocols.ipynb #5b758c7d
 VQA_OPTIONS = {  # what a configuration may set, and what it is otherwise

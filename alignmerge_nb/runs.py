@@ -5,14 +5,16 @@
 # %% ../nbs/23_runs.ipynb #8ebaa172
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import math
 import platform
 import subprocess
+import symtable
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields
@@ -32,8 +34,10 @@ from .data import DATASETS
 from .features import Features
 
 # %% auto #0
-__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'SAYS_ONLY', 'RunConfig', 'source_hash', 'data_hash', 'git', 'installed',
-           'surroundings', 'pack', 'unpack', 'Outcome', 'stored', 'run', 'sources', 'options_of', 'run_grid',
+__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'REGISTRIES', 'SHOW_ONLY', 'RunConfig', 'source_hash', 'module_texts',
+           'data_hash', 'git', 'installed', 'surroundings', 'syntax', 'global_names', 'Definition', 'bound_names',
+           'mentioned', 'imported', 'definitions', 'entries', 'closure', 'closure_hash', 'words_in', 'depends_on',
+           'pack', 'unpack', 'Outcome', 'closure_of', 'stored', 'run', 'sources', 'options_of', 'is_stale', 'run_grid',
            'write_rows', 'read_rows', 'Desk', 'throw_away', 'made']
 
 # %% ../nbs/23_runs.ipynb #045a70e1
@@ -79,14 +83,16 @@ LIBRARY = Path(alignmerge_nb.__file__).parent
 PACKAGES = ("alignmerge-nb", "torch", "numpy", "scipy", "POT", "timm", "transformers", "scikit-learn")
 
 
-SAYS_ONLY = ("_modidx.py", "report.py", "ledger.py", "cli.py")  # modules that show numbers and make none
+@lru_cache
+def source_hash() -> str:
+    "Hash of the whole library."
+    return sha256_json(dict(sorted(module_texts(LIBRARY).items())))
 
 
 @lru_cache
-def source_hash() -> str:
-    "Hash of the library's modules that can change a number."
-    modules = sorted(path for path in LIBRARY.glob("*.py") if path.name not in SAYS_ONLY)
-    return sha256_json({path.name: path.read_text() for path in modules})
+def module_texts(folder: Path) -> dict[str, str]:
+    "The source of every module of a library, by its dotted name."
+    return {".".join(path.relative_to(folder).with_suffix("").parts): path.read_text() for path in folder.rglob("*.py") if path.name != "_modidx.py"}
 
 
 @lru_cache
@@ -119,6 +125,143 @@ def surroundings() -> dict:
     code = {"commit": git("rev-parse", "HEAD"), "dirty": status is None or bool(status), "source": source_hash()}
     return {**code, "versions": {"python": platform.python_version(), **{package: installed(package) for package in PACKAGES}}}
 
+# %% ../nbs/23_runs.ipynb #31167372
+REGISTRIES = ("ALIGNERS", "GRIDS", "HEADS", "TOKEN_HEADS", "DATASETS", "ENCODERS")  # tables of which only the named entries count
+SHOW_ONLY = ("save_pretrained", "from_pretrained", "extra_repr", "__repr__", "__str__")  # methods that decide no number
+
+
+def syntax(node: object) -> object:
+    "A syntax tree as JSON, without comments, docstrings, annotations of functions and the methods of `SHOW_ONLY`."
+    if isinstance(node, list): return [syntax(each) for each in node]
+    if not isinstance(node, ast.AST): return node if isinstance(node, (str, int, bool, type(None))) else repr(node)
+    values = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        body = [each for each in node.body if getattr(each, "name", "") not in SHOW_ONLY]
+        values["body"] = body[ast.get_docstring(node, clean=False) is not None :]
+    skipped = {"ctx", "kind", "type_comment", "type_params", "returns"}
+    if isinstance(node, ast.arg): skipped.add("annotation")
+    return [type(node).__name__, {name: syntax(value) for name, value in values.items() if name not in skipped and value not in (None, [])}]
+
+
+def global_names(scope: symtable.SymbolTable) -> Iterator[str]:
+    "The names that a function or class, with all that is defined inside it, takes from its module."
+    if scope.get_name() in SHOW_ONLY: return
+    for symbol in scope.get_symbols():
+        if symbol.is_global(): yield symbol.get_name()
+    for inner in scope.get_children(): yield from global_names(inner)
+
+# %% ../nbs/23_runs.ipynb #8ee8db33
+class Definition(NamedTuple):
+    "A top-level statement of a module that binds a name."
+
+    module: str
+    node: ast.stmt
+    names: frozenset[str]  # of the module, that it mentions
+    words: frozenset[str]  # string constants in it
+
+
+def bound_names(node: ast.stmt) -> list[str]:
+    "The names that a top-level statement binds, imports apart."
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, (ast.AnnAssign, ast.AugAssign)) else []
+    return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+
+
+def mentioned(module: str, node: ast.stmt, scopes: Mapping[int, symtable.SymbolTable]) -> Definition:
+    "A statement with the names and words in it."
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        at = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        heads = [*node.decorator_list, *(node.bases if isinstance(node, ast.ClassDef) else [*node.args.defaults, *filter(None, node.args.kw_defaults)])]
+        names = {*global_names(scopes.get(node.lineno) or scopes[at]), *(each.id for head in heads for each in ast.walk(head) if isinstance(each, ast.Name))}
+    else: names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    words = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+    return Definition(module, node, frozenset(names), frozenset(words))
+
+
+def imported(node: ast.AST, module: str) -> dict[str, tuple[str, str]]:
+    "What the relative imports in a piece of code bind: name → (module, name there)."
+    found = {}
+    for each in ast.walk(node):
+        if not isinstance(each, ast.ImportFrom) or not each.level: continue
+        origin = ".".join([*module.split(".")[: -each.level], *([each.module] if each.module else [])])
+        found |= {alias.asname or alias.name: (origin, alias.name) for alias in each.names}
+    return found
+
+
+@lru_cache
+def definitions(folder: Path) -> tuple[dict[tuple[str, str], list[Definition]], dict[str, dict[str, tuple[str, str]]]]:
+    "Every definition of a library by (module, name), and what each module imports from the others."
+    found, imports = {}, {}
+    for module, text in module_texts(folder).items():
+        tree = ast.parse(text)
+        scopes = {scope.get_lineno(): scope for scope in symtable.symtable(text, module, "exec").get_children()}
+        imports[module] = imported(tree, module)
+        for node in tree.body:
+            for name in bound_names(node): found.setdefault((module, name), []).append(mentioned(module, node, scopes))
+    return found, imports
+
+# %% ../nbs/23_runs.ipynb #511ec7aa
+def entries(definition: Definition, words: set[str]) -> list[ast.expr]:
+    "The entries of a registry whose key, or first argument, is one of `words`."
+    value = definition.node.value
+    if isinstance(value, ast.Dict):
+        return [each for key, each in zip(value.keys, value.values) if key is None or isinstance(key, ast.Constant) and key.value in words]
+    calls = value.generators[0].iter.elts
+    return [call for call in calls if isinstance(call.args[0], ast.Constant) and call.args[0].value in words]
+
+
+def closure(
+    name: str,  # of the function that computes
+    words: frozenset[str],  # names that the configuration gives
+    folder: Path = LIBRARY,
+) -> dict[tuple[str, str], object]:
+    "The syntax trees of all definitions that a function can reach, by (module, name)."
+    found, imports = definitions(folder)
+    start = [key for key in found if key[1] == name and not key[0].startswith("_")]
+    if len(start) != 1: raise BadInput(f"{len(start)} definitions of {name!r}", "exactly one", "Name a function of the library.")
+    reached, tables, words, waiting = {}, set(), set(words), start
+    while waiting or tables:
+        if not waiting:  # the words are complete, unless a table's entries bring new ones
+            before = len(reached), len(words)
+            for key in tables:
+                part = [each for one in found[key] for each in entries(one, words)]
+                reached[key] = [syntax(each) for each in part]
+                words |= {each.value for one in part for each in ast.walk(one) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+                waiting += [imports[key[0]].get(each.id, (key[0], each.id)) for one in part for each in ast.walk(one) if isinstance(each, ast.Name)]
+            waiting = [key for key in waiting if key in found and key not in reached]
+            if not waiting and before == (len(reached), len(words)): break
+            continue
+        key = waiting.pop()
+        if key in reached or key not in found: continue
+        if key[1] in REGISTRIES:
+            tables.add(key)
+            continue
+        reached[key] = [syntax(one.node) for one in found[key]]
+        for one in found[key]:
+            words |= one.words
+            local = imports[one.module] | imported(one.node, one.module)
+            waiting += [local.get(each, (one.module, each)) for each in (*one.names, *imported(one.node, one.module))]
+    return reached
+
+
+@lru_cache(maxsize=None)
+def closure_hash(name: str, words: frozenset[str], folder: Path = LIBRARY) -> str:
+    "Hash of the closure of a function; where its definitions stand does not matter."
+    return sha256_json(sorted(canonical_json(tree) for tree in closure(name, words, folder).values()))
+
+
+def words_in(value: object) -> frozenset[str]:
+    "All strings in the values of a configuration."
+    if isinstance(value, str): return frozenset([value])
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return frozenset(word for each in inside for word in words_in(each))
+
+
+def depends_on(task: str, config: Mapping[str, object]) -> str:
+    "The closure hash of a run: of the function `task`, with the names in the configuration."
+    named = ("dataset", "aligner", "image_encoder", "text_encoder", "head", "options")
+    return closure_hash(task, words_in({name: config[name] for name in named}))
+
 # %% ../nbs/23_runs.ipynb #41db93b8
 def pack(values: Tensor) -> str:
     "Integers in 0 … 65535 as text: base64(zlib(little-endian uint16))."
@@ -140,15 +283,22 @@ class Outcome(NamedTuple):
     features: dict[str, dict] = {}  # {"x": {"key": …, "weights": …}, …}
 
 
+def closure_of(config: RunConfig, compute: Callable[[RunConfig], Outcome]) -> str:
+    "What the row of this run depends on; the whole library for a function from elsewhere."
+    inside = compute.__module__.split(".")[0] == LIBRARY.name
+    return depends_on(compute.__name__, asdict(config)) if inside else source_hash()
+
+
 def stored(
     path: Path,
-    dataset: str,  # of the configuration
+    config: RunConfig,
+    compute: Callable[[RunConfig], Outcome],
 ) -> dict | None:
-    "The row at `path` if it is whole and was made by today's source, data and versions; else None, and the run is done again."
+    "The row at `path` if it is whole and was made by today's code, data and versions; else None, and the run is done again."
     try: row = json.loads(path.read_text())
     except (FileNotFoundError, ValueError): return None  # no JSON, or not even text
     if not isinstance(row, dict) or not {"key", "config", "metrics", "vectors", "provenance"} <= set(row) or row["key"] != path.stem: return None
-    today = {"source": source_hash(), "data": data_hash(dataset), "versions": surroundings()["versions"]}
+    today = {"closure": closure_of(config, compute), "data": data_hash(config.dataset), "versions": surroundings()["versions"]}
     birth = row["provenance"]
     if any(birth.get(name) != value for name, value in today.items()): return None
     return None if birth.get("dirty", True) and not surroundings()["dirty"] else row  # a clean tree does not keep what a dirty one made
@@ -161,12 +311,12 @@ def run(
 ) -> dict:
     "The row of this configuration: stored, or computed and stored."
     path = Path(folder) / config.experiment / f"{config.key}.json"
-    if row := stored(path, config.dataset): return row
+    if row := stored(path, config, compute): return row
     start = time.perf_counter()
     outcome = compute(config)
     bad = [name for name, value in outcome.metrics.items() if not math.isfinite(value)]
     if bad: raise BadInput(f"metrics that are not finite ({', '.join(bad)})", "numbers", f"Look into the run {canonical_json(asdict(config))}.")
-    birth = {"device": "cpu", "threads": torch.get_num_threads(), "features": outcome.features, "seconds": round(time.perf_counter() - start, 3)}
+    birth = {"task": compute.__name__, "closure": closure_of(config, compute), "device": "cpu", "threads": torch.get_num_threads(), "features": outcome.features, "seconds": round(time.perf_counter() - start, 3)}
     row = {"key": config.key, "config": asdict(config), "metrics": {name: float(value) for name, value in outcome.metrics.items()}}
     row |= {"vectors": {name: pack(value) for name, value in outcome.vectors.items()}}
     row |= {"provenance": {**surroundings(), "data": data_hash(config.dataset), **birth, "utc": datetime.now(timezone.utc).isoformat(timespec="seconds")}}
@@ -191,6 +341,14 @@ def options_of(
     for key in config.options: look_up(known, key, what)
     return {**known, **config.options}
 
+# %% ../nbs/23_runs.ipynb #ff7e4a98
+def is_stale(row: Mapping) -> bool:
+    "Whether a row was made by code that the library no longer holds."
+    birth = row["provenance"]
+    if not birth.get("task") or not birth.get("closure"): return True
+    try: return birth["closure"] != depends_on(birth["task"], row["config"])
+    except BadInput: return True  # its function is gone
+
 # %% ../nbs/23_runs.ipynb #5ac8cfee
 def run_grid(
     configs: Sequence[RunConfig],
@@ -200,7 +358,7 @@ def run_grid(
 ) -> list[dict]:
     "The rows of all configurations, in their order; only missing ones are computed."
     if len({config.key for config in configs}) < len(configs): raise BadInput("a grid with equal configurations", "different ones", "Remove the doubles.")
-    missing = [config for config in configs if not stored(Path(folder) / config.experiment / f"{config.key}.json", config.dataset)]
+    missing = [config for config in configs if not stored(Path(folder) / config.experiment / f"{config.key}.json", config, compute)]
     if workers > 1 and len(missing) > 1:
         pool = ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), torch.set_num_threads, (1,))
         try:

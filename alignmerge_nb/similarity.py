@@ -20,7 +20,7 @@ from .core import BadInput, check_cloud, generator
 from .couplings import sinkhorn_divergence
 from .features import owner
 from .methods import select
-from .protocols import diagnosis, fitted, material, retrieval_data
+from .protocols import fitted, material, retrieval_data
 from .runs import Outcome, RunConfig, options_of, sources
 from .tasks import RetrievalData, retrieval_ranks
 
@@ -261,7 +261,7 @@ def compared(config: RunConfig, data: RetrievalData, aligner: Aligner) -> Outcom
     metrics, vectors = retrieval_ranks(aligner, data, "test")
     metrics |= {f"{name}_{key}": value for name, (plain, _) in views.items() for key, value in plain.items()}
     for key, values in found.items(): metrics |= dict(zip((key, f"{key}_low", f"{key}_high"), interval(values)))
-    return Outcome(metrics | diagnosis(aligner, data), vectors, sources(data.x, data.y))
+    return Outcome(metrics | aligner.diagnostics(data.of("test")[0].values), vectors, sources(data.x, data.y))
 
 
 def similarity_run(config: RunConfig) -> Outcome:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,19 +78,83 @@ def test_a_row_says_where_it_comes_from(tmp_path: Path) -> None:
     row = run(CONFIG, compute, tmp_path)
     assert set(row) == {"key", "config", "metrics", "vectors", "provenance"} and row["config"]["seed"] == 0
     born = row["provenance"]
-    assert {"commit", "dirty", "source", "data", "versions", "device", "threads", "features", "seconds", "utc"} == set(born)
+    assert {"commit", "dirty", "source", "task", "closure", "data", "versions", "device", "threads", "features", "seconds", "utc"} == set(born)
     assert set(born["versions"]) >= {"python", "torch", "numpy", "scipy", "POT", "timm", "transformers", "alignmerge-nb"} and born["features"]["x"]["weights"] == "w"
     assert unpack(row["vectors"]["i2t"]).tolist() == [1, 12, 300]
 
 
-@pytest.mark.parametrize("change", ["source", "data", "versions", "key"])
+@pytest.mark.parametrize("change", ["closure", "data", "versions", "key"])
 def test_rows_of_other_code_data_or_versions_are_done_again(tmp_path: Path, marks: Path, change: str) -> None:
     row = run(CONFIG, compute, tmp_path)
     assert run(CONFIG, compute, tmp_path) == row and len(list(marks.iterdir())) == 1
     (row if change == "key" else row["provenance"])[change] = "another"
     path = tmp_path / CONFIG.experiment / f"{CONFIG.key}.json"
     path.write_text(json.dumps(row))
-    assert run(CONFIG, compute, tmp_path)["provenance"]["source"] == source_hash() and len(list(marks.iterdir())) == 2
+    assert run(CONFIG, compute, tmp_path)["provenance"]["closure"] == source_hash() and len(list(marks.iterdir())) == 2
+
+
+# What a row depends on
+
+WORDS = frozenset({"tuxpaint", "align_merge", "efficientnet-lite0", "minilm"})
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    "A copy of the library's source."
+    return shutil.copytree(runs.LIBRARY, tmp_path / "library", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def hash_after(library: Path, module: str, old: str, new: str) -> str:
+    "The closure hash of a retrieval run after a change of one module."
+    path = library / f"{module}.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    for cache in (runs.module_texts, runs.definitions, runs.closure_hash): cache.cache_clear()
+    return runs.closure_hash("retrieval_run", WORDS, library)
+
+
+@pytest.mark.parametrize("module, old, new", [
+    ("align_merge", "unpaired_weight: float = 0.3,  # of an unpaired row", "unpaired_weight: float = 0.2,  # of an unpaired row"),  # a default
+    ("aligners", "correlation[0].clamp(min=1e-20)", "correlation[0].clamp(min=1e-10)"),
+    ("couplings", "DRIFT =", "DRIFT = 2 *"),
+    ("methods", "if len(pairs) <= 256", "if len(pairs) <= 255"),
+    ("protocols", "half = len(rest) // 2", "half = len(rest) // 3"),
+    ("tasks", "class RetrievalData", "@final\nclass RetrievalData"),
+    ("retrieval", "CUTOFFS = (1,", "CUTOFFS = (2,"),
+    ("encoders", "tf_efficientnet_lite0", "tf_efficientnet_lite1"),
+])
+def test_everything_on_the_way_changes_the_closure(library: Path, module: str, old: str, new: str) -> None:
+    assert hash_after(library, module, old, new) != runs.closure_hash("retrieval_run", WORDS)
+
+
+@pytest.mark.parametrize("module, old, new", [
+    ("merging", "def ", "def other(): return 1\n\n\ndef "),
+    ("methods", '"asif": ASIF,', '"asif": ASIF, "asif_again": ASIF,'),  # another method
+    ("align_merge", "# of an unpaired row beside a pair's 1", "# another comment"),
+    ("protocols", '"Select, fit, evaluate once', '"Choose, fit, evaluate once'),  # a docstring
+    ("data", "flat emoji at 64 px", "flat emoji"),  # another data set
+])
+def test_what_is_not_on_the_way_does_not(library: Path, module: str, old: str, new: str) -> None:
+    assert hash_after(library, module, old, new) == runs.closure_hash("retrieval_run", WORDS)
+
+
+def test_a_definition_may_move(library: Path) -> None:
+    "The same definitions elsewhere are the same closure."
+    path = library / "align_merge.py"
+    text = path.read_text()
+    start = text.index("def complete_basis(")
+    piece = text[start : text.index("\n\n\n", start)]
+    path.write_text(text.replace(piece, "from .bases import complete_basis"))
+    (library / "bases.py").write_text(f"import torch\nfrom torch import Tensor\n\n{piece}\n")
+    assert runs.closure_hash("retrieval_run", WORDS, library) == runs.closure_hash("retrieval_run", WORDS)
+
+
+def test_a_row_without_a_closure_or_with_another_is_stale() -> None:
+    row = {"config": asdict(CONFIG), "provenance": {"task": "retrieval_run", "closure": runs.depends_on("retrieval_run", asdict(CONFIG))}}
+    assert not runs.is_stale(row)
+    for change in ({"closure": "another"}, {"closure": None}, {"task": "no_such_run"}, {"task": None}):
+        assert runs.is_stale({**row, "provenance": {**row["provenance"], **change}})
 
 
 def test_a_clean_tree_keeps_no_dirty_row(tmp_path: Path, marks: Path, monkeypatch) -> None:
