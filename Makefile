@@ -6,6 +6,7 @@ SHELL := bash
 .NOTPARALLEL:
 
 TIER ?= cpu
+MINUTES ?= 10
 PYTHON ?= python3
 VENV ?= .venv
 CORES := $(shell nproc 2>/dev/null || echo 2)
@@ -21,11 +22,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help paper test docs lib run tables pdf data venv system clean
 
 help: ## List the targets
-	@echo "make TARGET [TIER=cpu|full]"
+	@echo "make TARGET [TIER=cpu|full] [MINUTES=10 | ALL=1]"
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  %-8s %s\n", $$1, $$2}'
 
-paper: venv data run tables pdf ## The paper from nothing: install, fetch, run every experiment, tables, figures, PDF
+ifdef ALL
+paper: venv data run tables pdf ## The paper from nothing: install, fetch, tables, figures, PDF, and a sample of its rows computed again (MINUTES=10), or ALL=1 of them
 	@$(IN_VENV) tools/paper.py compare --tier $(TIER)
+else
+paper: venv data tables pdf
+	@$(IN_VENV) tools/paper.py sample --tier $(TIER) --minutes $(MINUTES)
+endif
 
 test: venv data ## Every notebook and every test, after installing and fetching
 	@bash tools/system.sh chromium

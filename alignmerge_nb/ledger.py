@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .core import BadInput, look_up
 from .report import cell_of, display, per_unit, resamples, seed_mean, seeds_of, setting, tex
+from .runs import is_stale
 
 # %% auto #0
 __all__ = ['COMPUTE', 'T_975', 'CHECKED', 'Test', 'Claim', 'read_claims', 'Measured', 'matches', 'over_images', 'measure',
@@ -96,6 +97,7 @@ class Measured:
     over: str  # "images" or "seeds"
     seeds: tuple[int, ...]
     tier: str = ""
+    stale: bool = False  # whether a row was made by earlier code than the library holds
 
 
 def matches(row: dict, wanted: Mapping[str, object]) -> bool:
@@ -118,7 +120,7 @@ def over_images(rows: Sequence[dict], metric: str) -> bool:
 def measure(test: Test, a: Sequence[dict], b: Sequence[dict], cell: tuple[str, ...] = ()) -> Measured:
     "What `test` measures on the rows of its two sides (the second empty for a plain value)."
     if b and seeds_of(a) != seeds_of(b): raise BadInput(f"seeds {list(seeds_of(a))} and {list(seeds_of(b))} in {cell}", "the same seeds on both sides", "Run the missing ones.")
-    compute, about = COMPUTE[test.compute], (seeds_of(a), a[0]["config"].get("tier", ""))
+    compute, about = COMPUTE[test.compute], (seeds_of(a), a[0]["config"].get("tier", ""), any(map(is_stale, (*a, *b))))
     if over_images(a, test.metric):
         vectors = [seed_mean(rows, test.metric).double() for rows in (a, b or a)]
         low, high = compute(*(resamples(len(vector)) @ vector for vector in vectors)).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -191,7 +193,9 @@ def summary(test: Test, found: Sequence[Measured], states: Sequence[str]) -> str
     low, high = min(found, key=lambda each: each.value), max(found, key=lambda each: each.value)
     spread = shown(test, low) if len(found) == 1 else f"{shown(test, low)} to {shown(test, high)}"
     tiers = " and ".join(sorted({each.tier for each in found}))
-    return f"{spread}; {states.count('holds')} of {len(states)} cells hold, {states.count('fails')} fail ({len(low.seeds)} seeds, over {low.over}, {tiers})"
+    old = sum(each.stale for each in found)
+    code = "" if not old else ", earlier code" if old == len(found) else f", {old} cells by earlier code"
+    return f"{spread}; {states.count('holds')} of {len(states)} cells hold, {states.count('fails')} fail ({len(low.seeds)} seeds, over {low.over}, {tiers}{code})"
 
 
 def threshold(test: Test) -> str:
@@ -222,7 +226,7 @@ def claims_latex(judged: Sequence[Judged]) -> str:
     return "\\begin{table}[t]\\centering\\scriptsize\n\\caption{The proposals' claims, judged by one rule. Intervals of 95\\,\\%; the lowest and the highest cell of each test.}\\label{tab:claims}\n" + head + "\n" + "\n".join(lines) + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"
 
 # %% ../nbs/37_ledger.ipynb #67f964fd
-CHECKED = ("experiment", "tier", "rows", "seeds", "code committed", "library versions", "couplings converged", "process minutes")
+CHECKED = ("experiment", "tier", "rows", "seeds", "code committed", "earlier code", "couplings converged", "process minutes")
 
 
 def checklist(rows: Mapping[str, Sequence[dict]]) -> list[tuple[str, ...]]:
@@ -232,7 +236,7 @@ def checklist(rows: Mapping[str, Sequence[dict]]) -> list[tuple[str, ...]]:
         births, said = [row["provenance"] for row in found], [row["metrics"]["converged"] for row in found if "converged" in row["metrics"]]
         clean = sum(not birth.get("dirty", True) for birth in births)
         lines.append((name, found[0]["config"]["tier"], f"{len(found):,}", str(max(Counter(map(cell_of, found)).values())), f"{clean:,} of {len(found):,}",
-                      str(len({birth.get("source") for birth in births})), f"{sum(map(bool, said)):,} of {len(said):,}" if said else "–", f"{sum(birth.get('seconds', 0) for birth in births) / 60:.0f}"))
+                      f"{sum(map(is_stale, found)):,} of {len(found):,}", f"{sum(map(bool, said)):,} of {len(said):,}" if said else "–", f"{sum(birth.get('seconds', 0) for birth in births) / 60:.0f}"))
     return lines
 
 
@@ -244,6 +248,6 @@ def checklist_markdown(lines: Sequence[tuple[str, ...]]) -> str:
 def checklist_latex(lines: Sequence[tuple[str, ...]]) -> str:
     "The checklist as a LaTeX table."
     body = "\n".join(" & ".join((r"\texttt{" + tex(line[0]) + "}", *map(tex, line[1:]))) + r" \\" for line in lines)
-    head = r"\begin{tabular}{@{}llrrrrrr@{}}\toprule experiment & tier & rows & seeds & committed & libraries & converged & minutes \\ \midrule"
-    caption = "What the rows say of themselves: seeds per configuration; rows of committed code; versions of the library; couplings whose last plan reached its tolerance; process time, encoding apart."
+    head = r"\begin{tabular}{@{}llrrrrrr@{}}\toprule experiment & tier & rows & seeds & committed & earlier code & converged & minutes \\ \midrule"
+    caption = "What the rows say of themselves: seeds per configuration; rows of committed code; rows made by earlier code than the library holds now; couplings whose last plan reached its tolerance; process time, encoding apart."
     return "\\begin{table}[t]\\centering\\scriptsize\n\\caption{" + caption + "}\\label{tab:checklist}\n" + head + "\n" + body + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from .core import BadInput, atomic_path, canonical_json, generator, look_up
 from .data import open_image
-from .runs import unpack
+from .runs import is_stale, unpack
 
 if TYPE_CHECKING: from matplotlib.axes import Axes; from matplotlib.figure import Figure
 
 # %% auto #0
 __all__ = ['DRAWS', 'ALLOWABLE', 'NAMES', 'STYLES', 'LOOK', 'KINDS', 'pooled', 'per_unit', 'Estimate', 'resamples', 'estimate',
-           'seed_mean', 'seeds_of', 'summarise', 'compare', 'cell_of', 'unconverged', 'check_rows', 'display',
-           'setting', 'label_of', 'tex', 'Table', 'best_of', 'reference', 'table', 'source_of', 'numbers',
+           'seed_mean', 'seeds_of', 'summarise', 'compare', 'cell_of', 'unconverged', 'mixed_code', 'check_rows',
+           'display', 'setting', 'label_of', 'tex', 'Table', 'best_of', 'reference', 'table', 'source_of', 'numbers',
            'check_prose', 'Style', 'palette', 'lightness', 'spread', 'drawing', 'save_figure', 'label_ends',
            'series_of', 'curve', 'draw_panel', 'line_figure', 'show_tile', 'gallery_figure']
 
@@ -156,6 +156,22 @@ def unconverged(row: dict) -> bool:
     return row["metrics"].get("converged", 1) == 0
 
 
+def mixed_code(rows: Sequence[dict]) -> str:
+    "The first method whose rows were made by different code, in words; '' where there is none."
+    code: dict[tuple, set[str]] = {}
+    for row in rows:
+        config, birth = row["config"], row["provenance"]
+        method = config.get("aligner"), config.get("head")
+        if birth.get("closure"):
+            code.setdefault(method, set()).add("closure")
+            same = canonical_json([config.get(name) for name in ("dataset", "image_encoder", "text_encoder", "options")])
+            code.setdefault((*method, same), set()).add(birth["closure"][:10])
+        else: code.setdefault(method, set()).add(str(birth.get("source"))[:10])
+    for method, hashes in code.items():
+        if len(hashes) > 1 or "None" in hashes: return f"{display(method[0])} by the code {', '.join(sorted(hashes))}"
+    return ""
+
+
 def check_rows(
     rows: Sequence[dict],
     allow: Sequence[str] = (),  # of `ALLOWABLE`
@@ -168,12 +184,12 @@ def check_rows(
     for row in rows: cells.setdefault(cell_of(row), set()).add(row["config"]["seed"])
     dirty = sum(row["provenance"].get("dirty", True) for row in rows)
     data = {(row["config"]["dataset"], row["provenance"].get("data")) for row in rows}
-    source, commit = ({str(row["provenance"].get(key))[:10] for row in rows} for key in ("source", "commit"))
+    commit, mixed = {str(row["provenance"].get("commit"))[:10] for row in rows}, mixed_code(rows)
     off = [row for row in rows if unconverged(row)]
     found = {
         "dirty": dirty and (f"{dirty} of {len(rows)} rows from a checkout with uncommitted changes", "rows of a commit", "Commit, then run again"),
-        "commits": (len(source) > 1 or "None" in source | commit or len(data) > len({name for name, _ in data})) and (
-            f"rows of the commits {', '.join(sorted(commit))} (library {', '.join(sorted(source))}; {len(data)} versions of data)", "one library and one version of each data set", "Run again from one commit"),
+        "commits": (mixed or "None" in commit or len(data) > len({name for name, _ in data})) and (
+            f"rows of the commits {', '.join(sorted(commit))} ({mixed or 'one code for each method'}; {len(data)} versions of data)", "one code for each method and one version of each data set", "Run again from one commit"),
         "seeds": len({frozenset(seeds) for seeds in cells.values()}) > 1 and (f"cells with the seeds {sorted({tuple(sorted(seeds)) for seeds in cells.values()})}", "the same seeds in all cells", "Run the missing seeds"),
         "unconverged": off and (f"{len(off)} rows whose coupling did not converge (first: {cell_of(off[0])})", "converged couplings", "Raise epsilon or the iterations"),
     }
@@ -221,7 +237,7 @@ def label_of(row: dict, keys: str | Sequence[str]) -> str:
 
 def tex(text: str) -> str:
     "Text with LaTeX's special characters escaped."
-    return re.sub(r"[&%$#_{}]", lambda found: "\\" + found[0], text).replace("†", r"\textsuperscript{\dag}").replace("–", "--").replace("−", "$-$")
+    return re.sub(r"[&%$#_{}]", lambda found: "\\" + found[0], text).replace("†", r"\textsuperscript{\dag}").replace("‡", r"\textsuperscript{\ddag}").replace("–", "--").replace("−", "$-$")
 
 # %% ../nbs/24_report.ipynb #29774550
 @dataclass(frozen=True)
@@ -233,6 +249,7 @@ class Table:
     cells: tuple[tuple[Estimate | None, ...], ...]  # by row, then column; None: not run
     best: frozenset[tuple[int, int]]  # cells that beat every other one of their column
     daggers: frozenset[tuple[int, int]]  # cells with a coupling that did not converge
+    stale: frozenset[tuple[int, int]]  # cells with a row that was made by earlier code
     references: tuple[tuple[str, tuple[float | None, ...]], ...]  # (label, one value per column)
     n: tuple[int, ...]  # test images of each column
     tier: str
@@ -247,13 +264,22 @@ class Table:
         name = display(self.metric)
         note = f"{name[:1].upper()}{name[1:]} in percent, {seeds} ({', '.join(map(str, self.seeds))}), with 95 % bootstrap intervals over test images ({images}); tier “{self.tier}”."
         if self.best: note += " Bold: better than every other method of its column (paired bootstrap)."
-        return note + (" †: a coupling of this cell did not converge." if self.daggers else "")
+        if self.daggers: note += " †: a coupling of this cell did not converge."
+        if self.all_stale: note += " All rows were made by earlier code than the library holds now."
+        elif self.stale: note += " ‡: made by earlier code than the library holds now."
+        return note
+
+    @property
+    def all_stale(self) -> bool:
+        "Whether every cell that was run is stale; a mark on each would say nothing."
+        return len(self.stale) == sum(cell is not None for line in self.cells for cell in line)
 
     def texts(self, row: int, column: int) -> tuple[str, str]:
         "The printed mean and interval of a cell."
         cell = self.cells[row][column]
         if cell is None: return "–", ""
-        return f"{cell.mean:.1f}" + ("†" if (row, column) in self.daggers else ""), f"[{cell.low:.1f}, {cell.high:.1f}]"
+        marks = "†" * ((row, column) in self.daggers) + "‡" * ((row, column) in self.stale and not self.all_stale)
+        return f"{cell.mean:.1f}{marks}", f"[{cell.low:.1f}, {cell.high:.1f}]"
 
     def reference_texts(self) -> list[list[str]]:
         "The printed reference lines."
@@ -339,7 +365,7 @@ def table(
     column = [[row for i in down for row in groups.get((i, j), [])] for j in across]
     lines = tuple((label, tuple(reference(each, name, unit) for each in column)) for name, label in (references or {}).items())
     return Table(*map(tuple, labels), tuple(tuple(found.get((i, j)) for j in across) for i in down), frozenset((i, j) for i, j in best if i is not None),
-                 frozenset(place for place, cell in groups.items() if any(map(unconverged, cell))), lines,
+                 *(frozenset(place for place, cell in groups.items() if any(map(marked, cell))) for marked in (unconverged, is_stale)), lines,
                  tuple(next(found[i, j].n for i in down if (i, j) in found) for j in across), data[0]["config"]["tier"], seeds_of(data), metric)
 
 # %% ../nbs/24_report.ipynb #0b3856d7
@@ -350,7 +376,8 @@ def source_of(
     "Which rows a number comes from, for a comment."
     values = [f"{key}={' '.join(dict.fromkeys(str(setting(row, key)) for row in rows))}" for key in ("tier", *keys)]
     hashes = sorted({str(row["provenance"].get("source"))[:10] for row in rows})
-    return f"{' '.join(sorted({row['config']['experiment'] for row in rows}))}: {', '.join(values)}; {len(rows)} rows, library {' '.join(hashes)}"
+    old = sum(map(is_stale, rows))
+    return f"{' '.join(sorted({row['config']['experiment'] for row in rows}))}: {', '.join(values)}; {len(rows)} rows, library {' '.join(hashes)}" + (f", {old} of earlier code" if old else "")
 
 
 def numbers(

@@ -9,6 +9,7 @@ import ast
 import base64
 import json
 import math
+import os
 import platform
 import subprocess
 import symtable
@@ -20,9 +21,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import torch
@@ -34,11 +37,12 @@ from .data import DATASETS
 from .features import Features
 
 # %% auto #0
-__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'REGISTRIES', 'SHOW_ONLY', 'RunConfig', 'source_hash', 'module_texts',
-           'data_hash', 'git', 'installed', 'surroundings', 'syntax', 'global_names', 'Definition', 'bound_names',
-           'mentioned', 'imported', 'definitions', 'entries', 'closure', 'closure_hash', 'words_in', 'depends_on',
-           'pack', 'unpack', 'Outcome', 'closure_of', 'stored', 'run', 'sources', 'options_of', 'is_stale', 'run_grid',
-           'write_rows', 'read_rows', 'Desk', 'throw_away', 'made']
+__all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'REGISTRIES', 'SHOW_ONLY', 'Job', 'RunConfig', 'source_hash',
+           'module_texts', 'data_hash', 'git', 'installed', 'surroundings', 'syntax', 'global_names', 'Definition',
+           'bound_names', 'mentioned', 'imported', 'definitions', 'entries', 'closure', 'closure_hash', 'words_in',
+           'depends_on', 'pack', 'unpack', 'Outcome', 'closure_of', 'stored', 'run', 'sources', 'options_of',
+           'is_stale', 'end_with_parent', 'start_worker', 'run_jobs', 'run_grid', 'job_of', 'write_rows', 'read_rows',
+           'Desk', 'throw_away', 'made']
 
 # %% ../nbs/23_runs.ipynb #045a70e1
 @dataclass(frozen=True)
@@ -344,33 +348,66 @@ def options_of(
 # %% ../nbs/23_runs.ipynb #ff7e4a98
 def is_stale(row: Mapping) -> bool:
     "Whether a row was made by code that the library no longer holds."
-    birth = row["provenance"]
+    birth = row.get("provenance", {})
     if not birth.get("task") or not birth.get("closure"): return True
     try: return birth["closure"] != depends_on(birth["task"], row["config"])
     except BadInput: return True  # its function is gone
 
 # %% ../nbs/23_runs.ipynb #5ac8cfee
+Job = tuple[RunConfig, Callable[[RunConfig], Outcome]]  # a configuration and the function of a module that computes it
+
+
+def end_with_parent() -> None:
+    "Wait for the parent process to end, however it ends, and end this one."
+    parent_process().join()
+    os._exit(1)
+
+
+def start_worker(threads: int) -> None:
+    "Prepare a worker process: its threads, and a watch that lets no worker outlive a killed driver."
+    torch.set_num_threads(threads)
+    Thread(target=end_with_parent, daemon=True).start()
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    folder: Path,  # where rows are kept
+    workers: int = 1,  # processes; 1 stays in this one
+    threads: int = 1,  # of each worker
+) -> list[dict]:
+    "The rows of all jobs, in their order; only missing ones are computed, the first jobs first."
+    if len({config.key for config, _ in jobs}) < len(jobs): raise BadInput("a grid with equal configurations", "different ones", "Remove the doubles.")
+    missing = [(config, compute) for config, compute in jobs if not stored(Path(folder) / config.experiment / f"{config.key}.json", config, compute)]
+    if workers > 1 and len(missing) > 1:
+        pool = ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), start_worker, (threads,))
+        try:
+            waiting = [pool.submit(run, config, compute, folder) for config, compute in missing]
+            for done in progress(as_completed(waiting), "runs", total=len(waiting)):
+                done.result()  # raises what the worker raised
+        except BrokenProcessPool as error:
+            raise BadInput("a worker process that died", "workers that finish", "Free some memory or use fewer `workers`; finished rows are kept.") from error
+        finally: pool.shutdown(cancel_futures=True)
+    else:
+        for config, compute in progress(missing, "runs"): run(config, compute, folder)
+    return [run(config, compute, folder) for config, compute in jobs]
+
+
 def run_grid(
     configs: Sequence[RunConfig],
     compute: Callable[[RunConfig], Outcome],  # a function of a module
     folder: Path,  # where rows are kept
     workers: int = 1,  # processes; 1 stays in this one
 ) -> list[dict]:
-    "The rows of all configurations, in their order; only missing ones are computed."
-    if len({config.key for config in configs}) < len(configs): raise BadInput("a grid with equal configurations", "different ones", "Remove the doubles.")
-    missing = [config for config in configs if not stored(Path(folder) / config.experiment / f"{config.key}.json", config, compute)]
-    if workers > 1 and len(missing) > 1:
-        pool = ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), torch.set_num_threads, (1,))
-        try:
-            jobs = [pool.submit(run, config, compute, folder) for config in missing]
-            for job in progress(as_completed(jobs), missing[0].experiment, total=len(jobs)):
-                job.result()  # raises what the worker raised
-        except BrokenProcessPool as error:
-            raise BadInput("a worker process that died", "workers that finish", "Free some memory or use fewer `workers`; finished rows are kept.") from error
-        finally: pool.shutdown(cancel_futures=True)
-    else:
-        for config in progress(missing, "runs"): run(config, compute, folder)
-    return [run(config, compute, folder) for config in configs]
+    "The rows of all configurations of one task, in their order; only missing ones are computed."
+    return run_jobs([(config, compute) for config in configs], folder, workers)
+
+
+def job_of(row: Mapping) -> Job:
+    "What computes a row again."
+    name = row["provenance"].get("task")
+    modules = sorted({module for module, defined in definitions(LIBRARY)[0] if defined == name})
+    if len(modules) != 1: raise BadInput(f"a row of the task {name!r}", "a function of the library", "Compute the row again with today's library.")
+    return RunConfig.from_dict(row["config"]), getattr(import_module(f"{LIBRARY.name}.{modules[0]}"), name)
 
 # %% ../nbs/23_runs.ipynb #5e6e33f2
 def write_rows(

@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -15,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import paper  # noqa: E402
 
 from alignmerge_nb import runs  # noqa: E402
+from alignmerge_nb.phase import phase_run  # noqa: E402
+from alignmerge_nb.runs import RunConfig  # noqa: E402
 
 PARAMETERS = "tier = 'smoke'\nrender_only = False\nsize = 1  # of the row\n"
 BODY = """import json, os, sys
@@ -190,7 +195,8 @@ def test_pdf(root: Path, capsys) -> None:
 
 
 def row(key: str, **metrics: float) -> dict:
-    return {"key": key, "config": {"experiment": "tiny", "seed": 0}, "metrics": metrics}
+    provenance = {"task": "retrieval_run", "closure": "today", "seconds": 1.0}
+    return {"key": key, "config": {"experiment": "tiny", "seed": 0}, "metrics": metrics, "provenance": provenance}
 
 
 def write(root: Path, *rows: dict) -> None:
@@ -199,31 +205,49 @@ def write(root: Path, *rows: dict) -> None:
     path.write_text("".join(json.dumps(each) + "\n" for each in rows))
 
 
+METRICS = {"r10": 40.0, "control_r10": 1.0, "pairs": 64, "i2t_median_rank": 30.0, "chosen_penalty": 1.0, "choice_lead": 0.1, "marginal_error": 1e-9, "macs_training": 1e12}
+
+
 @pytest.fixture
-def repository(root: Path) -> Path:
-    "The repository with two committed rows."
-    write(root, row("a", r10=40.0, control_r10=1.0, pairs=64, i2t_median_rank=30.0, chosen_penalty=1.0, marginal_error=1e-9), row("b", accuracy=0.5))
+def repository(root: Path, monkeypatch) -> Path:
+    "The repository with two committed rows, made by today's code."
+    monkeypatch.setattr(runs, "is_stale", lambda row: row["provenance"]["closure"] != "today")
+    write(root, row("a", **METRICS), row("b", accuracy=0.5))
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "Rows"]): subprocess.run(["git", *words], cwd=root, check=True)
     return root
 
 
 @pytest.mark.parametrize("first, second, status, said", [
-    ({}, {}, 0, ["2 equal to the last digit", "0 within tolerance", "largest difference: none"]),
-    ({"r10": 41.5, "i2t_median_rank": 32.0, "marginal_error": 1.0}, {}, 0, ["1 equal", "1 within tolerance", "largest difference: i2t_median_rank of tiny"]),
-    ({"chosen_penalty": 2.0}, {}, 0, ["1 equal", "1 within", "1 chose other settings"]),
-    ({"marginal_error": 1.0}, {}, 0, ["2 equal"]),
-    ({"control_r10": 3.5}, {}, 1, ["outside: control_r10 of tiny", "1 → 3.5 (allowed 2)"]),
+    ({}, {}, 0, ["2 rows compared: 2 equal, 0 within", "largest allowed difference: none"]),
+    ({"r10": 41.5, "i2t_median_rank": 32.0, "marginal_error": 1.0}, {}, 0, ["1 equal, 1 within", "largest allowed difference: r10 of tiny"]),
+    ({"chosen_penalty": 2.0}, {}, 0, ["1 equal, 1 within"]),
+    ({"marginal_error": 1.0, "macs_training": 2e12}, {}, 0, ["2 equal"]),
+    ({"control_r10": 3.5}, {}, 1, ["outside: control_r10 of tiny", "1 → 3.5 (allowed 2)", "1 outside"]),
     ({"pairs": 65}, {}, 1, ["outside: pairs"]),
     ({"i2t_median_rank": 34.0}, {}, 1, ["outside: i2t_median_rank"]),
+    ({"chosen_penalty": 2.0, "r10": 45.0}, {}, 1, ["outside: r10 of tiny"]),  # the published choice was no near tie
+    ({"r10": float("nan")}, {}, 1, ["outside: r10"]),
     ({}, {"accuracy": 0.53}, 1, ["outside: accuracy"]),
     ({"r1": 3.0}, {}, 1, ["outside: r1", "nan"]),
 ])
 def test_compare(repository: Path, capsys, first: dict, second: dict, status: int, said: list[str]) -> None:
-    a = {"r10": 40.0, "control_r10": 1.0, "pairs": 64, "i2t_median_rank": 30.0, "chosen_penalty": 1.0, "marginal_error": 1e-9} | first
-    write(repository, row("a", **a), row("b", **{"accuracy": 0.5, **second}))
+    write(repository, row("a", **{**METRICS, **first}), row("b", **{"accuracy": 0.5, **second}))
     assert paper.main(["compare"], repository) == status
     text = capsys.readouterr().out
     assert all(part in text for part in said), text
+
+
+def test_what_is_not_wrong() -> None:
+    "A near tie that fell the other way, and a published row of earlier code, are said but do not fail; without either they would."
+    old, new = row("a", **METRICS), row("a", **{**METRICS, "chosen_penalty": 2.0, "r10": 45.0})
+    old["provenance"]["closure"] = runs.closure_hash("retrieval_run", frozenset())
+    old["config"] |= dict.fromkeys(("dataset", "aligner", "image_encoder", "text_encoder", "head", "options"), None)
+    assert paper.judge(old, new).state == "outside"
+    tie = {**old, "metrics": {**old["metrics"], "choice_lead": paper.NEAR_TIE / 2}}
+    assert paper.judge(tie, new).state == "tie"
+    assert paper.judge(tie, {**new, "metrics": {**new["metrics"], "chosen_penalty": 1.0}}).state == "outside"  # the same choice, another recall
+    stale = {**old, "provenance": {**old["provenance"], "closure": "yesterday"}}
+    assert paper.judge(stale, new).state == "stale" and paper.judge(stale, stale).state == "equal"
 
 
 def test_compare_missing_and_new_rows(repository: Path, capsys) -> None:
@@ -234,3 +258,68 @@ def test_compare_missing_and_new_rows(repository: Path, capsys) -> None:
     (repository / "paper/results/cpu/10_tiny.jsonl").unlink()
     assert paper.main(["compare"], repository) == 1 and "missing: 2 rows" in capsys.readouterr().out
     assert paper.main(["compare", "--tier", "full"], repository) == 0 and "no committed rows of tier full" in capsys.readouterr().out
+
+
+def published(experiment: str, aligner: str, seed: int, seconds: float, task: str | None = "retrieval_run") -> dict:
+    config = {"experiment": experiment, "aligner": aligner, "head": None, "seed": seed, "options": {}, "dataset": "emoji", "image_encoder": "i", "text_encoder": "t"}
+    return {"key": f"{experiment} {aligner} {seed}", "config": config, "metrics": {}, "provenance": {"task": task, "seconds": seconds}}
+
+
+def test_a_sample_keeps_to_its_time_and_takes_every_experiment_and_method_in_turn() -> None:
+    rows = [published(experiment, aligner, seed, seconds) for experiment, seconds in (("10", 1.0), ("20", 10.0)) for aligner in ("a", "b") for seed in range(5)]
+    rows += [published("30", "slow", 0, 500.0), published("40", "old", 0, 1.0, task=None)]
+    chosen = paper.sample_plan(rows, 46.0, 100.0)
+    seconds = {name: sum(row["provenance"]["seconds"] for row in chosen if row["config"]["experiment"] == name) for name in ("10", "20", "30", "40")}
+    assert seconds == {"10": 10.0, "20": 30.0, "30": 0.0, "40": 0.0}  # all of the cheap one, what fits of the other, nothing that cannot be
+    assert [row["key"] for row in chosen if row["config"]["experiment"] == "20"] == ["20 a 0", "20 b 0", "20 a 1"]
+    assert len(paper.first_of_each_set(chosen)) == 1
+    assert paper.by_cost(chosen)[0]["provenance"]["seconds"] == 10.0
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--minutes", "0"], "a positive number"), (["--minutes", "-1"], "a positive number"), (["--minutes", "nan"], "a positive number"),
+    (["--threads", "0"], "0 threads"), (["--tier", "full"], "no published rows of tier full"),
+])
+def test_a_sample_of_nothing_is_refused(repository: Path, capsys, words: list[str], said: str) -> None:
+    assert paper.main(["sample", *words], repository) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_row_edited_by_hand_is_found(root: Path, capsys, monkeypatch) -> None:
+    "Two real rows of a planted world are computed again: as they are, and with one number changed."
+    config = RunConfig("35_tiny", "cpu", "planted", "ridge", n_pairs=16, params={"penalty": 1.0}, options={"overlap": 0.5, "test": 50})
+    rows = runs.run_grid([config, replace(config, seed=1)], phase_run, root / "made")
+    path = root / "paper/results/cpu/35_tiny.jsonl"
+    runs.write_rows(rows, path)
+    assert paper.main(["sample", "--workers", "1"], root) == 0
+    said = capsys.readouterr().out
+    assert "2 equal" in said and said.splitlines()[-1].startswith("recomputed 2 of 2 published rows") and "all agree" in said
+    rows[1]["metrics"]["r10"] += 3
+    runs.write_rows(rows, path)
+    assert paper.main(["sample", "--workers", "1"], root) == 1
+    said = capsys.readouterr().out
+    assert "outside: r10 of 35_tiny planted ridge" in said and "NOT ALL AGREE" in said
+
+
+def test_a_check_that_is_ended_leaves_the_tables(root: Path) -> None:
+    "SIGTERM in the middle of `tables --check`: every file as before, no kernel left."
+    notebook = root / "nbs/experiments/10_tiny.ipynb"
+    content = nbformat.read(notebook, 4)
+    content.cells[1].source = "import time, pathlib, os\npathlib.Path(os.environ['MARK']).write_text(str(os.getpid()))\ntime.sleep(60)"
+    nbformat.write(content, notebook)
+    write(root, row("a", r10=1.0))
+    table = root / "paper/tables/cpu/tiny.tex"
+    table.parent.mkdir(parents=True)
+    table.write_text("kept")
+    mark = root / "started"
+    script = f"import sys; sys.path.insert(0, {str(Path(paper.__file__).parent)!r}); import pathlib, paper; paper.run_as_program(['tables', '--check'], pathlib.Path({str(root)!r}))"
+    child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "MARK": str(mark)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline: time.sleep(0.1)
+    kernel = int(mark.read_text())
+    child.terminate()
+    assert child.wait(30) == 143
+    assert table.read_text() == "kept" and [path.name for path in table.parent.iterdir()] == ["tiny.tex"]
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{kernel}").exists() and time.monotonic() < deadline: time.sleep(0.1)
+    assert not Path(f"/proc/{kernel}").exists()

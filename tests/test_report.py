@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from alignmerge_nb.core import BadInput
-from alignmerge_nb.report import (check_prose, check_rows, compare, gallery_figure, line_figure, lightness, numbers, palette, per_unit, save_figure, spread,
+from alignmerge_nb.report import (check_prose, check_rows, compare, gallery_figure, line_figure, lightness, numbers, palette, per_unit, save_figure, source_of, spread,
                                   summarise, table)
-from alignmerge_nb.runs import pack, read_rows, write_rows, RunConfig
+from alignmerge_nb.runs import RunConfig, depends_on, pack, read_rows, write_rows
 
 PAPER = Path(__file__).parents[1] / "paper"
 
@@ -191,3 +191,29 @@ def test_tables_and_numbers_compile(tmp_path):
     (tmp_path / "t.tex").write_text(r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{booktabs}\begin{document}" + body + r"\end{document}")
     done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+# Rows of earlier code
+
+
+def fresh(row: dict) -> dict:
+    "The row as today's code would have made it."
+    return {**row, "provenance": {**row["provenance"], "task": "retrieval_run", "closure": depends_on("retrieval_run", row["config"])}}
+
+
+def test_cells_of_earlier_code_are_marked():
+    old, new = grid(ridge=0.5), [fresh(each) for each in grid(cca=0.6)]
+    shown = table(old + new)
+    assert shown.stale == {(0, 0)} and "50.0‡" in shown.markdown() and "60.0‡" not in shown.markdown() and "‡: made by earlier code" in shown.note
+    assert r"\textsuperscript{\ddag}" in shown.latex("Caption.", "tab:x")
+    assert table(old).all_stale and "‡" not in table(old).markdown() and "All rows were made by earlier code" in table(old).note
+    assert not table(new).stale and "earlier code" not in table(new).note
+    assert "3 of earlier code" in source_of(old + new, "dataset") and "earlier" not in source_of(new, "dataset")
+
+
+@pytest.mark.parametrize("change", [{"closure": "another"}, {"closure": None}])
+def test_one_method_is_one_code(change: dict):
+    rows = [fresh(row("ridge", seed, 0.5)) for seed in range(2)] + [fresh(row("cca", seed, 0.5, commit="d" * 40)) for seed in range(2)]
+    check_rows(rows)
+    rows[1]["provenance"] |= change
+    with pytest.raises(BadInput, match="one code for each method"): check_rows(rows)

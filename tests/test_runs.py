@@ -270,3 +270,25 @@ def test_only_what_decides_a_number_makes_a_tree_dirty(tmp_path: Path, monkeypat
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("2\n")
         assert fresh()["dirty"] == dirty, name
+
+
+def test_a_killed_driver_takes_its_workers_with_it(tmp_path: Path, marks: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_runs import grid, slow
+from alignmerge_nb.runs import run_grid
+run_grid(grid(4), slow, Path({str(tmp_path / 'rows')!r}), workers=2)
+"""
+    path = tmp_path / "driver.py"
+    path.write_text("if __name__ == '__main__':\n" + "\n".join(f"    {line}" for line in script.strip().splitlines()))
+    child = subprocess.Popen([sys.executable, str(path)])
+    deadline = time.monotonic() + 60
+    while not list(marks.iterdir()) and time.monotonic() < deadline: time.sleep(0.1)  # a worker has finished a row
+    workers = [int(name) for name in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    child.kill(), child.wait()
+    deadline = time.monotonic() + 10
+    alive = lambda: [pid for pid in workers if Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text()]
+    while alive() and time.monotonic() < deadline: time.sleep(0.1)
+    assert len(workers) >= 2 and not alive()

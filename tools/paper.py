@@ -1,5 +1,6 @@
-"""The paper from its experiments: run the notebooks, render tables and figures from rows, set the PDF, compare with the committed rows.
+"""The paper from its experiments: run the notebooks, compute a sample of their rows again, render tables and figures from rows, set the PDF, compare.
 
+    python tools/paper.py sample --minutes 10    compute a sample of the published rows again, and compare
     python tools/paper.py run                    execute the experiments of tier cpu; what is done is not done again
     python tools/paper.py tables --tier full     tables, figures and numbers again, from rows; nothing is computed
     python tools/paper.py tables --check         fail where the committed tables are not what the rows give
@@ -14,13 +15,16 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import nbformat
@@ -32,7 +36,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TIERS = {"cpu": "recomputed in minutes on two cores", "full": "the published grid, rendered from committed rows"}
 # How far a metric may move between machines: (absolute, relative), the larger counts. The first pattern that fits the whole name decides.
 TOLERANCES = {
-    r"chosen_.*|flow_taken": "choice",  # a tie between settings may fall the other way: counted, not judged
+    r"chosen_.*|flow_taken": "choice",  # a near tie between settings may fall the other way: counted, not judged
+    r"choice_lead": "ignored",  # how near a tie it was
+    r"macs_(training|total|all_weights)": "ignored",  # arithmetic of as many epochs as early stopping allows
     r".*seconds|.*marginal_error|.*_memory|.*_iterations|inverse_error.*|.*loss|epochs?|(flow_)?(round_trip|sigma|condition|log10|doubts).*": "ignored",  # clocks, and what lies at rounding level or follows a choice
     r"(.+_)?r(1|5|10)": (2.0, 0.0),  # points; controls and chance among them
     r".*accuracy.*|prior|majority|chance": (0.02, 0.0),
@@ -40,6 +46,7 @@ TOLERANCES = {
     r"pairs|unpaired|gallery|n|n_.*|macs_.*": (0.0, 0.0),  # counts
     r".*": (0.05, 0.1),  # shares, distances, correlations
 }
+NEAR_TIE = 1e-3  # a lead in mean soft reciprocal rank that another machine may turn round
 
 
 class CellError(RuntimeError):
@@ -160,32 +167,27 @@ def run(root: Path, tier: str) -> None:
 # Tables
 
 
-def tables(root: Path, tier: str) -> None:
-    "Tables, figures and numbers of the experiments that have rows, from nothing but rows: no data set is in reach. Executed notebooks stay as they are."
+def tables(root: Path, tier: str, place: Path | None = None) -> None:
+    "Tables, figures and numbers of the experiments that have rows, below `place` (by default the checkout), from nothing but rows: no data set is in reach. Executed notebooks stay as they are."
     known = [(notebook, parameters_of(notebook, path, tier, render_only=True)) for notebook, path in experiments(root, tier)]
     with_rows = [(notebook, parameters) for notebook, parameters in known if any((root / "paper" / "results" / tier / f"{name}.jsonl").exists() for name in parameters.get("reads", [notebook.stem]))]
     if not with_rows: print(f"no rows of tier {tier}: nothing to render")
     with tempfile.TemporaryDirectory(prefix="alignmerge-") as empty, patch.dict(os.environ, ALIGNMERGE_DATA=empty):
         for notebook, parameters in with_rows:
-            execute(notebook, parameters, root)
+            execute(notebook, parameters, place or root)
             print(f"{notebook.stem} ({tier}): rendered", flush=True)
 
 
 @contextmanager
-def set_aside(*folders: Path) -> Iterator[list[Path]]:
-    "Copies of folders, which are empty inside the block and as before after it."
-    with tempfile.TemporaryDirectory(prefix="alignmerge-") as place:
-        copies = [Path(place) / str(number) for number in range(len(folders))]
-        for folder, copy in zip(folders, copies):
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(folder, copy)
-        try:
-            for folder in folders: shutil.rmtree(folder)
-            yield copies
-        finally:
-            for folder, copy in zip(folders, copies):
-                shutil.rmtree(folder, ignore_errors=True)
-                shutil.copytree(copy, folder)
+def rendering_place(root: Path) -> Iterator[Path]:
+    "A temporary folder with all that rendering reads; the checkout's tables and figures stay out of reach."
+    with tempfile.TemporaryDirectory(prefix="alignmerge-") as name:
+        place = Path(name).resolve()
+        for part in ("params", "results"):
+            if (root / "paper" / part).is_dir(): shutil.copytree(root / "paper" / part, place / "paper" / part)
+        for file in ("paper/claims.yaml", "CHANGELOG.md"):
+            if (root / file).is_file(): shutil.copyfile(root / file, place / file)
+        yield place
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -195,10 +197,9 @@ def texts(folder: Path) -> dict[str, str]:
 
 def check_tables(root: Path, tier: str) -> int:
     "1 and a diff where the tables are not what the rows give; nothing is changed."
-    folder = root / "paper" / "tables" / tier
-    with set_aside(folder, root / "paper" / "figures" / tier) as (copy, _):
-        tables(root, tier)
-        there, made = texts(copy), texts(folder)
+    with rendering_place(root) as place:
+        tables(root, tier, place)
+        there, made = (texts(each / "paper" / "tables" / tier) for each in (root, place))
     changed = sorted(name for name in {*there, *made} if there.get(name) != made.get(name))
     for name in changed:
         lines = (each.get(name, "").splitlines(keepends=True) for each in (there, made))
@@ -287,8 +288,63 @@ def differences(old: dict, new: dict) -> Iterator[tuple[str, float, float, float
         if rule != "ignored" and a != b: yield name, a, b, rule if rule == "choice" else max(rule[0], rule[1] * abs(a))
 
 
+class Judged(NamedTuple):
+    "How a row that was computed again stands to the published one."
+
+    state: str  # a key of `STATES`
+    largest: tuple[float, str]  # the largest difference in units of what is allowed, and in words
+    outside: list[str]  # the differences that are not allowed, in words
+
+
+STATES = {  # in the order of the columns
+    "equal": "to the last digit",
+    "within": "within tolerance",
+    "tie": "settings chosen otherwise, and the published lead is below `NEAR_TIE`",
+    "stale": "the published row was made by earlier code, and differs",
+    "outside": "outside tolerance: wrong",
+}
+
+
+def judge(old: dict, new: dict) -> Judged:
+    "Compare a published row with the same one computed again."
+    from alignmerge_nb.runs import is_stale
+
+    found = list(differences(old, new))
+    label = " ".join(str(old["config"].get(part)) for part in ("experiment", "dataset", "aligner", "head", "n_pairs", "unpaired", "seed"))
+    judged = [(abs(b - a), allowed, f"{name} of {label}: {a:g} → {b:g} (allowed {allowed:g})") for name, a, b, allowed in found if allowed != "choice"]
+    outside = [text for size, allowed, text in judged if not size <= allowed]
+    largest = max(((size / allowed if allowed else size, text) for size, allowed, text in judged), default=(0.0, "none"))
+    chose = len(judged) < len(found)
+    if not found: return Judged("equal", largest, [])
+    if not outside: return Judged("within", largest, [])
+    if is_stale(old): return Judged("stale", largest, outside)
+    if chose and old["metrics"].get("choice_lead", 1.0) < NEAR_TIE: return Judged("tie", largest, outside)
+    return Judged("outside", largest, outside)
+
+
+def report(pairs: Iterable[tuple[dict, dict]]) -> int:
+    "Print, by experiment, how rows computed again stand to the published ones; 1 where one is wrong."
+    by_experiment: dict[str, list[Judged]] = defaultdict(list)
+    for old, new in pairs: by_experiment[old["config"]["experiment"]].append(judge(old, new))
+    every = [each for those in by_experiment.values() for each in those]
+    width = max(map(len, by_experiment), default=10)
+    print(f"{'':{width}}  rows " + " ".join(f"{state:>7}" for state in STATES))
+    for name, those in sorted(by_experiment.items()):
+        count = Counter(each.state for each in those)
+        print(f"{name:{width}} {len(those):>5} " + " ".join(f"{count[state] or '–':>7}" for state in STATES))
+    for state in ("stale", "tie", "outside"):
+        texts_of = [text for each in every if each.state == state for text in each.outside]
+        for text in texts_of[:None if state == "outside" else 5]: print(f"{state}: {text}")
+        if state != "outside" and len(texts_of) > 5: print(f"{state}: … and {len(texts_of) - 5} more")
+    kept = [each.largest for each in every if each.state in ("equal", "within")]
+    if kept: print(f"largest allowed difference: {max(kept)[1]}")
+    count = Counter(each.state for each in every)
+    print(f"{len(every)} rows compared: " + ", ".join(f"{count[state]} {state}" for state in STATES))
+    return bool(count["outside"])
+
+
 def compare(root: Path, tier: str) -> int:
-    "Say in words how far the rows of the working tree are from the committed ones; 1 where one is missing or outside tolerance."
+    "Say how far the rows of the working tree are from the committed ones; 1 where one is missing or wrong."
     before, after = {}, {}
     for name, text in committed(root, tier).items():
         before |= rows_of(text)
@@ -296,44 +352,114 @@ def compare(root: Path, tier: str) -> int:
     if not before:
         print(f"no committed rows of tier {tier} to compare with")
         return 0
-    shared = [key for key in before if key in after]
-    equal, choices, moved, outside, largest = 0, 0, 0, [], (0.0, "none")
-    for key in shared:
-        found = list(differences(before[key], after[key]))
-        judged = [each for each in found if each[3] != "choice"]
-        choices += len(judged) < len(found)
-        equal += not found
-        label = " ".join(str(before[key]["config"].get(part)) for part in ("experiment", "dataset", "aligner", "head", "n_pairs", "seed"))
-        said = [(abs(b - a), abs(b - a) <= allowed, f"{name} of {label}: {a:g} → {b:g} (allowed {allowed:g})") for name, a, b, allowed in judged]
-        outside += [text for _, inside, text in said if not inside]
-        moved += bool(found) and all(inside for _, inside, _ in said)
-        largest = max([largest, *((size, text) for size, _, text in said)])
-    print(f"{len(before)} committed rows of tier {tier}; {len(shared)} of them here: {equal} equal to the last digit, {moved} within tolerance, {len(shared) - equal - moved} outside; {choices} chose other settings")
-    print(f"largest difference: {largest[1]}")
-    for text in outside: print(f"outside: {text}")
-    missing, added = len(before) - len(shared), len({*after} - {*before})
+    wrong = report((before[key], after[key]) for key in before if key in after)
+    missing, added = len({*before} - {*after}), len({*after} - {*before})
     if missing: print(f"missing: {missing} rows. Run `make run TIER={tier}`; if the parameters changed, commit the new rows.")
     if added: print(f"new: {added} rows that are not committed")
-    return bool(outside or missing)
+    return bool(wrong or missing)
+
+
+# A sample of the published rows, computed again
+
+
+def sample_plan(
+    rows: Sequence[dict],  # published ones
+    seconds: float,  # of processes together
+    longest: float,  # seconds that a single row may take
+) -> list[dict]:
+    "Which rows are computed again: experiments share the time evenly, and within one the methods take turns, first seeds and cheap cells first."
+    queues: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["provenance"].get("task"): queues.setdefault(row["config"]["experiment"], []).append(row)
+    for name, those in queues.items():
+        turns: Counter = Counter()
+        ordered = []
+        for row in sorted(those, key=lambda row: (row["config"]["seed"], row["provenance"]["seconds"], row["key"])):
+            method = row["config"]["aligner"], row["config"]["head"], str(row["config"]["options"].get("input"))
+            turns[method] += 1
+            ordered.append((turns[method], row["provenance"]["seconds"], row["key"], row))
+        queues[name] = [row for *_, row in sorted(ordered, key=lambda each: each[:3])]
+    spent, chosen = dict.fromkeys(queues, 0.0), []
+    while any(queues.values()):
+        name = min((name for name in queues if queues[name]), key=spent.__getitem__)
+        row = queues[name].pop(0)
+        cost = row["provenance"]["seconds"]
+        if cost > longest or sum(spent.values()) + cost > seconds: continue
+        spent[name] += cost
+        chosen.append(row)
+    return chosen
+
+
+def by_cost(rows: Iterable[dict]) -> list[dict]:
+    "Rows, the longest first, so that no worker is left alone with one at the end."
+    return sorted(rows, key=lambda row: -row["provenance"]["seconds"])
+
+
+def first_of_each_set(rows: Sequence[dict]) -> list[dict]:
+    "The cheapest row of each task, data set and pair of encoders: whatever has to be encoded is encoded by these."
+    found: dict[tuple, dict] = {}
+    for row in reversed(by_cost(rows)):
+        config = row["config"]
+        found.setdefault((row["provenance"]["task"], *(config[name] for name in ("dataset", "image_encoder", "text_encoder"))), row)
+    return list(found.values())
+
+
+def sample(root: Path, tier: str, minutes: float = 10.0, workers: int = 0, threads: int = 1) -> int:
+    "Compute a sample of the published rows again and compare; 1 where one is wrong."
+    from alignmerge_nb.runs import job_of, read_rows, run_jobs
+
+    if not 0 < minutes < 1e6: raise BadInput(f"minutes = {minutes:g}", "a positive number", "Leave it at its default.")
+    if threads < 1 or workers < 0: raise BadInput(f"{workers} workers of {threads} threads", "positive numbers", "Leave them at their defaults.")
+    published = [row for path in sorted((root / "paper" / "results" / tier).glob("*.jsonl")) for row in read_rows(path)]
+    if not published: raise BadInput(f"no published rows of tier {tier}", f"paper/results/{tier}/*.jsonl", "Run the experiments: `make run`.")
+    workers = workers or os.cpu_count() or 1
+    plan = sample_plan(published, 60 * minutes * workers, 60 * minutes / 3)
+    if not plan: raise BadInput(f"minutes = {minutes:g}, in which no row can be computed", "time for one row at least", "Give more minutes.")
+    print(f"{len(plan)} of {len(published):,} published rows are computed again, in about {minutes:g} minutes ({workers} workers of {threads} threads)", flush=True)
+    folder, start = root / "paper" / "runs" / f"{tier}-again-{threads}", time.perf_counter()  # apart from the rows of `run`, which may be the published ones
+    first = first_of_each_set(plan)
+    run_jobs([job_of(row) for row in first], folder)  # in this process, with all its threads
+    again = {row["key"]: row for row in run_jobs([job_of(row) for row in by_cost(plan)], folder, workers, threads)}
+    wrong = report((row, again[row["key"]]) for row in plan)
+    untried = sum(not row["provenance"].get("task") for row in published)
+    if untried: print(f"not computed again: {untried} rows of earlier code")
+    print(f"recomputed {len(plan)} of {len(published):,} published rows in {(time.perf_counter() - start) / 60:.1f} minutes: {'NOT ALL AGREE' if wrong else 'all agree'}")
+    return wrong
 
 
 def main(words: list[str] | None = None, root: Path = ROOT) -> int:
     "Exit status of one subcommand."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    jobs = {"run": (run, "execute the experiments"), "tables": (tables, "render tables, figures and numbers from rows"), "pdf": (pdf, "set main.pdf"), "compare": (compare, "compare with the committed rows")}
+    jobs = {
+        "sample": (sample, "compute a sample of the published rows again, and compare"), "run": (run, "execute the experiments"),
+        "tables": (tables, "render tables, figures and numbers from rows"), "pdf": (pdf, "set main.pdf"), "compare": (compare, "compare with the committed rows")}
     for name, (_, text) in jobs.items():
         command = commands.add_parser(name, help=text, description=text, epilog=f"example: python tools/paper.py {name} --tier full")
         command.add_argument("--tier", default="cpu", help="; ".join(f"{tier}: {what}" for tier, what in TIERS.items()))
         if name == "tables": command.add_argument("--check", action="store_true", help="change nothing; exit 1 where the tables are not what the rows give")
-    given = parser.parse_args(words)
+        if name == "sample":
+            command.add_argument("--minutes", type=float, default=10.0, help="time to spend, by the seconds that the published rows record")
+            command.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
+            command.add_argument("--threads", type=int, default=1, help="of each worker; the published rows were made with one")
+    given = vars(parser.parse_args(words))
     try:
-        look_up(TIERS, given.tier, "tier")
-        job = check_tables if getattr(given, "check", False) else jobs[given.command][0]
-        return int(job(root, given.tier) or 0)
+        look_up(TIERS, given["tier"], "tier")
+        job = check_tables if given.pop("check", False) else jobs[given["command"]][0]
+        given.pop("command")
+        return int(job(root, **given) or 0)
     except (BadInput, CellError) as error:
         print(f"paper: {error}", file=sys.stderr)
         return 1
 
 
-if __name__ == "__main__": sys.exit(main())
+def run_as_program(words: list[str] | None = None, root: Path = ROOT) -> None:
+    "`main`, ended by signals in such a way that kernels and temporary folders end with this process."
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try: sys.exit(main(words, root))
+    except KeyboardInterrupt:
+        print("paper: interrupted; finished rows are kept", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__": run_as_program()
