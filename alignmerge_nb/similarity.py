@@ -195,8 +195,9 @@ class PrincipalAxes(Linear):
     def shared_width(self, dx: int, dy: int) -> int: return min(dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        d = min(self.weight_x.shape[1], len(x), len(y))
-        return tuple(F.pad(principal_axes(cloud, d)[0], (0, self.weight_x.shape[1] - d)) for cloud in (x, y))
+        width = self.weight_x.shape[1]
+        axes = [principal_axes(cloud, width)[0] for cloud in (x, y)]
+        return tuple(F.pad(each, (0, width - each.shape[1])) for each in axes)
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         found = {"mean_x": x.double().mean(0), "mean_y": y.double().mean(0)}

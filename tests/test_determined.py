@@ -16,7 +16,7 @@ from alignmerge_nb.worlds import factor_world, planted
 PAIRS, ROWS, TEST = 16, 120, 50  # fewer pairs than dimensions
 CLOSED_FORMS = {
     "ridge": {}, "procrustes": {}, "cca": {}, "kernel_cca": {}, "csa": {}, "asif": {}, "relative": {}, "gromov": {}, "fused_gromov": {},
-    "diffusion_transport": {}, "seeded_matching": {}, "align_merge": {"flow_steps": 0, "landmarks": [64, 64]},
+    "diffusion_transport": {}, "seeded_matching": {}, "wasserstein": {"steps": 0}, "align_merge": {"flow_steps": 0, "landmarks": [64, 64]},
 }
 
 
