@@ -185,7 +185,7 @@ def rendering_place(root: Path) -> Iterator[Path]:
         place = Path(name).resolve()
         for part in ("params", "results"):
             if (root / "paper" / part).is_dir(): shutil.copytree(root / "paper" / part, place / "paper" / part)
-        for file in ("paper/claims.yaml", "CHANGELOG.md"):
+        for file in ("paper/claims.yaml", "paper/first_rows.yaml", "CHANGELOG.md"):
             if (root / file).is_file(): shutil.copyfile(root / file, place / file)
         yield place
 
