@@ -406,6 +406,8 @@ def first_of_each_set(rows: Sequence[dict]) -> list[dict]:
 
 def sample(root: Path, tier: str, minutes: float = 10.0, workers: int = 0, threads: int = 1) -> int:
     "Compute a sample of the published rows again and compare; 1 where one is wrong."
+    import torch
+
     from alignmerge_nb.runs import job_of, read_rows, run_jobs
 
     if not 0 < minutes < 1e6: raise BadInput(f"minutes = {minutes:g}", "a positive number", "Leave it at its default.")
@@ -419,6 +421,7 @@ def sample(root: Path, tier: str, minutes: float = 10.0, workers: int = 0, threa
     folder, start = root / "paper" / "runs" / f"{tier}-again-{threads}", time.perf_counter()  # apart from the rows of `run`, which may be the published ones
     first = first_of_each_set(plan)
     run_jobs([job_of(row) for row in first], folder)  # in this process, with all its threads
+    if workers == 1: torch.set_num_threads(threads)
     again = {row["key"]: row for row in run_jobs([job_of(row) for row in by_cost(plan)], folder, workers, threads)}
     wrong = report((row, again[row["key"]]) for row in plan)
     untried = sum(not row["provenance"].get("task") for row in published)
