@@ -135,8 +135,8 @@ SHOW_ONLY = ("save_pretrained", "from_pretrained", "extra_repr", "__repr__", "__
 
 
 def syntax(node: object) -> object:
-    "A syntax tree as JSON, without comments, docstrings, annotations of functions and the methods of `SHOW_ONLY`."
-    if isinstance(node, list): return [syntax(each) for each in node]
+    "A syntax tree as JSON, without comments, docstrings, relative imports, annotations of functions and the methods of `SHOW_ONLY`."
+    if isinstance(node, list): return [syntax(each) for each in node if not (isinstance(each, ast.ImportFrom) and each.level)]  # where from does not matter
     if not isinstance(node, ast.AST): return node if isinstance(node, (str, int, bool, type(None))) else repr(node)
     values = dict(ast.iter_fields(node))
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
