@@ -249,12 +249,12 @@ class Table:
     cells: tuple[tuple[Estimate | None, ...], ...]  # by row, then column; None: not run
     best: frozenset[tuple[int, int]]  # cells that beat every other one of their column
     daggers: frozenset[tuple[int, int]]  # cells with a coupling that did not converge
-    stale: frozenset[tuple[int, int]]  # cells with a row that was made by earlier code
     references: tuple[tuple[str, tuple[float | None, ...]], ...]  # (label, one value per column)
     n: tuple[int, ...]  # test images of each column
     tier: str
     seeds: tuple[int, ...]
     metric: str
+    stale: frozenset[tuple[int, int]] = frozenset()  # cells with a row that was made by earlier code
 
     @property
     def note(self) -> str:
@@ -365,8 +365,9 @@ def table(
     column = [[row for i in down for row in groups.get((i, j), [])] for j in across]
     lines = tuple((label, tuple(reference(each, name, unit) for each in column)) for name, label in (references or {}).items())
     return Table(*map(tuple, labels), tuple(tuple(found.get((i, j)) for j in across) for i in down), frozenset((i, j) for i, j in best if i is not None),
-                 *(frozenset(place for place, cell in groups.items() if any(map(marked, cell))) for marked in (unconverged, is_stale)), lines,
-                 tuple(next(found[i, j].n for i in down if (i, j) in found) for j in across), data[0]["config"]["tier"], seeds_of(data), metric)
+                 frozenset(place for place, cell in groups.items() if any(map(unconverged, cell))), lines,
+                 tuple(next(found[i, j].n for i in down if (i, j) in found) for j in across), data[0]["config"]["tier"], seeds_of(data), metric,
+                 frozenset(place for place, cell in groups.items() if any(map(is_stale, cell))))
 
 # %% ../nbs/24_report.ipynb #0b3856d7
 def source_of(

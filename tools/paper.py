@@ -21,7 +21,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -173,9 +174,13 @@ def tables(root: Path, tier: str, place: Path | None = None) -> None:
     with_rows = [(notebook, parameters) for notebook, parameters in known if any((root / "paper" / "results" / tier / f"{name}.jsonl").exists() for name in parameters.get("reads", [notebook.stem]))]
     if not with_rows: print(f"no rows of tier {tier}: nothing to render")
     with tempfile.TemporaryDirectory(prefix="alignmerge-") as empty, patch.dict(os.environ, ALIGNMERGE_DATA=empty):
-        for notebook, parameters in with_rows:
-            execute(notebook, parameters, place or root)
-            print(f"{notebook.stem} ({tier}): rendered", flush=True)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # each notebook has a process of its own
+            waiting = {pool.submit(execute, notebook, parameters, place or root): notebook.stem for notebook, parameters in with_rows}
+            try:
+                for done in as_completed(waiting):
+                    done.result()  # raises what the notebook raised
+                    print(f"{waiting[done]} ({tier}): rendered", flush=True)
+            finally: pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
