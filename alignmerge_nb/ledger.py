@@ -115,7 +115,7 @@ def registered(
     if not test.written: return "undated"
     words = f"{side(test.written)} its rows"
     if not test.changes: return words
-    return f"{words}, changed {side(test.changes[-1].at)} them" if side(test.written) != side(test.changes[-1].at) else f"{words}, changed {len(test.changes)} time{'s' * (len(test.changes) > 1)} since"
+    return f"{words}, changed {side(test.changes[-1].at)} them" if side(test.written) != side(test.changes[-1].at) else f"{words}, changed {'once' if len(test.changes) == 1 else f'{len(test.changes)} times'} since"
 
 
 def read_claims(
