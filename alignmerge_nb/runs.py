@@ -38,11 +38,11 @@ from .features import Features
 
 # %% auto #0
 __all__ = ['GENERATED', 'PROSE', 'LIBRARY', 'PACKAGES', 'REGISTRIES', 'SHOW_ONLY', 'Job', 'RunConfig', 'source_hash',
-           'module_texts', 'data_hash', 'git', 'installed', 'surroundings', 'syntax', 'global_names', 'Definition',
-           'bound_names', 'mentioned', 'imported', 'definitions', 'entries', 'closure', 'closure_hash', 'words_in',
-           'depends_on', 'pack', 'unpack', 'Outcome', 'closure_of', 'stored', 'run', 'sources', 'options_of',
-           'is_stale', 'end_with_parent', 'start_worker', 'run_jobs', 'run_grid', 'job_of', 'write_rows', 'read_rows',
-           'Desk', 'throw_away', 'made']
+           'module_texts', 'data_hash', 'git', 'installed', 'surroundings', 'origin_of', 'syntax', 'global_names',
+           'Definition', 'bound_names', 'mentioned', 'imported', 'definitions', 'entries', 'closure', 'closure_hash',
+           'words_in', 'depends_on', 'pack', 'unpack', 'Outcome', 'closure_of', 'stored', 'run', 'sources',
+           'options_of', 'is_stale', 'end_with_parent', 'start_worker', 'run_jobs', 'run_grid', 'job_of', 'write_rows',
+           'read_rows', 'Desk', 'throw_away', 'made']
 
 # %% ../nbs/23_runs.ipynb #045a70e1
 @dataclass(frozen=True)
@@ -134,9 +134,16 @@ REGISTRIES = ("ALIGNERS", "GRIDS", "HEADS", "TOKEN_HEADS", "DATASETS", "ENCODERS
 SHOW_ONLY = ("save_pretrained", "from_pretrained", "extra_repr", "__repr__", "__str__")  # methods that decide no number
 
 
+def origin_of(node: ast.ImportFrom, module: str) -> str | None:
+    "The module of the library that an import in `module` takes from; None where it is another package."
+    if node.level: return ".".join([*module.split(".")[: -node.level], *([node.module] if node.module else [])])
+    package, _, rest = (node.module or "").partition(".")
+    return rest if package == LIBRARY.name else None
+
+
 def syntax(node: object) -> object:
-    "A syntax tree as JSON, without comments, docstrings, relative imports, annotations of functions and the methods of `SHOW_ONLY`."
-    if isinstance(node, list): return [syntax(each) for each in node if not (isinstance(each, ast.ImportFrom) and each.level)]  # where from does not matter
+    "A syntax tree as JSON, without comments, docstrings, imports from the library, annotations of functions and the methods of `SHOW_ONLY`."
+    if isinstance(node, list): return [syntax(each) for each in node if not (isinstance(each, ast.ImportFrom) and origin_of(each, "") is not None)]  # where from does not matter
     if not isinstance(node, ast.AST): return node if isinstance(node, (str, int, bool, type(None))) else repr(node)
     values = dict(ast.iter_fields(node))
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -183,11 +190,10 @@ def mentioned(module: str, node: ast.stmt, scopes: Mapping[int, symtable.SymbolT
 
 
 def imported(node: ast.AST, module: str) -> dict[str, tuple[str, str]]:
-    "What the relative imports in a piece of code bind: name → (module, name there)."
+    "What the imports from the library in a piece of code bind: name → (module, name there)."
     found = {}
     for each in ast.walk(node):
-        if not isinstance(each, ast.ImportFrom) or not each.level: continue
-        origin = ".".join([*module.split(".")[: -each.level], *([each.module] if each.module else [])])
+        if not isinstance(each, ast.ImportFrom) or (origin := origin_of(each, module)) is None: continue
         found |= {alias.asname or alias.name: (origin, alias.name) for alias in each.names}
     return found
 
