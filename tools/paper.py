@@ -23,7 +23,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -461,11 +461,25 @@ def main(words: list[str] | None = None, root: Path = ROOT) -> int:
         return 1
 
 
+def end_kernels() -> None:
+    "Kill the processes that this one started, where the system tells which: a notebook's thread waits for its kernel."
+    for listed in Path("/proc/self/task").glob("*/children"):
+        for child in listed.read_text().split():
+            with suppress(ProcessLookupError): os.kill(int(child), signal.SIGKILL)
+
+
+def end(*_: object) -> None:
+    "What SIGTERM does."
+    end_kernels()
+    sys.exit(143)
+
+
 def run_as_program(words: list[str] | None = None, root: Path = ROOT) -> None:
     "`main`, ended by signals in such a way that kernels and temporary folders end with this process."
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end)
     try: sys.exit(main(words, root))
     except KeyboardInterrupt:
+        end_kernels()
         print("paper: interrupted; finished rows are kept", file=sys.stderr)
         sys.exit(130)
 
