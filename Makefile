@@ -19,7 +19,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help paper test docs lib run tables pdf data venv system clean
+.PHONY: help paper test check docs lib run tables pdf data venv system clean
 
 help: ## List the targets
 	@echo "make TARGET [TIER=cpu|full] [MINUTES=10 | ALL=1]"
@@ -43,7 +43,16 @@ docs: venv ## The documentation site in _docs/
 	@bash tools/system.sh npm
 	@$(IN_VENV) tools/docs.py site
 
-lib: venv ## Export the library, clean the notebooks, regenerate README.md
+check: venv ## Format, lint, export in sync, and the tests that need no data (two minutes)
+	ruff format --check nbs tests tools data_scripts
+	ruff check nbs tests tools data_scripts
+	nbdev_export
+	git diff --exit-code --stat -- alignmerge_nb
+	@$(IN_VENV) tools/measures.py
+	pytest -q tests/test_house.py tests/test_determined.py tests/test_report.py tests/test_runs.py tests/test_paper.py tests/test_history.py tests/test_pictures.py tests/test_couplings.py
+
+lib: venv ## Format the sources, export the library, clean the notebooks, regenerate README.md
+	ruff format -q nbs tests tools data_scripts
 	nbdev_export
 	nbdev_clean
 	@$(IN_VENV) tools/docs.py readme

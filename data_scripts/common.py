@@ -22,7 +22,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from alignmerge_nb.core import BadInput, data_home, progress, sha256_file
-from alignmerge_nb.data import safe_extract, write_manifest
+from alignmerge_nb.data.archives import safe_extract
+from alignmerge_nb.data.datasets import write_manifest
 
 SIDE = 224  # pixels of a rasterised drawing: what the vision encoders take
 PLAIN = (".json", ".jsonl", ".lst")  # files that sources give out without an archive around them

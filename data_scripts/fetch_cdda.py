@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
-from alignmerge_nb.data import open_image
+from alignmerge_nb.data.datasets import open_image
 
 from common import Package, fetch, finish, main
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import BadInput, Package, fetch, main, sha256_file
-from alignmerge_nb.data import karpathy_items
+from alignmerge_nb.data.datasets import karpathy_items
 
 CAPTIONS = Package("url", "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip")
 PHOTOGRAPHS = (

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from PIL import Image
-from alignmerge_nb.data import open_image
+from alignmerge_nb.data.datasets import open_image
 
 from common import Package, fetch, finish, main, rasterise, tool
 

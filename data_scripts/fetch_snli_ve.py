@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from common import BadInput, Package, fetch, main
-from alignmerge_nb.questions import json_lines
+from alignmerge_nb.data.vqa import json_lines
 from fetch_vqa2 import counted
 
 LISTS = "https://raw.githubusercontent.com/necla-ml/SNLI-VE/e6cf745d2e677a2ad878b3cc095cde75c0bbb144/data"

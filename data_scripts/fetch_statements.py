@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import BadInput, Package, data_home, fetch, main, sha256_file
-from alignmerge_nb.questions import DERIVED, derive, write_statements
+from alignmerge_nb.lab.derived import DERIVED, derive, write_statements
 
 SEED = 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import BadInput, Package, fetch, main
-from alignmerge_nb.questions import OFFICIAL
+from alignmerge_nb.data.vqa import OFFICIAL
 
 SERVER = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
 PACKAGES = tuple(Package("url", f"{SERVER}/v2_{kind}_{part}_mscoco.zip", "2") for kind in ("Questions", "Annotations") for part in ("Train", "Val"))

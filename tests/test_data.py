@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from alignmerge_nb.core import BadInput, data_home
-from alignmerge_nb.data import DATASETS, Item, caption_blocks, load_dataset, normalise, safe_extract, split_items, union, write_manifest
+from alignmerge_nb.data.archives import safe_extract
+from alignmerge_nb.data.datasets import DATASETS, Item, load_dataset, union, write_manifest
+from alignmerge_nb.data.splits import caption_blocks, normalise, split_items
 
 EXPECTED = {"prototypes": 1000, "emoji": 1646, "emoji2d": 1704, "tuxpaint": 950, "cdda": 2637, "openclipart": 1799, "easyvqa": 5000}  # data_scripts/README.md
 fetched = {name: (data_home() / name / "source.json").is_file() for name in EXPECTED}

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignmerge_nb.aligners import Aligner
+from alignmerge_nb.aligners.base import Aligner
 from alignmerge_nb.core import generator
-from alignmerge_nb.identifiability import blind_pairs
-from alignmerge_nb.methods import make_aligner
-from alignmerge_nb.worlds import factor_world, planted
+from alignmerge_nb.lab.experiments.identifiability import blind_pairs
+from alignmerge_nb.aligners.registry import make_aligner
+from alignmerge_nb.lab.worlds import factor_world
+from alignmerge_nb.testing import planted
 
 PAIRS, ROWS, TEST = 16, 120, 50  # fewer pairs than dimensions
 CLOSED_FORMS = {

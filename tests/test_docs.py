@@ -93,7 +93,7 @@ def test_images_exist(site: Path) -> None:
 def test_formulas_are_set(visit, site: Path) -> None:
     browser, address = visit
     if not (site / "katex").is_dir(): pytest.skip("built without KaTeX: neither npm nor libjs-katex")
-    browser.open(f"{address}/couplings.html")
+    browser.open(f"{address}/transport/sinkhorn.html")
     assert browser.wait("document.querySelectorAll('.katex').length") > 5
     for page in pages(site):
         browser.open(f"{address}/{page}")

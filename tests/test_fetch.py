@@ -26,9 +26,10 @@ import fetch_snli_ve  # noqa: E402
 import fetch_statements  # noqa: E402
 import fetch_tuxpaint  # noqa: E402
 import fetch_vqa2  # noqa: E402
-from alignmerge_nb.core import BadInput  # noqa: E402
-from alignmerge_nb.data import load_dataset, write_manifest  # noqa: E402
-from alignmerge_nb.questions import DERIVED, load_statements, official_pictures, read_statements  # noqa: E402
+from alignmerge_nb.core import BadInput# noqa: E402
+from alignmerge_nb.data.datasets import load_dataset, write_manifest# noqa: E402
+from alignmerge_nb.data.vqa import load_statements, official_pictures
+from alignmerge_nb.lab.derived import DERIVED, read_statements# noqa: E402
 from common import Package, download, fetch, finish  # noqa: E402
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from alignmerge_nb.core import BadInput, fix_torchvision, generator
-from alignmerge_nb.fusion import PARAMETER_LIMIT, FusionHead, parameter_count
-from alignmerge_nb.heads import (HEADS, TokenItems, TrainOptions, changed, epoch_batches, evaluate, incomplete, load_head, logits_of, make_head, planted_lookup, predict, save_head,
-                                 train_head, without)
-from alignmerge_nb.sequences import Mamba, Scan
+from alignmerge_nb.fusion.base import PARAMETER_LIMIT, FusionHead, parameter_count
+from alignmerge_nb.fusion.registry import HEADS, TokenItems, TrainOptions, changed, epoch_batches, evaluate, incomplete, load_head, logits_of
+from alignmerge_nb.fusion.registry import make_head, planted_lookup, predict, save_head, train_head, without
+from alignmerge_nb.fusion.sequence import Mamba, Scan
 
 QUICK = TrainOptions(epochs=12, batch=250, learning_rate=1e-2)
 SHAPES = [{}, {"query": "x"}, {"symmetric": True}, {"n_layers": 2}, {"symmetric": True, "n_layers": 2, "heads": 2}]

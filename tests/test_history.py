@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
 import history  # noqa: E402
 
-from alignmerge_nb.ledger import read_claims, read_first_rows, registered  # noqa: E402
+from alignmerge_nb.paper.claims import read_claims, read_first_rows, registered# noqa: E402
 
 WHOLE = pytest.mark.skipif(not history.is_complete(history.ROOT), reason="a checkout without its whole history")
 
@@ -36,7 +36,7 @@ def test_every_test_of_a_claim_is_dated_and_says_which_were_written_with_rows_in
     assert not any("undated" in words for words in said.values())
 
 
-@pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", "paper/main.tex", "nbs/index.ipynb", "nbs/37_ledger.ipynb", "nbs/experiments/90_claims.ipynb"])
+@pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", "paper/main.tex", "nbs/index.ipynb", "nbs/paper/04_claims.ipynb", "nbs/experiments/90_claims.ipynb"])
 def test_nowhere_is_it_said_that_all_thresholds_came_first(file: str) -> None:
     text = (history.ROOT / file).read_text()
     for words in ("thresholds committed before", "thresholds that were committed before", "committed before the rows", "before the rows existed", "committed before the final rows"):

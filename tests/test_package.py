@@ -67,9 +67,8 @@ def run(python: str, script: str, cwd: Path) -> str:
 def test_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     inside = [name for name in names if ".dist-info/" not in name]
-    assert inside and all(re.fullmatch(r"alignmerge_nb/\w+\.py", name) for name in inside), inside
-    exported = {path.name for path in (ROOT / "alignmerge_nb").glob("*.py")}
-    assert {Path(name).name for name in inside} == exported
+    assert inside and all(re.fullmatch(r"alignmerge_nb/(\w+/)*\w+\.py", name) for name in inside), inside
+    assert set(inside) == {str(path.relative_to(ROOT)) for path in (ROOT / "alignmerge_nb").rglob("*.py")}
     assert any(name.endswith("LICENSE") for name in names)
     assert wheel.stat().st_size < 1_000_000
 
@@ -109,7 +108,8 @@ print(json.dumps([seconds, sorted({{name.partition('.')[0] for name in set(sys.m
 
 
 def test_every_module_imports_without_the_heavy_ones(clean_python: str, tmp_path: Path) -> None:
-    modules = sorted(path.stem for path in (ROOT / "alignmerge_nb").glob("[a-z]*.py"))
+    library = ROOT / "alignmerge_nb"
+    modules = sorted(".".join(path.relative_to(library).with_suffix("").parts) for path in library.rglob("[a-z]*.py"))
     script = f"""
 import importlib, json, sys
 import torch

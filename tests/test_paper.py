@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
 import paper  # noqa: E402
 
-from alignmerge_nb import runs  # noqa: E402
-from alignmerge_nb.phase import phase_run  # noqa: E402
-from alignmerge_nb.runs import RunConfig  # noqa: E402
+from alignmerge_nb.paper import rows as published_rows  # noqa: E402
+from alignmerge_nb.lab import runs# noqa: E402
+from alignmerge_nb.lab.experiments.phase import phase_run# noqa: E402
+from alignmerge_nb.paper.rows import RunConfig# noqa: E402
 
 PARAMETERS = "tier = 'smoke'\nrender_only = False\nsize = 1  # of the row\n"
 BODY = """import json, os, sys
@@ -211,7 +212,7 @@ METRICS = {"r10": 40.0, "control_r10": 1.0, "pairs": 64, "i2t_median_rank": 30.0
 @pytest.fixture
 def repository(root: Path, monkeypatch) -> Path:
     "The repository with two committed rows, made by today's code."
-    monkeypatch.setattr(runs, "is_stale", lambda row: row["provenance"]["closure"] != "today")
+    monkeypatch.setattr(published_rows, "is_stale", lambda row: row["provenance"]["closure"] != "today")
     write(root, row("a", **METRICS), row("b", accuracy=0.5))
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "Rows"]): subprocess.run(["git", *words], cwd=root, check=True)
     return root
@@ -240,7 +241,7 @@ def test_compare(repository: Path, capsys, first: dict, second: dict, status: in
 def test_what_is_not_wrong() -> None:
     "A near tie that fell the other way, and a published row of earlier code, are said but do not fail; without either they would."
     old, new = row("a", **METRICS), row("a", **{**METRICS, "chosen_penalty": 2.0, "r10": 45.0})
-    old["provenance"]["closure"] = runs.closure_hash("retrieval_run", frozenset())
+    old["provenance"]["closure"] = published_rows.closure_hash("retrieval_run", frozenset())
     old["config"] |= dict.fromkeys(("dataset", "aligner", "image_encoder", "text_encoder", "head", "options"), None)
     assert paper.judge(old, new).state == "outside"
     tie = {**old, "metrics": {**old["metrics"], "choice_lead": paper.NEAR_TIE / 2}}
@@ -290,12 +291,12 @@ def test_a_row_edited_by_hand_is_found(root: Path, capsys, monkeypatch) -> None:
     config = RunConfig("35_tiny", "cpu", "planted", "ridge", n_pairs=16, params={"penalty": 1.0}, options={"overlap": 0.5, "test": 50})
     rows = runs.run_grid([config, replace(config, seed=1)], phase_run, root / "made")
     path = root / "paper/results/cpu/35_tiny.jsonl"
-    runs.write_rows(rows, path)
+    published_rows.write_rows(rows, path)
     assert paper.main(["sample", "--workers", "1"], root) == 0
     said = capsys.readouterr().out
     assert "2 equal" in said and said.splitlines()[-1].startswith("recomputed 2 of 2 published rows") and "all agree" in said
     rows[1]["metrics"]["r10"] += 3
-    runs.write_rows(rows, path)
+    published_rows.write_rows(rows, path)
     assert paper.main(["sample", "--workers", "1"], root) == 1
     said = capsys.readouterr().out
     assert "outside: r10 of 35_tiny planted ridge" in said and "NOT ALL AGREE" in said

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from alignmerge_nb import cli
-from alignmerge_nb.data import IMAGE_FORMATS, Item, open_image
-from alignmerge_nb.encoders import encoder_spec
+from alignmerge_nb.data.datasets import IMAGE_FORMATS, Item, open_image
+from alignmerge_nb.encoders.specs import encoder_spec
 from alignmerge_nb.features import read_images
 
 POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%Pages: 1\n%%EndComments\n(MARK) (w) file closefile\nshowpage\n%%EOF\n"
@@ -68,4 +68,4 @@ def test_every_format_is_read(tmp_path: Path, form: str) -> None:
 def test_no_picture_is_opened_elsewhere() -> None:
     root = Path(__file__).resolve().parent.parent
     places = [path.name for folder in ("alignmerge_nb", "data_scripts", "tools") for path in (root / folder).rglob("*.py") if "Image.open(" in path.read_text()]
-    assert places == ["data.py"]
+    assert places == ["datasets.py"]

@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 
 from alignmerge_nb.core import BadInput, data_home, generator
-from alignmerge_nb.data import Item, normalise, split_items, load_dataset
-from alignmerge_nb.heads import TrainOptions, logits_of, make_head, train_head
-from alignmerge_nb.questions import (DERIVED, OFFICIAL, Statement, balance, blind_scores, block, captioned, derive, derived_splits, entail_pictures, entail_shapes, judged, load_statements, matchings,
-                                     normalise_answer, nlvr_pictures, nlvr_shapes, noun_phrase, official_pictures, read_statements, scenes, statement_data, statement_scores, text_id, text_items,
-                                     vqa2_accuracy, write_statements)
-from alignmerge_nb.tasks import COLOURS, SHAPES
+from alignmerge_nb.data.datasets import Item, load_dataset
+from alignmerge_nb.data.splits import normalise, split_items
+from alignmerge_nb.fusion.registry import TrainOptions, logits_of, make_head, train_head
+from alignmerge_nb.data.vqa import OFFICIAL, Statement, load_statements, normalise_answer, official_pictures, statement_scores, vqa2_accuracy
+from alignmerge_nb.lab.derived import DERIVED, balance, blind_scores, block, captioned, derive, derived_splits, entail_pictures
+from alignmerge_nb.lab.derived import entail_shapes, matchings, nlvr_pictures, nlvr_shapes, noun_phrase, read_statements, scenes
+from alignmerge_nb.lab.derived import write_statements
+from alignmerge_nb.lab.statements import judged, statement_data, text_id, text_items
+from alignmerge_nb.lab.tasks import COLOURS, SHAPES
 
 SETS = {"easyvqa", "emoji", "tuxpaint"}
 real = pytest.mark.skipif(not all((data_home() / name / "manifest.jsonl").is_file() for name in SETS), reason="easy-VQA, emoji or Tux Paint is not fetched: python data_scripts/fetch_all.py")

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from alignmerge_nb.core import BadInput
-from alignmerge_nb.report import (check_prose, check_rows, compare, gallery_figure, line_figure, lightness, numbers, palette, per_unit, save_figure, source_of, spread,
-                                  summarise, table)
-from alignmerge_nb.runs import RunConfig, depends_on, pack, read_rows, write_rows
+from alignmerge_nb.paper.figures import gallery_figure, lightness, line_figure, palette, save_figure, spread
+from alignmerge_nb.paper.statistics import compare, per_unit, summarise
+from alignmerge_nb.paper.tables import check_prose, check_rows, numbers, source_of, table
+from alignmerge_nb.paper.rows import RunConfig, depends_on, pack, read_rows, write_rows
 
 PAPER = Path(__file__).parents[1] / "paper"
 

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from alignmerge_nb import runs
+from alignmerge_nb.lab import runs
+from alignmerge_nb.paper import rows as published
 from alignmerge_nb.core import BadInput
-from alignmerge_nb.runs import Desk, Outcome, RunConfig, data_hash, pack, read_rows, run, run_grid, source_hash, unpack, write_rows
+from alignmerge_nb.lab.runs import Desk, Outcome, data_hash, run, run_grid
+from alignmerge_nb.paper.rows import RunConfig, pack, read_rows, source_hash, unpack, write_rows
 
 CONFIG = RunConfig("10_retrieval", "cpu", "emoji", "ridge", n_pairs=64, params={"penalty": 1.0})
 OTHER = {"seed": 1, "n_pairs": None, "unpaired": "disjoint", "split": "group", "params": {"penalty": 2.0}, "options": {"input": "raw"}}
@@ -101,7 +103,7 @@ WORDS = frozenset({"tuxpaint", "align_merge", "efficientnet-lite0", "minilm"})
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     "A copy of the library's source."
-    return shutil.copytree(runs.LIBRARY, tmp_path / "library", ignore=shutil.ignore_patterns("__pycache__"))
+    return shutil.copytree(published.LIBRARY, tmp_path / "library", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def hash_after(library: Path, module: str, old: str, new: str) -> str:
@@ -110,51 +112,51 @@ def hash_after(library: Path, module: str, old: str, new: str) -> str:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    for cache in (runs.module_texts, runs.definitions, runs.closure_hash): cache.cache_clear()
-    return runs.closure_hash("retrieval_run", WORDS, library)
+    for cache in (published.module_texts, published.definitions, published.closure_hash): cache.cache_clear()
+    return published.closure_hash("retrieval_run", WORDS, library)
 
 
 @pytest.mark.parametrize("module, old, new", [
-    ("align_merge", "unpaired_weight: float = 0.3,  # of an unpaired row", "unpaired_weight: float = 0.2,  # of an unpaired row"),  # a default
-    ("aligners", "correlation[0].clamp(min=1e-20)", "correlation[0].clamp(min=1e-10)"),
-    ("couplings", "DRIFT =", "DRIFT = 2 *"),
-    ("methods", "if len(pairs) <= 256", "if len(pairs) <= 255"),
-    ("protocols", "half = len(rest) // 2", "half = len(rest) // 3"),
-    ("tasks", "class RetrievalData", "@final\nclass RetrievalData"),
-    ("retrieval", "CUTOFFS = (1,", "CUTOFFS = (2,"),
-    ("encoders", "tf_efficientnet_lite0", "tf_efficientnet_lite1"),
+    ("aligners/align_merge", "unpaired_weight: float = 0.3,  # of an unpaired row", "unpaired_weight: float = 0.2,  # of an unpaired row"),  # a default
+    ("aligners/linear", "correlation[0].clamp(min=1e-20)", "correlation[0].clamp(min=1e-10)"),
+    ("transport/sinkhorn", "DRIFT =", "DRIFT = 2 *"),
+    ("aligners/selection", "if len(pairs) <= 256", "if len(pairs) <= 255"),
+    ("lab/protocols", "half = len(rest) // 2", "half = len(rest) // 3"),
+    ("lab/tasks", "class RetrievalData", "@final\nclass RetrievalData"),
+    ("metrics/retrieval", "CUTOFFS = (1,", "CUTOFFS = (2,"),
+    ("encoders/specs", "tf_efficientnet_lite0", "tf_efficientnet_lite1"),
 ])
 def test_everything_on_the_way_changes_the_closure(library: Path, module: str, old: str, new: str) -> None:
-    assert hash_after(library, module, old, new) != runs.closure_hash("retrieval_run", WORDS)
+    assert hash_after(library, module, old, new) != published.closure_hash("retrieval_run", WORDS)
 
 
 @pytest.mark.parametrize("module, old, new", [
-    ("merging", "def ", "def other(): return 1\n\n\ndef "),
-    ("methods", '"asif": ASIF,', '"asif": ASIF, "asif_again": ASIF,'),  # another method
-    ("align_merge", "# of an unpaired row beside a pair's 1", "# another comment"),
-    ("protocols", '"Select, fit, evaluate once', '"Choose, fit, evaluate once'),  # a docstring
-    ("data", "flat emoji at 64 px", "flat emoji"),  # another data set
+    ("merging/weights", "def ", "def other(): return 1\n\n\ndef "),
+    ("aligners/registry", '"asif": ASIF,', '"asif": ASIF, "asif_again": ASIF,'),  # another method
+    ("aligners/align_merge", "# of an unpaired row beside a pair's 1", "# another comment"),
+    ("lab/protocols", '"Select, fit, evaluate once', '"Choose, fit, evaluate once'),  # a docstring
+    ("data/datasets", "flat emoji at 64 px", "flat emoji"),  # another data set
 ])
 def test_what_is_not_on_the_way_does_not(library: Path, module: str, old: str, new: str) -> None:
-    assert hash_after(library, module, old, new) == runs.closure_hash("retrieval_run", WORDS)
+    assert hash_after(library, module, old, new) == published.closure_hash("retrieval_run", WORDS)
 
 
 def test_a_definition_may_move(library: Path) -> None:
     "The same definitions elsewhere are the same closure."
-    path = library / "align_merge.py"
+    path = library / "aligners/align_merge.py"
     text = path.read_text()
     start = text.index("def complete_basis(")
     piece = text[start : text.index("\n\n\n", start)]
     path.write_text(text.replace(piece, "from .bases import complete_basis"))
-    (library / "bases.py").write_text(f"import torch\nfrom torch import Tensor\n\n{piece}\n")
-    assert runs.closure_hash("retrieval_run", WORDS, library) == runs.closure_hash("retrieval_run", WORDS)
+    (library / "aligners/bases.py").write_text(f"import torch\nfrom torch import Tensor\n\n{piece}\n")
+    assert published.closure_hash("retrieval_run", WORDS, library) == published.closure_hash("retrieval_run", WORDS)
 
 
 def test_a_row_without_a_closure_or_with_another_is_stale() -> None:
-    row = {"config": asdict(CONFIG), "provenance": {"task": "retrieval_run", "closure": runs.depends_on("retrieval_run", asdict(CONFIG))}}
-    assert not runs.is_stale(row)
+    row = {"config": asdict(CONFIG), "provenance": {"task": "retrieval_run", "closure": published.depends_on("retrieval_run", asdict(CONFIG))}}
+    assert not published.is_stale(row)
     for change in ({"closure": "another"}, {"closure": None}, {"task": "no_such_run"}, {"task": None}):
-        assert runs.is_stale({**row, "provenance": {**row["provenance"], **change}})
+        assert published.is_stale({**row, "provenance": {**row["provenance"], **change}})
 
 
 def test_a_clean_tree_keeps_no_dirty_row(tmp_path: Path, marks: Path, monkeypatch) -> None:
@@ -214,7 +216,7 @@ def test_a_worker_in_trouble_ends_the_grid_and_finished_rows_stay(tmp_path: Path
 
 def test_killed_in_the_middle(tmp_path: Path, marks: Path) -> None:
     code = "import sys; from pathlib import Path; import test_runs as t; t.run_grid(t.grid(2), t.slow, Path(sys.argv[1]))"
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(runs.__file__).parents[1])])
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(runs.__file__).parents[2])])
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
     first = tmp_path / CONFIG.experiment / f"{grid(2)[0].key}.json"
     deadline = time.monotonic() + 60
@@ -278,7 +280,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_runs import grid, slow
-from alignmerge_nb.runs import run_grid
+from alignmerge_nb.lab.runs import run_grid
 run_grid(grid(4), slow, Path({str(tmp_path / 'rows')!r}), workers=2)
 """
     path = tmp_path / "driver.py"

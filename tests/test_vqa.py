@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from alignmerge_nb.core import BadInput, data_home, generator
-from alignmerge_nb.data import Item, load_dataset, split_items
-from alignmerge_nb.fusion import FusionHead, Named
-from alignmerge_nb.heads import TrainOptions, changed, make_head, train_head, without
-from alignmerge_nb.tasks import (COLOURS, EASY_VQA_ANSWERS, SHAPES, TASKS, accuracies, blind_baselines, caption_items, caption_pairs, derived_caption, facts, few, planted_vqa,
-                                 prepare, question_items, question_kind, rotated, vqa, vqa_correct, vqa_data)
+from alignmerge_nb.data.datasets import Item, load_dataset
+from alignmerge_nb.data.splits import split_items
+from alignmerge_nb.fusion.base import FusionHead, Named
+from alignmerge_nb.fusion.registry import TrainOptions, changed, make_head, train_head, without
+from alignmerge_nb.features import question_items
+from alignmerge_nb.lab.tasks import COLOURS, EASY_VQA_ANSWERS, SHAPES, TASKS, accuracies, blind_baselines, caption_items, caption_pairs
+from alignmerge_nb.lab.tasks import derived_caption, facts, few, planted_vqa, prepare, question_kind, rotated, vqa, vqa_correct
+from alignmerge_nb.lab.tasks import vqa_data
 
 SPLITS = {
     "train": [Item("a", None, (), "", questions=(("is there a circle?", "yes"), ("what color is the shape?", "red"), ("is there not a red shape?", "no"))),

@@ -8,6 +8,7 @@ Nothing is imported or executed: the API blocks come from the source of the expo
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import hashlib
 import os
@@ -69,6 +70,21 @@ def stem(path: Path) -> str:
     return re.sub(r"^\d+[a-z]?_", "", path.stem)
 
 
+FOLDERS = ("", "data", "encoders", "transport", "flows", "aligners", "metrics", "fusion", "merging", "paper", "lab", "lab/experiments")  # of the library
+
+
+def library_notebooks() -> list[Path]:
+    "The notebooks that export the library, folder by folder."
+    return [path for folder in FOLDERS for path in sorted((NOTEBOOKS / folder).glob("[0-9]*.ipynb"))]
+
+
+def library_page(path: Path) -> Page:
+    "The page of a library notebook."
+    place = path.relative_to(NOTEBOOKS).parent
+    package = ".".join(("alignmerge_nb", *place.parts))
+    return Page(path, (place / f"{stem(path)}.md").as_posix(), ("Library", *place.parts), f"`from {package} import {stem(path)}` · source: `nbs/{path.relative_to(NOTEBOOKS)}`")
+
+
 def experiment_pages() -> list[Page]:
     "A page per executed experiment and tier; the notebook itself where it was not executed yet."
     pages = []
@@ -84,10 +100,7 @@ def experiment_pages() -> list[Page]:
 
 def all_pages() -> list[Page]:
     "Every page of the site, in the order of the navigation."
-    pages = [Page(NOTEBOOKS / "index.ipynb", "index.md", ())]
-    for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
-        note = f"`from alignmerge_nb import {stem(path)}` · source: `nbs/{path.name}`"
-        pages.append(Page(path, f"{stem(path)}.md", ("Library",), note))
+    pages = [Page(NOTEBOOKS / "index.ipynb", "index.md", ()), *map(library_page, library_notebooks())]
     pages += [Page(path, f"tutorials/{stem(path)}.md", ("Tutorials",)) for path in sorted((NOTEBOOKS / "tutorials").glob("*.ipynb"))]
     pages += experiment_pages()
     return pages + [Page(ROOT / source, target, ("Project",)) for source, target in DOCUMENTS.items() if (ROOT / source).exists()]
@@ -178,9 +191,13 @@ def site_place(page: Page, pages: list[Page]):
 
 
 def notebook_table() -> str:
-    "A Markdown table of the notebooks, with the sentence under each title."
+    "A Markdown table: a line for each folder of the library, and one for each other notebook, with the sentence under its title."
     rows = ["| Notebook | What it holds |", "|---|---|"]
-    for path in sorted([*NOTEBOOKS.glob("[0-9]*.ipynb"), *NOTEBOOKS.glob("tutorials/*.ipynb"), *NOTEBOOKS.glob("experiments/*.ipynb")], key=lambda path: (len(path.parts), path)):
+    for folder in FOLDERS[1:]:
+        inside = sorted((NOTEBOOKS / folder).glob("[0-9]*.ipynb"))
+        about = ast.get_docstring(ast.parse((ROOT / "alignmerge_nb" / folder / "__init__.py").read_text()))
+        rows.append(f"| [{folder}]({inside[0].relative_to(NOTEBOOKS)}), {len(inside)} notebooks | {about} |")
+    for path in [*sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), *sorted(NOTEBOOKS.glob("experiments/*.ipynb")), *sorted(NOTEBOOKS.glob("tutorials/*.ipynb"))]:
         title, description = heading(nbformat.read(path, 4))
         rows.append(f"| [{title or stem(path)}]({path.relative_to(NOTEBOOKS)}) | {description} |")
     return "\n".join(rows)
@@ -343,7 +360,7 @@ def write_pages(out: Path) -> list[Page]:
     "Every page as Markdown in `out`; an error that lists the pages with something on them that must not be."
     pages, wrong = all_pages(), []
     for page in pages:
-        if page.section != ("Library",): continue
+        if page.section[:1] != ("Library",): continue
         for cell in nbformat.read(page.source, 4).cells:
             if cell.cell_type == "code" and {"export", "exports"} & directives(cell.source).keys():
                 page.symbols |= {name: symbol for symbol in symbols_of(cell.source) for name in symbol.names()}

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from alignmerge_nb.core import BadInput
-from alignmerge_nb.ledger import read_claims, read_first_rows, registered
+from alignmerge_nb.paper.claims import read_claims, read_first_rows, registered
 
 ROOT = Path(__file__).resolve().parent.parent
 

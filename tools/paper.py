@@ -79,7 +79,7 @@ def parameters_of(notebook: Path, path: Path, tier: str, **further: object) -> d
 
 def fingerprint(notebook: Path, path: Path) -> str:
     "Hash of what decides the rows: parameters, cells, library."
-    from alignmerge_nb.runs import source_hash
+    from alignmerge_nb.paper.rows import source_hash
 
     cells = [cell.source for cell in nbformat.read(notebook, 4).cells]
     return sha256_json([path.read_text(), cells, source_hash()])
@@ -87,7 +87,7 @@ def fingerprint(notebook: Path, path: Path) -> str:
 
 def here(mark: str) -> str:
     "The fingerprint together with what belongs to this machine: fetched data and installed versions."
-    from alignmerge_nb.runs import data_hash, surroundings
+    from alignmerge_nb.lab.runs import data_hash, surroundings
 
     return sha256_json([mark, data_hash(), surroundings()["versions"]])
 
@@ -139,7 +139,7 @@ def scrub(notebook: nbformat.NotebookNode, root: Path) -> nbformat.NotebookNode:
 
 def warn_dirty(parameters: Iterable[dict]) -> None:
     "Say before hours of computing, not after them, that tables will refuse the rows."
-    from alignmerge_nb.runs import surroundings
+    from alignmerge_nb.lab.runs import surroundings
 
     if surroundings()["dirty"] and any("dirty" not in each.get("allow", ["dirty"]) for each in parameters):
         print("paper: uncommitted changes, or no git checkout: rows will say so, and tables refuse them unless `allow` names 'dirty'", flush=True)
@@ -241,7 +241,7 @@ def latex_errors(log: str) -> list[str]:
 
 def pdf(root: Path, tier: str) -> int:
     "paper/main.pdf with the numbers, tables and figures of the tier; where there is no LaTeX, a line that says so."
-    from alignmerge_nb import report
+    from alignmerge_nb.paper import tables as report
 
     paper = root / "paper"
     write_numbers(root, tier)
@@ -312,7 +312,7 @@ STATES = {  # in the order of the columns
 
 def judge(old: dict, new: dict) -> Judged:
     "Compare a published row with the same one computed again."
-    from alignmerge_nb.runs import is_stale
+    from alignmerge_nb.paper.rows import is_stale
 
     found = list(differences(old, new))
     label = " ".join(str(old["config"].get(part)) for part in ("experiment", "dataset", "aligner", "head", "n_pairs", "unpaired", "seed"))
@@ -413,7 +413,8 @@ def sample(root: Path, tier: str, minutes: float = 10.0, workers: int = 0, threa
     "Compute a sample of the published rows again and compare; 1 where one is wrong."
     import torch
 
-    from alignmerge_nb.runs import job_of, read_rows, run_jobs
+    from alignmerge_nb.lab.runs import job_of, run_jobs
+    from alignmerge_nb.paper.rows import read_rows
 
     if not 0 < minutes < 1e6: raise BadInput(f"minutes = {minutes:g}", "a positive number", "Leave it at its default.")
     if threads < 1 or workers < 0: raise BadInput(f"{workers} workers of {threads} threads", "positive numbers", "Leave them at their defaults.")

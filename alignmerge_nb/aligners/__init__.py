@@ -1,0 +1,1 @@
+"Maps that bring two feature spaces together, their table, and the rule by which settings are chosen."

@@ -1,0 +1,1 @@
+"Data sets, splits without leaks, and the official files of four tasks."

@@ -1,0 +1,1 @@
+"Frozen encoders: what they are, and the models behind them."

@@ -1,0 +1,1 @@
+"Invertible networks and their certificates."

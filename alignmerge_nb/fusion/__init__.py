@@ -1,0 +1,1 @@
+"Small heads over token sequences of several modalities."

@@ -1,0 +1,1 @@
+"The laboratory: tasks, runs and experiments. Not part of the API."

@@ -1,0 +1,1 @@
+"One module per experiment: its options and its run."

@@ -1,0 +1,1 @@
+"Retrieval, similarity of spaces, information, BLEU."

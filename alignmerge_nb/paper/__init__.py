@@ -1,0 +1,1 @@
+"From published rows to statistics, tables, figures and claims. Not part of the API."

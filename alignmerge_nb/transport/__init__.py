@@ -1,0 +1,1 @@
+"Couplings: costs, Sinkhorn, small problems in batches, divergences and Gromov-Wasserstein."
