@@ -46,6 +46,7 @@ __all__ = ['PICTURES', 'ENCODE', 'ONLY_DATASET', 'MATERIAL', 'FIT', 'SEARCH', 'E
 # %% ../nbs/03_cli.ipynb #d9dda284
 class Said(NamedTuple):
     "What a command answers."
+
     data: object  # for `--json`
     text: str  # for people
     status: int = 0  # exit status
@@ -60,15 +61,21 @@ def columns(
     rows: Sequence[Sequence[object]],  # equally long, the first one is the head
 ) -> str:
     "Rows as aligned text, numbers to the right."
-    cells = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    cells = [
+        [f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*cells)]
     right = [all(isinstance(cell, (int, float)) for cell in column[1:]) for column in zip(*rows)]
-    line = lambda row: "  ".join(cell.rjust(width) if left else cell.ljust(width) for cell, width, left in zip(row, widths, right)).rstrip()
+    line = lambda row: "  ".join(
+        cell.rjust(width) if left else cell.ljust(width)
+        for cell, width, left in zip(row, widths, right)
+    ).rstrip()
     return "\n".join(map(line, cells))
 
 # %% ../nbs/03_cli.ipynb #05335018
 class Command(NamedTuple):
     "One subcommand."
+
     run: Callable[[argparse.Namespace], Said]
     what: str  # one sentence
     options: Mapping[str, dict]  # name → keywords of `add_argument`
@@ -77,13 +84,18 @@ class Command(NamedTuple):
 
 def positive(text: str) -> int:
     "A whole number from 1."
-    if not text.isdecimal() or int(text) < 1: raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
     return int(text)
 
 
 def option(help: str, default: object = None, **more) -> dict:
     "The keywords of an option; a default is shown."
-    return {"help": help if default in (None, []) else f"{help} (default: {default})"} | ({} if default is None else {"default": default}) | more
+    return (
+        {"help": help if default in (None, []) else f"{help} (default: {default})"}
+        | ({} if default is None else {"default": default})
+        | more
+    )
 
 # %% ../nbs/03_cli.ipynb #8757c113
 def read_columns(
@@ -92,12 +104,24 @@ def read_columns(
 ) -> list[tuple[int, str, str]]:
     "Line number and both cells of every line that is not blank."
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a mark first
+        with open(
+            path, encoding="utf-8-sig", newline=""
+        ) as file:  # -sig: spreadsheets write a mark first
             reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            rows = [(reader.line_num, *(cell.strip() for cell in row)) for row in reader if any(row)]
-    except (UnicodeDecodeError, csv.Error) as error: raise BadInput(f"{path}: {error}", "text in UTF-8", "Save the file as CSV in UTF-8.") from error
+            rows = [
+                (reader.line_num, *(cell.strip() for cell in row)) for row in reader if any(row)
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(
+            f"{path}: {error}", "text in UTF-8", "Save the file as CSV in UTF-8."
+        ) from error
     for number, *cells in rows:
-        if len(cells) != 2 or not all(cells): raise BadInput(f"{path}, line {number}: {cells}", f"two columns, {' and '.join(names)}", "Correct the line; quote a text that has a comma.")
+        if len(cells) != 2 or not all(cells):
+            raise BadInput(
+                f"{path}, line {number}: {cells}",
+                f"two columns, {' and '.join(names)}",
+                "Correct the line; quote a text that has a comma.",
+            )
     return rows[1:] if rows and tuple(cell.lower() for cell in rows[0][1:]) == names else rows
 
 
@@ -105,13 +129,23 @@ def text_items(path: Path) -> list[Item]:
     "The texts of a file; those of one id are captions of one item."
     if path.suffix.lower() in (".csv", ".tsv"):
         captions: dict[str, list[str]] = {}
-        for _, name, text in read_columns(path, ("id", "text")): captions.setdefault(name, []).append(text)
+        for _, name, text in read_columns(path, ("id", "text")):
+            captions.setdefault(name, []).append(text)
         items = [Item(name, None, tuple(texts), "") for name, texts in captions.items()]
     else:
-        try: lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except UnicodeDecodeError as error: raise BadInput(f"{path}: {error}", "text in UTF-8", "Save the file in UTF-8.") from error
-        items = [Item(str(number), None, (line.strip(),), "") for number, line in enumerate(lines, 1) if line.strip()]
-    if not items: raise BadInput(f"{path} without texts", "one text a line", "Write some, or check the path.")
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise BadInput(
+                f"{path}: {error}", "text in UTF-8", "Save the file in UTF-8."
+            ) from error
+        items = [
+            Item(str(number), None, (line.strip(),), "")
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+    if not items:
+        raise BadInput(f"{path} without texts", "one text a line", "Write some, or check the path.")
     return items
 
 # %% ../nbs/03_cli.ipynb #f4f745f5
@@ -120,8 +154,15 @@ PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 def image_items(folder: Path) -> list[Item]:
     "The images in a folder and below it, sorted by their path, which is their id."
-    found = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in PICTURES and path.is_file())
-    if not found: raise BadInput(f"{folder} without images", f"files that end in {', '.join(sorted(PICTURES))}", "Check the path.")
+    found = sorted(
+        path for path in folder.rglob("[!.]*") if path.suffix.lower() in PICTURES and path.is_file()
+    )
+    if not found:
+        raise BadInput(
+            f"{folder} without images",
+            f"files that end in {', '.join(sorted(PICTURES))}",
+            "Check the path.",
+        )
     return [Item(path.relative_to(folder).as_posix(), path, (), "") for path in found]
 
 
@@ -131,11 +172,21 @@ def source_items(
 ) -> list[Item]:
     "The items that a source stands for; a folder called like a data set is written ./NAME."
     path = Path(source)
-    if source in DATASETS or not (path.exists() or path.suffix or "/" in source): return load_dataset(source)
-    if not path.exists(): raise BadInput(f"no file or folder {source}", "a folder of images, a file of texts or the name of a data set", "Check the path.")
+    if source in DATASETS or not (path.exists() or path.suffix or "/" in source):
+        return load_dataset(source)
+    if not path.exists():
+        raise BadInput(
+            f"no file or folder {source}",
+            "a folder of images, a file of texts or the name of a data set",
+            "Check the path.",
+        )
     if path.is_dir() != (modality == "image"):
         kind, other = ("folder", "image") if path.is_dir() else ("file", "text")
-        raise BadInput(f"the {kind} {source} for an encoder of {modality}s", f"an encoder of {other}s", f"Take {'efficientnet-lite0' if other == 'image' else 'minilm'}.")
+        raise BadInput(
+            f"the {kind} {source} for an encoder of {modality}s",
+            f"an encoder of {other}s",
+            f"Take {'efficientnet-lite0' if other == 'image' else 'minilm'}.",
+        )
     return image_items(path) if path.is_dir() else text_items(path)
 
 # %% ../nbs/03_cli.ipynb #29adade0
@@ -146,14 +197,25 @@ def read_pairs(
 ) -> Tensor:
     "Row numbers (p, 2) of the pairs in a file; the id of an item stands for all of its captions."
     captions: dict[str, list[str]] = {key: [key] for key in y.ids}
-    for key in y.ids: captions.setdefault(owner(key), []).append(key)
+    for key in y.ids:
+        captions.setdefault(owner(key), []).append(key)
     images, found = dict.fromkeys(x.ids), []
     for number, left, right in read_columns(path, ("image", "text")):
         for key, known, kind in ((left, images, "image"), (right, captions, "text")):
-            if key not in known: raise BadInput(f"{path}, line {number}: the {kind} {key!r}", f"an id of the {kind} features (such as {next(iter(known))!r})", "Correct the id, or encode that item too.")
+            if key not in known:
+                raise BadInput(
+                    f"{path}, line {number}: the {kind} {key!r}",
+                    f"an id of the {kind} features (such as {next(iter(known))!r})",
+                    "Correct the id, or encode that item too.",
+                )
         found += [(left, key) for key in captions[right]]
-    if not found: raise BadInput(f"{path} without pairs", "an image and a text a line", "Write some, or check the path.")
-    return torch.stack((x.rows([left for left, _ in found]), y.rows([right for _, right in found])), 1)
+    if not found:
+        raise BadInput(
+            f"{path} without pairs", "an image and a text a line", "Write some, or check the path."
+        )
+    return torch.stack(
+        (x.rows([left for left, _ in found]), y.rows([right for _, right in found])), 1
+    )
 
 # %% ../nbs/03_cli.ipynb #c96df479
 def bare(path: str) -> str:
@@ -163,31 +225,72 @@ def bare(path: str) -> str:
 
 def run_encode(given: argparse.Namespace) -> Said:
     "`alignmerge encode`."
-    if given.device == "cuda" and not torch.cuda.is_available(): raise BadInput("--device cuda", "a GPU that torch can use", "Leave the option out.")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda", "a GPU that torch can use", "Leave the option out.")
     spec, label = encoder_spec(given.encoder), given.source if given.source in DATASETS else ""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of skipped images: they are named below, also when the features come from the cache
-        if label and given.device == "cpu": features = dataset_features(label, given.encoder)  # a union: from what is known of its parts
-        else: features = encode(spec, source_items(given.source, spec.modality), device=given.device, dataset=label)
-    if features.skipped: complain(f"{len(features.skipped)} images cannot be decoded and are left out: {'; '.join(why for _, why in features.skipped[:3])}")
+        warnings.simplefilter(
+            "ignore"
+        )  # of skipped images: they are named below, also when the features come from the cache
+        if label and given.device == "cpu":
+            features = dataset_features(
+                label, given.encoder
+            )  # a union: from what is known of its parts
+        else:
+            features = encode(
+                spec, source_items(given.source, spec.modality), device=given.device, dataset=label
+            )
+    if features.skipped:
+        complain(
+            f"{len(features.skipped)} images cannot be decoded and are left out: {'; '.join(why for _, why in features.skipped[:3])}"
+        )
     save_features(features, bare(given.out))
-    data = {"out": bare(given.out), "encoder": spec.name, "rows": len(features.ids), "width": features.values.shape[1], "first": features.ids[0],
-            "skipped": dict(features.skipped), "weights": features.weights, "key": features.key}
+    data = {
+        "out": bare(given.out),
+        "encoder": spec.name,
+        "rows": len(features.ids),
+        "width": features.values.shape[1],
+        "first": features.ids[0],
+        "skipped": dict(features.skipped),
+        "weights": features.weights,
+        "key": features.key,
+    }
     lost = f", {len(features.skipped)} skipped" if features.skipped else ""
-    return Said(data, f"{data['rows']} rows of {data['width']} numbers from {spec.name}{lost}, in {Path(data['out']).name}.safetensors")
+    return Said(
+        data,
+        f"{data['rows']} rows of {data['width']} numbers from {spec.name}{lost}, in {Path(data['out']).name}.safetensors",
+    )
 
 # %% ../nbs/03_cli.ipynb #6c7eb8e2
-ENCODE = Command(run_encode, "Encode a folder of images, a file of texts or a data set.", {
-    "source": option("a folder, a text file (.csv or .tsv: id and text; otherwise one text a line), or a data set"),
-    "--encoder": option("such as efficientnet-lite0, minilm, timm:NAME or transformers:NAME", required=True, metavar="NAME"),
-    "--out": option("where the features go: PATH.safetensors and PATH.json", required=True, metavar="PATH"),
-    "--device": option("what computes", "cpu", choices=("cpu", "cuda")),
-}, ("encode photos/ --encoder efficientnet-lite0 --out photos", "encode captions.csv --encoder minilm --out captions", "encode tuxpaint --encoder minilm --out texts --json"))
+ENCODE = Command(
+    run_encode,
+    "Encode a folder of images, a file of texts or a data set.",
+    {
+        "source": option(
+            "a folder, a text file (.csv or .tsv: id and text; otherwise one text a line), or a data set"
+        ),
+        "--encoder": option(
+            "such as efficientnet-lite0, minilm, timm:NAME or transformers:NAME",
+            required=True,
+            metavar="NAME",
+        ),
+        "--out": option(
+            "where the features go: PATH.safetensors and PATH.json", required=True, metavar="PATH"
+        ),
+        "--device": option("what computes", "cpu", choices=("cpu", "cuda")),
+    },
+    (
+        "encode photos/ --encoder efficientnet-lite0 --out photos",
+        "encode captions.csv --encoder minilm --out captions",
+        "encode tuxpaint --encoder minilm --out texts --json",
+    ),
+)
 
 # %% ../nbs/03_cli.ipynb #458d9f7c
 def fits(value: object, default: object) -> bool:
     "Whether a setting has the type of its default."
-    if isinstance(value, bool) or isinstance(default, bool): return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
     return isinstance(value, (int, float) if isinstance(default, float) else type(default))
 
 
@@ -199,17 +302,30 @@ def read_settings(
     known, found = make_aligner(name).config, {}
     for word in words:
         key, equals, text = word.partition("=")
-        if not equals: raise BadInput(f"the setting {word!r}", "key=value", f"Settings of {name}: {', '.join(known) or 'none'}.")
+        if not equals:
+            raise BadInput(
+                f"the setting {word!r}",
+                "key=value",
+                f"Settings of {name}: {', '.join(known) or 'none'}.",
+            )
         default = look_up(known, key, f"setting of {name}")
-        try: value = json.loads(text)
-        except ValueError: value = text
-        if not fits(value, default): raise BadInput(f"{key}={text}", f"a value like the default, {json.dumps(default)}", "Correct the setting.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if not fits(value, default):
+            raise BadInput(
+                f"{key}={text}",
+                f"a value like the default, {json.dumps(default)}",
+                "Correct the setting.",
+            )
         found[key] = value
     return found
 
 # %% ../nbs/03_cli.ipynb #934308c8
 class Material(NamedTuple):
     "What an aligner is fitted on."
+
     x: Tensor  # (n, dx)
     y: Tensor  # (m, dy)
     pairs: Tensor  # (p, 2)
@@ -222,21 +338,40 @@ def from_files(given: argparse.Namespace) -> Material:
     x, y = (load_features(bare(path)) for path in (given.x, given.y))
     for features, flag, wrong in ((x, "--x", "text"), (y, "--y", "image")):
         if features.encoder in ENCODERS and ENCODERS[features.encoder].modality == wrong:
-            raise BadInput(f"{flag} with features of {features.encoder!r}, which encodes {wrong}s", "images in --x and texts in --y", "Exchange the two.")
+            raise BadInput(
+                f"{flag} with features of {features.encoder!r}, which encodes {wrong}s",
+                "images in --x and texts in --y",
+                "Exchange the two.",
+            )
     known = read_pairs(Path(given.pairs), x, y) if given.pairs else pairs(x, y)
-    config = RunConfig("cli", "smoke", x.dataset or "files", given.aligner, given.seed, x.encoder, y.encoder)
+    config = RunConfig(
+        "cli", "smoke", x.dataset or "files", given.aligner, given.seed, x.encoder, y.encoder
+    )
     return Material(x.values, y.values, known, config, about_data(x, y))
 
 
-ONLY_DATASET = ("unpaired", "image_encoder", "text_encoder")  # options that feature sets leave no choice in
+ONLY_DATASET = (
+    "unpaired",
+    "image_encoder",
+    "text_encoder",
+)  # options that feature sets leave no choice in
 
 
 def from_dataset(given: argparse.Namespace) -> Material:
     "Some training items of a data set."
     number = given.pairs or "64"
-    if not number.isdecimal(): raise BadInput(f"--pairs {number}", "a number of pairs with --dataset", "Write a number; a file of pairs goes with --x and --y.")
-    chosen = {name: getattr(given, name) for name in ONLY_DATASET if getattr(given, name) is not None}
-    config = RunConfig("cli", "smoke", given.dataset, given.aligner, given.seed, n_pairs=int(number), **chosen)
+    if not number.isdecimal():
+        raise BadInput(
+            f"--pairs {number}",
+            "a number of pairs with --dataset",
+            "Write a number; a file of pairs goes with --x and --y.",
+        )
+    chosen = {
+        name: getattr(given, name) for name in ONLY_DATASET if getattr(given, name) is not None
+    }
+    config = RunConfig(
+        "cli", "smoke", given.dataset, given.aligner, given.seed, n_pairs=int(number), **chosen
+    )
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
     return Material(*material(config, data), config, about_data(data.x, data.y))
 
@@ -244,26 +379,50 @@ def from_dataset(given: argparse.Namespace) -> Material:
 def about_data(x: Features, y: Features) -> dict[str, object]:
     "Data sets, licences and weights, as far as the features know them."
     names = [name for name in dict.fromkeys((x.dataset, y.dataset)) if name in DATASETS]
-    weights = {f"weights of {each.encoder}, sha256": each.weights for each in (x, y) if each.weights}
-    return weights | {"data": ", ".join(names), "licence of the data": "; ".join(DATASETS[name].licence for name in names)} if names else weights
+    weights = {
+        f"weights of {each.encoder}, sha256": each.weights for each in (x, y) if each.weights
+    }
+    return (
+        weights
+        | {
+            "data": ", ".join(names),
+            "licence of the data": "; ".join(DATASETS[name].licence for name in names),
+        }
+        if names
+        else weights
+    )
 
 # %% ../nbs/03_cli.ipynb #7e5702a0
 def check_usage(given: argparse.Namespace) -> None:
     "Leave with the usage where options of `fit` do not go together."
-    files, further = [given.x, given.y], [name for name in ONLY_DATASET if getattr(given, name) is not None]
-    if given.dataset and any(files): given.parser.error("--dataset goes without --x and --y")
-    if not given.dataset and not all(files): given.parser.error("give --x and --y, or --dataset")
-    if not given.dataset and further: given.parser.error(f"--{further[0].replace('_', '-')} goes with --dataset")
-    if given.set and given.select: given.parser.error("--select goes without --set")
+    files, further = (
+        [given.x, given.y],
+        [name for name in ONLY_DATASET if getattr(given, name) is not None],
+    )
+    if given.dataset and any(files):
+        given.parser.error("--dataset goes without --x and --y")
+    if not given.dataset and not all(files):
+        given.parser.error("give --x and --y, or --dataset")
+    if not given.dataset and further:
+        given.parser.error(f"--{further[0].replace('_', '-')} goes with --dataset")
+    if given.set and given.select:
+        given.parser.error("--select goes without --set")
 
 
 def fit_checked(given: argparse.Namespace, found: Material, settings: dict) -> Aligner:
     "The fitted aligner; settings that it cannot be fitted with are bad input."
-    if given.select: settings = select(given.aligner, found.x, found.y, found.pairs, given.seed)
-    try: return fitted(found.config, found.x, found.y, found.pairs, settings)
+    if given.select:
+        settings = select(given.aligner, found.x, found.y, found.pairs, given.seed)
+    try:
+        return fitted(found.config, found.x, found.y, found.pairs, settings)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, BadInput) or not given.set: raise
-        raise BadInput(f"{given.aligner} with {' '.join(given.set)} ({error})", "settings that it can be fitted with", "Correct them.") from error
+        if isinstance(error, BadInput) or not given.set:
+            raise
+        raise BadInput(
+            f"{given.aligner} with {' '.join(given.set)} ({error})",
+            "settings that it can be fitted with",
+            "Correct them.",
+        ) from error
 
 # %% ../nbs/03_cli.ipynb #263ad6fd
 def validation(aligner: Aligner, config: RunConfig) -> dict[str, float]:
@@ -276,16 +435,37 @@ def validation(aligner: Aligner, config: RunConfig) -> dict[str, float]:
 def run_fit(given: argparse.Namespace) -> Said:
     "`alignmerge fit`."
     check_usage(given)
-    settings = read_settings(given.set, given.aligner)  # first: a wrong word is said before anything is encoded
-    if Path(given.out).is_file(): raise BadInput(f"the file {given.out}", "a folder for the aligner", "Choose another --out.")
+    settings = read_settings(
+        given.set, given.aligner
+    )  # first: a wrong word is said before anything is encoded
+    if Path(given.out).is_file():
+        raise BadInput(f"the file {given.out}", "a folder for the aligner", "Choose another --out.")
     found, start = (from_dataset if given.dataset else from_files)(given), time.perf_counter()
     aligner = fit_checked(given, found, settings)
-    seconds, scores = round(time.perf_counter() - start, 2), validation(aligner, found.config) if given.dataset else {}
-    said = f"R@10 {scores['val_r10']} % on the validation split (chance {scores['val_chance_r10']} %)" if scores else ""
+    seconds, scores = (
+        round(time.perf_counter() - start, 2),
+        validation(aligner, found.config) if given.dataset else {},
+    )
+    said = (
+        f"R@10 {scores['val_r10']} % on the validation split (chance {scores['val_chance_r10']} %)"
+        if scores
+        else ""
+    )
     aligner.save_pretrained(given.out, found.about | ({"retrieval": said} if said else {}))
     counts = dict(zip(("pairs", "images", "texts"), aligner.fitted_on))
-    data = {"out": given.out, "aligner": given.aligner, "settings": aligner.config, "encoders": aligner.encoders, **counts, **scores, "seconds": seconds}
-    lines = [f"{given.aligner} in {Path(given.out).name}/: {counts['pairs']} pairs among {counts['images']} images and {counts['texts']} texts", said]
+    data = {
+        "out": given.out,
+        "aligner": given.aligner,
+        "settings": aligner.config,
+        "encoders": aligner.encoders,
+        **counts,
+        **scores,
+        "seconds": seconds,
+    }
+    lines = [
+        f"{given.aligner} in {Path(given.out).name}/: {counts['pairs']} pairs among {counts['images']} images and {counts['texts']} texts",
+        said,
+    ]
     return Said(data, "\n".join(filter(None, lines)))
 
 # %% ../nbs/03_cli.ipynb #926fda50
@@ -293,21 +473,39 @@ MATERIAL = {
     "--x": option("image features, from `alignmerge encode`", metavar="PATH"),
     "--y": option("text features", metavar="PATH"),
     "--dataset": option("take training items of this data set instead", metavar="NAME"),
-    "--pairs": option("a .csv or .tsv of image and text ids (without it, equal ids are pairs); with --dataset: how many, 64 by default", metavar="FILE|N"),
-    "--unpaired": option("with --dataset: nothing else (none, by default), other images and texts (disjoint), or the same with their pairing lost (shuffled)", choices=("none", "disjoint", "shuffled")),
+    "--pairs": option(
+        "a .csv or .tsv of image and text ids (without it, equal ids are pairs); with --dataset: how many, 64 by default",
+        metavar="FILE|N",
+    ),
+    "--unpaired": option(
+        "with --dataset: nothing else (none, by default), other images and texts (disjoint), or the same with their pairing lost (shuffled)",
+        choices=("none", "disjoint", "shuffled"),
+    ),
     "--image-encoder": option("with --dataset: efficientnet-lite0 by default", metavar="NAME"),
     "--text-encoder": option("with --dataset: minilm by default", metavar="NAME"),
 }
 
-FIT = Command(run_fit, "Fit an aligner on pairs and unpaired rows, and save it with its card.", {
-    "aligner": option("such as align_merge, ridge or cca", metavar="ALIGNER"),
-    **MATERIAL,
-    "--out": option("the folder that it is saved in", required=True, metavar="FOLDER"),
-    "--set": option("settings of the aligner", [], nargs="+", action="extend", metavar="KEY=VALUE"),
-    "--select": option("choose the settings on held-out pairs, as the paper does", action="store_true"),
-    "--seed": option("of the draw of pairs and of the aligner", 0, type=int),
-}, ("fit align_merge --x photos --y captions --out mine", "fit ridge --x photos --y captions --pairs pairs.csv --set penalty=0.3 --out mine",
-    "fit align_merge --dataset tuxpaint --pairs 64 --unpaired disjoint --out tux"))
+FIT = Command(
+    run_fit,
+    "Fit an aligner on pairs and unpaired rows, and save it with its card.",
+    {
+        "aligner": option("such as align_merge, ridge or cca", metavar="ALIGNER"),
+        **MATERIAL,
+        "--out": option("the folder that it is saved in", required=True, metavar="FOLDER"),
+        "--set": option(
+            "settings of the aligner", [], nargs="+", action="extend", metavar="KEY=VALUE"
+        ),
+        "--select": option(
+            "choose the settings on held-out pairs, as the paper does", action="store_true"
+        ),
+        "--seed": option("of the draw of pairs and of the aligner", 0, type=int),
+    },
+    (
+        "fit align_merge --x photos --y captions --out mine",
+        "fit ridge --x photos --y captions --pairs pairs.csv --set penalty=0.3 --out mine",
+        "fit align_merge --dataset tuxpaint --pairs 64 --unpaired disjoint --out tux",
+    ),
+)
 
 # %% ../nbs/03_cli.ipynb #eced24c7
 def load_for(
@@ -318,35 +516,73 @@ def load_for(
     "A saved aligner whose encoders are known and are these."
     known = read_card(folder)["encoders"]
     encoders = {"x": x or known.get("x", ""), "y": y or known.get("y", "")}
-    if not all(encoders.values()): raise BadInput(f"{folder}, fitted on features of unnamed encoders", "the names of both", "Fit again on features that `alignmerge encode` made.")
-    try: return Aligner.from_pretrained(folder, encoders=encoders)
-    except (SafetensorError, RuntimeError, TypeError) as error: raise BadInput(f"{folder}: {error}", "a folder as `alignmerge fit` wrote it", "Fit again.") from error
+    if not all(encoders.values()):
+        raise BadInput(
+            f"{folder}, fitted on features of unnamed encoders",
+            "the names of both",
+            "Fit again on features that `alignmerge encode` made.",
+        )
+    try:
+        return Aligner.from_pretrained(folder, encoders=encoders)
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        raise BadInput(
+            f"{folder}: {error}", "a folder as `alignmerge fit` wrote it", "Fit again."
+        ) from error
 
 
 def nearest(similarity: Tensor, ids: Sequence[str], top: int) -> list[dict]:
     "The `top` ids by one row of similarities (n,), best first."
     order = similarity.argsort(descending=True, stable=True)[:top].tolist()
-    return [{"rank": rank, "id": ids[row], "similarity": round(float(similarity[row]), 4)} for rank, row in enumerate(order, 1)]
+    return [
+        {"rank": rank, "id": ids[row], "similarity": round(float(similarity[row]), 4)}
+        for rank, row in enumerate(order, 1)
+    ]
 
 
 def run_search(given: argparse.Namespace) -> Said:
     "`alignmerge search`."
-    queries = [text for word in given.query for text in ([text for item in text_items(Path(word[1:])) for text in item.texts] if word.startswith("@") else [word])]
-    if blank := [text for text in queries if not text.strip()]: raise BadInput(f"the query {blank[0]!r}", "some words", "Write what you look for.")
+    queries = [
+        text
+        for word in given.query
+        for text in (
+            [text for item in text_items(Path(word[1:])) for text in item.texts]
+            if word.startswith("@")
+            else [word]
+        )
+    ]
+    if blank := [text for text in queries if not text.strip()]:
+        raise BadInput(f"the query {blank[0]!r}", "some words", "Write what you look for.")
     x = load_features(bare(given.features))
     aligner = load_for(given.aligner, x.encoder)
-    with tempfile.TemporaryDirectory() as cache: y = encode(aligner.encoders["y"], queries, home=cache)
-    data = [{"query": query, "found": nearest(row, x.ids, given.top)} for query, row in zip(queries, aligner.similarity(x.values, y.values).T)]
-    tables = [columns([("", "cosine", each["query"]), *((hit["rank"], f"{hit['similarity']:.3f}", hit["id"]) for hit in each["found"])]) for each in data]
+    with tempfile.TemporaryDirectory() as cache:
+        y = encode(aligner.encoders["y"], queries, home=cache)
+    data = [
+        {"query": query, "found": nearest(row, x.ids, given.top)}
+        for query, row in zip(queries, aligner.similarity(x.values, y.values).T)
+    ]
+    tables = [
+        columns(
+            [
+                ("", "cosine", each["query"]),
+                *((hit["rank"], f"{hit['similarity']:.3f}", hit["id"]) for hit in each["found"]),
+            ]
+        )
+        for each in data
+    ]
     return Said(data, "\n\n".join(tables))
 
 # %% ../nbs/03_cli.ipynb #e3dccd10
-SEARCH = Command(run_search, "Find images by words.", {
-    "aligner": option("a folder that `fit` wrote", metavar="FOLDER"),
-    "features": option("image features to search in", metavar="PATH"),
-    "query": option("what to look for; @FILE: the texts of a file", nargs="+"),
-    "--top": option("how many images", 5, type=positive),
-}, ('search mine photos "a yellow flower"', "search mine photos @queries.txt --top 10 --json"))
+SEARCH = Command(
+    run_search,
+    "Find images by words.",
+    {
+        "aligner": option("a folder that `fit` wrote", metavar="FOLDER"),
+        "features": option("image features to search in", metavar="PATH"),
+        "query": option("what to look for; @FILE: the texts of a file", nargs="+"),
+        "--top": option("how many images", 5, type=positive),
+    },
+    ('search mine photos "a yellow flower"', "search mine photos @queries.txt --top 10 --json"),
+)
 
 # %% ../nbs/03_cli.ipynb #903fd8ae
 def run_evaluate(given: argparse.Namespace) -> Said:
@@ -356,81 +592,179 @@ def run_evaluate(given: argparse.Namespace) -> Said:
     metrics = retrieval_ranks(aligner, data, given.split)[0]
     gallery = len(data.splits[given.split])
     head = ("recall in percent", *(f"R@{k}" for k in CUTOFFS), "median rank")
-    rows = [(name, *(metrics[f"{key}_r{k}"] for k in CUTOFFS), metrics[f"{key}_median_rank"]) for name, key in (("image → text", "i2t"), ("text → image", "t2i"))]
+    rows = [
+        (name, *(metrics[f"{key}_r{k}"] for k in CUTOFFS), metrics[f"{key}_median_rank"])
+        for name, key in (("image → text", "i2t"), ("text → image", "t2i"))
+    ]
     rows += [("chance", *(metrics[f"chance_r{k}"] for k in CUTOFFS), (gallery + 1) / 2)]
-    return Said({"dataset": given.dataset, "split": given.split, "images": gallery, "metrics": metrics}, f"{given.dataset}, {given.split} split, {gallery} images\n{columns([head, *rows])}")
+    return Said(
+        {"dataset": given.dataset, "split": given.split, "images": gallery, "metrics": metrics},
+        f"{given.dataset}, {given.split} split, {gallery} images\n{columns([head, *rows])}",
+    )
 
 # %% ../nbs/03_cli.ipynb #e777d468
-EVALUATE = Command(run_evaluate, "Recall in both directions on a data set, beside chance.", {
-    "aligner": option("a folder that `fit` wrote", metavar="FOLDER"),
-    "--dataset": option("whose items", required=True, metavar="NAME"),
-    "--split": option("which of them", "test", choices=SPLITS),
-    "--by": option("how they are split: no caption on two sides, or whole groups held out", "text", choices=("text", "group")),
-}, ("evaluate tux --dataset tuxpaint", "evaluate tux --dataset emoji --split val --json"))
+EVALUATE = Command(
+    run_evaluate,
+    "Recall in both directions on a data set, beside chance.",
+    {
+        "aligner": option("a folder that `fit` wrote", metavar="FOLDER"),
+        "--dataset": option("whose items", required=True, metavar="NAME"),
+        "--split": option("which of them", "test", choices=SPLITS),
+        "--by": option(
+            "how they are split: no caption on two sides, or whole groups held out",
+            "text",
+            choices=("text", "group"),
+        ),
+    },
+    ("evaluate tux --dataset tuxpaint", "evaluate tux --dataset emoji --split val --json"),
+)
 
 # %% ../nbs/03_cli.ipynb #8b8dd8cb
 def checkout() -> Path:
     "The repository that the current folder lies in."
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "tools" / "paper.py").is_file() and (folder / "settings.ini").is_file(): return folder
-    raise BadInput(f"{here}, which lies in no checkout", "a folder of the repository", "Clone the repository and run this inside; the installed library has no paper.")
+        if (folder / "tools" / "paper.py").is_file() and (folder / "settings.ini").is_file():
+            return folder
+    raise BadInput(
+        f"{here}, which lies in no checkout",
+        "a folder of the repository",
+        "Clone the repository and run this inside; the installed library has no paper.",
+    )
 
 
 def run_paper(given: argparse.Namespace) -> Said:
     "`alignmerge paper`: tools/paper.py with the same words."
-    words = [sys.executable, str(checkout() / "tools" / "paper.py"), given.job, "--tier", given.tier, *(["--check"] if given.check else [])]
-    if given.check and given.job != "tables": given.parser.error("--check goes with tables")
+    words = [
+        sys.executable,
+        str(checkout() / "tools" / "paper.py"),
+        given.job,
+        "--tier",
+        given.tier,
+        *(["--check"] if given.check else []),
+    ]
+    if given.check and given.job != "tables":
+        given.parser.error("--check goes with tables")
     done = subprocess.run(words, cwd=checkout(), stdout=sys.stderr if given.json else None)
-    return Said({"job": given.job, "tier": given.tier, "status": done.returncode}, "", done.returncode)
+    return Said(
+        {"job": given.job, "tier": given.tier, "status": done.returncode}, "", done.returncode
+    )
 
 # %% ../nbs/03_cli.ipynb #52b02e19
-PAPER = Command(run_paper, "Run the paper's experiments, or render them from their rows (in a checkout).", {
-    "job": option("what to do", choices=("run", "tables", "pdf", "compare")),
-    "--tier": option("cpu: recomputed in minutes; full: the published grid", "cpu"),
-    "--check": option("with tables: change nothing, fail where they are not what the rows give", action="store_true"),
-}, ("paper run", "paper tables --tier full --check"))
+PAPER = Command(
+    run_paper,
+    "Run the paper's experiments, or render them from their rows (in a checkout).",
+    {
+        "job": option("what to do", choices=("run", "tables", "pdf", "compare")),
+        "--tier": option("cpu: recomputed in minutes; full: the published grid", "cpu"),
+        "--check": option(
+            "with tables: change nothing, fail where they are not what the rows give",
+            action="store_true",
+        ),
+    },
+    ("paper run", "paper tables --tier full --check"),
+)
 
 # %% ../nbs/03_cli.ipynb #82f59cc4
 def told(each: Judged) -> dict[str, object]:
     "A judged claim as data."
     tests = zip(each.claim.tests, each.measured, each.states)
-    return {"id": each.claim.id, "claim": each.claim.quotation, "verdict": each.verdict, "tested_as": each.claim.tested_as, "tests": [
-        {"experiment": test.experiment, "metric": test.metric, "wanted": threshold(test), "cells": [
-            {"cell": found.cell, "value": found.value, "interval": [found.low, found.high], "over": found.over, "seeds": found.seeds, "state": state} for found, state in zip(cells, states)]}
-        for test, cells, states in tests]}
+    return {
+        "id": each.claim.id,
+        "claim": each.claim.quotation,
+        "verdict": each.verdict,
+        "tested_as": each.claim.tested_as,
+        "tests": [
+            {
+                "experiment": test.experiment,
+                "metric": test.metric,
+                "wanted": threshold(test),
+                "cells": [
+                    {
+                        "cell": found.cell,
+                        "value": found.value,
+                        "interval": [found.low, found.high],
+                        "over": found.over,
+                        "seeds": found.seeds,
+                        "state": state,
+                    }
+                    for found, state in zip(cells, states)
+                ],
+            }
+            for test, cells, states in tests
+        ],
+    }
 
 
 def run_claims(given: argparse.Namespace) -> Said:
     "`alignmerge claims`."
     paper = checkout() / "paper"
     claims = read_claims(paper / "claims.yaml")
-    files = [paper / "results" / given.tier / f"{name}.jsonl" for name in sorted({test.experiment for claim in claims for test in claim.tests})]
+    files = [
+        paper / "results" / given.tier / f"{name}.jsonl"
+        for name in sorted({test.experiment for claim in claims for test in claim.tests})
+    ]
     rows = {path.stem: read_rows(path) for path in files if path.is_file()}
-    if not rows: raise BadInput(f"no rows of tier {given.tier!r}", f"paper/results/{given.tier}/*.jsonl", "Run `alignmerge paper run`, or take --tier full.")
+    if not rows:
+        raise BadInput(
+            f"no rows of tier {given.tier!r}",
+            f"paper/results/{given.tier}/*.jsonl",
+            "Run `alignmerge paper run`, or take --tier full.",
+        )
     judged = [judge(claim, rows) for claim in claims]
-    lines = [(each.claim.id, each.verdict, test.metric, threshold(test), summary(test, *found)) for each in judged for test, *found in zip(each.claim.tests, each.measured, each.states)]
-    return Said({"tier": given.tier, "claims": [told(each) for each in judged]}, f"tier {given.tier}\n{columns([('claim', 'verdict', 'metric', 'wanted', 'measured'), *lines])}")
+    lines = [
+        (each.claim.id, each.verdict, test.metric, threshold(test), summary(test, *found))
+        for each in judged
+        for test, *found in zip(each.claim.tests, each.measured, each.states)
+    ]
+    return Said(
+        {"tier": given.tier, "claims": [told(each) for each in judged]},
+        f"tier {given.tier}\n{columns([('claim', 'verdict', 'metric', 'wanted', 'measured'), *lines])}",
+    )
 
 
-CLAIMS = Command(run_claims, "Print the judged claims of the paper (in a checkout).", {
-    "--tier": option("whose rows judge", "full"),
-}, ("claims", "claims --tier cpu --json"))
+CLAIMS = Command(
+    run_claims,
+    "Print the judged claims of the paper (in a checkout).",
+    {
+        "--tier": option("whose rows judge", "full"),
+    },
+    ("claims", "claims --tier cpu --json"),
+)
 
 # %% ../nbs/03_cli.ipynb #ee4259cb
-COMMANDS = {"encode": ENCODE, "fit": FIT, "search": SEARCH, "evaluate": EVALUATE, "paper": PAPER, "claims": CLAIMS}
+COMMANDS = {
+    "encode": ENCODE,
+    "fit": FIT,
+    "search": SEARCH,
+    "evaluate": EVALUATE,
+    "paper": PAPER,
+    "claims": CLAIMS,
+}
 
 
 def parser() -> argparse.ArgumentParser:
     "The parser of the command line."
     form = argparse.RawDescriptionHelpFormatter
-    whole = argparse.ArgumentParser("alignmerge", description="Align two frozen encoders with a handful of pairs.", epilog="alignmerge COMMAND --help has examples.", formatter_class=form)
-    whole.add_argument("--version", action="version", version=f"alignmerge-nb {alignmerge_nb.__version__}")
+    whole = argparse.ArgumentParser(
+        "alignmerge",
+        description="Align two frozen encoders with a handful of pairs.",
+        epilog="alignmerge COMMAND --help has examples.",
+        formatter_class=form,
+    )
+    whole.add_argument(
+        "--version", action="version", version=f"alignmerge-nb {alignmerge_nb.__version__}"
+    )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        examples = "\n".join(["examples:", *(f"  alignmerge {words}" for words in command.examples)])
-        own = commands.add_parser(name, help=command.what, description=command.what, epilog=examples, formatter_class=form)
-        for flag, keywords in command.options.items(): own.add_argument(flag, **keywords)
+        examples = "\n".join(
+            ["examples:", *(f"  alignmerge {words}" for words in command.examples)]
+        )
+        own = commands.add_parser(
+            name, help=command.what, description=command.what, epilog=examples, formatter_class=form
+        )
+        for flag, keywords in command.options.items():
+            own.add_argument(flag, **keywords)
         own.add_argument("--json", action="store_true", help="print the result as JSON")
         own.set_defaults(run=command.run, parser=own)
     return whole
@@ -443,8 +777,21 @@ def main(words: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = complain
             said = given.run(given)
-    except BadInput as error: complain(error); return 1
-    except OSError as error: complain(BadInput(str(error), "a path that can be read or written", "Check the path and its permissions.")); return 1
-    except KeyboardInterrupt: complain("interrupted"); return 130
-    if text := json.dumps(said.data, ensure_ascii=False, indent=2) if given.json else said.text: print(text)
+    except BadInput as error:
+        complain(error)
+        return 1
+    except OSError as error:
+        complain(
+            BadInput(
+                str(error),
+                "a path that can be read or written",
+                "Check the path and its permissions.",
+            )
+        )
+        return 1
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    if text := json.dumps(said.data, ensure_ascii=False, indent=2) if given.json else said.text:
+        print(text)
     return said.status

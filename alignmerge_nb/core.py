@@ -38,7 +38,12 @@ class BadInput(ValueError):
         self.got, self.wanted, self.do = got, wanted, do
         super().__init__(f"Got {got}. Wanted {wanted}. {do}")
 
-    def __reduce__(self) -> tuple: return type(self), (self.got, self.wanted, self.do)  # so that it survives the way back from a worker process
+    def __reduce__(self) -> tuple:
+        return type(self), (
+            self.got,
+            self.wanted,
+            self.do,
+        )  # so that it survives the way back from a worker process
 
 # %% ../nbs/00_core.ipynb #4f02f0cb
 def look_up(
@@ -47,7 +52,8 @@ def look_up(
     kind: str,  # what the table holds, for the message: "aligner", "data set", …
 ):
     "`table[name]`; for an unknown `name`, a `BadInput` that suggests the nearest one."
-    if name in table: return table[name]
+    if name in table:
+        return table[name]
     near = difflib.get_close_matches(str(name), list(table), n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}?" if near else "Pick one of these."
     raise BadInput(f"the {kind} {name!r}", f"one of {', '.join(map(repr, table))}", hint)
@@ -60,22 +66,46 @@ def check_cloud(
     least: int = 1,  # the smallest n that makes sense
 ) -> Tensor:
     "`x` itself if it is a finite floating (n, d) cloud, else a `BadInput` that says what is wrong with it."
-    if not isinstance(x, Tensor): raise BadInput(f"{name} of type {type(x).__name__}", "a torch tensor (n, d)", "Convert it with `torch.as_tensor`.")
-    if x.ndim != 2: raise BadInput(f"{name} of shape {tuple(x.shape)}", "shape (n, d)", "Pool tokens first, or add the missing axis.")
-    if not x.is_floating_point(): raise BadInput(f"{name} of dtype {x.dtype}", "a floating dtype", f"Convert it: `{name}.float()`.")
-    if len(x) < least: raise BadInput(f"{name} with {len(x)} rows", f"at least {least}", "Give more items.")
+    if not isinstance(x, Tensor):
+        raise BadInput(
+            f"{name} of type {type(x).__name__}",
+            "a torch tensor (n, d)",
+            "Convert it with `torch.as_tensor`.",
+        )
+    if x.ndim != 2:
+        raise BadInput(
+            f"{name} of shape {tuple(x.shape)}",
+            "shape (n, d)",
+            "Pool tokens first, or add the missing axis.",
+        )
+    if not x.is_floating_point():
+        raise BadInput(
+            f"{name} of dtype {x.dtype}", "a floating dtype", f"Convert it: `{name}.float()`."
+        )
+    if len(x) < least:
+        raise BadInput(f"{name} with {len(x)} rows", f"at least {least}", "Give more items.")
     if width is not None and x.shape[1] != width:
-        raise BadInput(f"{name} of width {x.shape[1]}", f"width {width}, as in `fit`", "Use features of the encoder that the model was fitted on.")
+        raise BadInput(
+            f"{name} of width {x.shape[1]}",
+            f"width {width}, as in `fit`",
+            "Use features of the encoder that the model was fitted on.",
+        )
     bad = ~torch.isfinite(x).all(1)
     if bad.any():
         row = int(bad.nonzero()[0])
-        raise BadInput(f"{name} with NaN or infinity in {int(bad.sum())} of {len(x)} rows (first: row {row})", "finite values", "Drop these rows or encode them again.")
+        raise BadInput(
+            f"{name} with NaN or infinity in {int(bad.sum())} of {len(x)} rows (first: row {row})",
+            "finite values",
+            "Drop these rows or encode them again.",
+        )
     return x
 
 # %% ../nbs/00_core.ipynb #5dd1a479
 def canonical_json(value) -> str:
     "The one JSON text of `value`: sorted keys, no spaces, no NaN."
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def sha256_json(value) -> str:
@@ -85,7 +115,8 @@ def sha256_json(value) -> str:
 
 def sha256_file(path: str | Path) -> str:
     "Hexadecimal sha256 of a file's bytes, read in blocks."
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/00_core.ipynb #159a29d4
 @contextmanager
@@ -100,9 +131,15 @@ def atomic_path(
         yield part
         os.replace(part, path)
     except OSError as error:
-        if error.errno != 28: raise  # ENOSPC
-        raise BadInput(f"no space left while writing {path}", "free disk", "Free some space and run again; finished work is kept.") from error
-    finally: part.unlink(missing_ok=True)
+        if error.errno != 28:
+            raise  # ENOSPC
+        raise BadInput(
+            f"no space left while writing {path}",
+            "free disk",
+            "Free some space and run again; finished work is kept.",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #a3e5d2f8
 def generator(
@@ -120,28 +157,44 @@ def progress(
 ) -> Iterable:
     "`items` behind a tqdm bar that shows itself after two seconds, in terminals and notebooks; logs and `$ALIGNMERGE_QUIET` stay clean."
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(items, desc=what, total=total, delay=2, leave=False, dynamic_ncols=True, disable=not watched or bool(os.environ.get("ALIGNMERGE_QUIET")))
+    return tqdm(
+        items,
+        desc=what,
+        total=total,
+        delay=2,
+        leave=False,
+        dynamic_ncols=True,
+        disable=not watched or bool(os.environ.get("ALIGNMERGE_QUIET")),
+    )
 
 # %% ../nbs/00_core.ipynb #c3564ec4
 def data_home() -> Path:
     "The folder of fetched data and computed features: `$ALIGNMERGE_DATA`, the checkout's `data/`, or `~/.cache/alignmerge_nb`."
-    if home := os.environ.get("ALIGNMERGE_DATA"): return Path(home)
+    if home := os.environ.get("ALIGNMERGE_DATA"):
+        return Path(home)
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "data_scripts").is_dir() and (folder / "settings.ini").is_file(): return folder / "data"
+        if (folder / "data_scripts").is_dir() and (folder / "settings.ini").is_file():
+            return folder / "data"
     return Path.home() / ".cache" / "alignmerge_nb"
 
 # %% ../nbs/00_core.ipynb #d1c5b0bd
 def fix_torchvision() -> bool:
     "Declare the operators that a CUDA torchvision cannot load beside a CPU torch. True if it acted."
-    if torch.version.cuda or getattr(torch.version, "hip", None): return False
+    if torch.version.cuda or getattr(torch.version, "hip", None):
+        return False
     spec = find_spec("torchvision")
-    if spec is None or not spec.origin: return False
+    if spec is None or not spec.origin:
+        return False
     version = Path(spec.origin).with_name("version.py")
-    if not (version.exists() and re.search(r"__version__ = '[^']*[+]cu", version.read_text())): return False
+    if not (version.exists() and re.search(r"__version__ = '[^']*[+]cu", version.read_text())):
+        return False
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            torch.library.define(
+                f"torchvision::{operator}",
+                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            )
     return True
 
 # %% ../nbs/00_core.ipynb #4f6e7179
@@ -152,7 +205,9 @@ class Pretrained(nn.Module):
         super().__init__()
         self.config = config  # everything needed to build this object again
         self.widths: tuple[int, ...] = ()  # what `build` was called with, once the model is fitted
-        self.encoders: dict[str, str] = {}  # {"x": …, "y": …}: which encoders the features came from
+        self.encoders: dict[
+            str, str
+        ] = {}  # {"x": …, "y": …}: which encoders the features came from
 
     def build(self, *widths: int) -> None:
         "Allocate parameters and buffers for features of these widths."
@@ -162,25 +217,48 @@ class Pretrained(nn.Module):
         "Write `config.json` and `model.safetensors` into `folder`, which is made where missing."
         from safetensors.torch import save_file
 
-        if not self.widths: raise BadInput(f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit` before saving.")
+        if not self.widths:
+            raise BadInput(
+                f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit` before saving."
+            )
         folder = Path(folder)
-        card = {"class": type(self).__name__, "config": self.config, "widths": self.widths, "encoders": self.encoders}
+        card = {
+            "class": type(self).__name__,
+            "config": self.config,
+            "widths": self.widths,
+            "encoders": self.encoders,
+        }
         with atomic_path(folder / "model.safetensors") as part:
             save_file({name: value.contiguous() for name, value in self.state_dict().items()}, part)
-        with atomic_path(folder / "config.json") as part: part.write_text(json.dumps(card, indent=2) + "\n")
+        with atomic_path(folder / "config.json") as part:
+            part.write_text(json.dumps(card, indent=2) + "\n")
         return folder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, encoders: dict[str, str] | None = None) -> Pretrained:
+    def from_pretrained(
+        cls, folder: str | Path, encoders: dict[str, str] | None = None
+    ) -> Pretrained:
         "The model saved in `folder`, bit for bit; `encoders` of the features at hand are checked when given."
         from safetensors.torch import load_file
 
         card, state = read_card(folder), load_file(Path(folder) / "model.safetensors")
         if encoders and card["encoders"] and encoders != card["encoders"]:
-            raise BadInput(f"features of {encoders}", f"those of {card['encoders']}, as in `fit`", "Encode with the same encoders, or fit again.")
-        model = look_up({kind.__name__: kind for kind in descendants(cls)}, card["class"], "class")(**card["config"])
+            raise BadInput(
+                f"features of {encoders}",
+                f"those of {card['encoders']}, as in `fit`",
+                "Encode with the same encoders, or fit again.",
+            )
+        model = look_up({kind.__name__: kind for kind in descendants(cls)}, card["class"], "class")(
+            **card["config"]
+        )
         model.build(*card["widths"])
-        if state: model.to(max((value.dtype for value in state.values() if value.is_floating_point()), key=lambda kind: kind.itemsize))
+        if state:
+            model.to(
+                max(
+                    (value.dtype for value in state.values() if value.is_floating_point()),
+                    key=lambda kind: kind.itemsize,
+                )
+            )
         model.load_state_dict(state, strict=True)
         model.widths, model.encoders = tuple(card["widths"]), card["encoders"]
         return model.eval().requires_grad_(False)
@@ -195,9 +273,24 @@ def read_card(folder: str | Path) -> dict:
     "The config.json of a saved model, or a `BadInput` that names what is missing."
     path = Path(folder) / "config.json"
     for file in (path, path.with_name("model.safetensors")):
-        if not file.exists(): raise BadInput(f"no {file.name} in {folder}", "a folder written by `save_pretrained`", "Check the path.")
-    try: card = json.loads(path.read_text())
-    except json.JSONDecodeError as error: raise BadInput(f"{path}, which is no JSON ({error})", "the file as it was written", "Save the model again.") from error
+        if not file.exists():
+            raise BadInput(
+                f"no {file.name} in {folder}",
+                "a folder written by `save_pretrained`",
+                "Check the path.",
+            )
+    try:
+        card = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"{path}, which is no JSON ({error})",
+            "the file as it was written",
+            "Save the model again.",
+        ) from error
     if missing := {"class", "config", "widths", "encoders"} - set(card):
-        raise BadInput(f"{path} without {', '.join(sorted(missing))}", "the file as it was written", "Save the model again.")
+        raise BadInput(
+            f"{path} without {', '.join(sorted(missing))}",
+            "the file as it was written",
+            "Save the model again.",
+        )
     return card

@@ -22,9 +22,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .core import BadInput, atomic_path, data_home, look_up, progress, sha256_file, sha256_json
+from alignmerge_nb.core import (
+    BadInput,
+    atomic_path,
+    data_home,
+    look_up,
+    progress,
+    sha256_file,
+    sha256_json,
+)
 from .data.datasets import Item, open_image
-from .encoders.models import Encoder, image_classifier, load_encoder, preprocess, weights_hash
+from alignmerge_nb.encoders.models import (
+    Encoder,
+    image_classifier,
+    load_encoder,
+    preprocess,
+    weights_hash,
+)
 from .encoders.specs import EncoderSpec, encoder_spec
 
 # %% auto #0
@@ -47,21 +61,32 @@ def fault(
     mask: Tensor | None,  # (n, t)
 ) -> tuple[str, str] | None:
     "What is wrong with a feature set and what would be right, or None."
-    if values.ndim not in (2, 3): return f"values of shape {tuple(values.shape)}", "(n, d), or (n, t, d) for tokens"
-    if values.dtype != torch.float32: return f"values of dtype {values.dtype}", "float32"
-    if len(ids) != len(values): return f"{len(ids)} ids for {len(values)} rows", "one id per row"
+    if values.ndim not in (2, 3):
+        return f"values of shape {tuple(values.shape)}", "(n, d), or (n, t, d) for tokens"
+    if values.dtype != torch.float32:
+        return f"values of dtype {values.dtype}", "float32"
+    if len(ids) != len(values):
+        return f"{len(ids)} ids for {len(values)} rows", "one id per row"
     if len(set(ids)) < len(ids):
         return f"the id {Counter(ids).most_common(1)[0][0]!r} twice", "unique ids"
-    if (values.ndim == 3) != (mask is not None): return "tokens without a mask, or a mask without tokens", "both or none"
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != values.shape[:2]): return f"a mask {mask.dtype} of shape {tuple(mask.shape)}", f"bool, {tuple(values.shape[:2])}"
-    if mask is not None and not mask.any(1).all(): return "a row whose tokens are all masked", "at least one token per row"
-    if not torch.isfinite(values).all(): return "values with NaN or infinity", "finite values"
+    if (values.ndim == 3) != (mask is not None):
+        return "tokens without a mask, or a mask without tokens", "both or none"
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != values.shape[:2]):
+        return (
+            f"a mask {mask.dtype} of shape {tuple(mask.shape)}",
+            f"bool, {tuple(values.shape[:2])}",
+        )
+    if mask is not None and not mask.any(1).all():
+        return "a row whose tokens are all masked", "at least one token per row"
+    if not torch.isfinite(values).all():
+        return "values with NaN or infinity", "finite values"
     return None
 
 # %% ../nbs/01_features.ipynb #9d303af8
 @dataclass(frozen=True, eq=False)
 class Features:
     "Encoded rows with their ids; made by `encode`, checked at birth."
+
     values: Tensor  # (n, d) pooled or (n, t, d) tokens, float32
     ids: tuple[str, ...]  # one per row, unique
     mask: Tensor | None = None  # (n, t), True where a token is not padding
@@ -88,26 +113,39 @@ class Features:
     def check(self, name: str = "features") -> Features:
         "Itself, or a `BadInput` that says what is wrong with `name`."
         wrong = fault(self.values, self.ids, self.mask)
-        if not len(self.ids): wrong = "no rows", "at least one"
-        if wrong: raise BadInput(f"{name} with {wrong[0]}", wrong[1], "Encode the items again.")
+        if not len(self.ids):
+            wrong = "no rows", "at least one"
+        if wrong:
+            raise BadInput(f"{name} with {wrong[0]}", wrong[1], "Encode the items again.")
         return self
 
     def rows(self, ids: Sequence[str]) -> Tensor:
         "The row numbers of some ids, in their order."
         place = {name: row for row, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in place]
-        if missing: raise BadInput(f"{len(missing)} of {len(ids)} ids without features (first: {missing[0]!r})", "ids of these features", "Encode these items, or leave them out.")
+        if missing:
+            raise BadInput(
+                f"{len(missing)} of {len(ids)} ids without features (first: {missing[0]!r})",
+                "ids of these features",
+                "Encode these items, or leave them out.",
+            )
         return torch.tensor([place[name] for name in ids], dtype=torch.long)
 
     def select(self, ids: Sequence[str]) -> Features:
         "The rows of some ids, in their order."
         rows = self.rows(ids)
-        return replace(self, values=self.values[rows], ids=tuple(ids), mask=None if self.mask is None else self.mask[rows])
+        return replace(
+            self,
+            values=self.values[rows],
+            ids=tuple(ids),
+            mask=None if self.mask is None else self.mask[rows],
+        )
 
     def of(self, items: Sequence[Item]) -> Features:
         "All rows that belong to some items (a split), item by item; items without a row (skipped) are left out."
         rows = defaultdict(list)
-        for name in self.ids: rows[owner(name)].append(name)
+        for name in self.ids:
+            rows[owner(name)].append(name)
         return self.select([name for item in items for name in rows.get(item.id, ())])
 
 # %% ../nbs/01_features.ipynb #4661fa0b
@@ -117,9 +155,15 @@ def pairs(
 ) -> Tensor:
     "Row numbers (p, 2) of the rows of `x` and `y` that belong to the same item."
     rows = defaultdict(list)
-    for row, name in enumerate(y.ids): rows[owner(name)].append(row)
+    for row, name in enumerate(y.ids):
+        rows[owner(name)].append(row)
     found = [(i, j) for i, name in enumerate(x.ids) for j in rows.get(owner(name), ())]
-    if not found: raise BadInput(f"no id in common ({x.ids[0]!r} …, {y.ids[0]!r} …)", "features of the same items", "Encode both sides from the same list of items.")
+    if not found:
+        raise BadInput(
+            f"no id in common ({x.ids[0]!r} …, {y.ids[0]!r} …)",
+            "features of the same items",
+            "Encode both sides from the same list of items.",
+        )
     return torch.tensor(found, dtype=torch.long)
 
 # %% ../nbs/01_features.ipynb #f1d0868b
@@ -131,10 +175,19 @@ def save_features(
     path: str | Path,  # without a suffix
 ) -> None:
     "Write PATH.safetensors and PATH.json, each whole or not at all."
-    tensors = {"values": features.values.contiguous()} | ({} if features.mask is None else {"mask": features.mask.contiguous()})
-    with atomic_path(f"{path}.safetensors") as part: save_file(tensors, part); digest = sha256_file(part)
-    record = {"format": 1, "sha256": digest} | {name: getattr(features, name) for name in RECORD} | {"skipped": dict(features.skipped), "ids": features.ids}
-    with atomic_path(f"{path}.json") as part: part.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    tensors = {"values": features.values.contiguous()} | (
+        {} if features.mask is None else {"mask": features.mask.contiguous()}
+    )
+    with atomic_path(f"{path}.safetensors") as part:
+        save_file(tensors, part)
+        digest = sha256_file(part)
+    record = (
+        {"format": 1, "sha256": digest}
+        | {name: getattr(features, name) for name in RECORD}
+        | {"skipped": dict(features.skipped), "ids": features.ids}
+    )
+    with atomic_path(f"{path}.json") as part:
+        part.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
 
 
 def load_features(
@@ -143,18 +196,34 @@ def load_features(
     "Read what `save_features` wrote; whatever does not fit is a `BadInput` that names the file."
     numbers, text = Path(f"{path}.safetensors"), Path(f"{path}.json")
     for file in (numbers, text):
-        if not file.is_file(): raise BadInput(f"no {file}", "features on disk", "Encode the items again.")
+        if not file.is_file():
+            raise BadInput(f"no {file}", "features on disk", "Encode the items again.")
     try:
         record = json.loads(text.read_text(encoding="utf-8"))
-        if record["format"] != 1 or not all(isinstance(record[name], str) for name in (*RECORD, "sha256")): raise ValueError("fields of a wrong type")
+        if record["format"] != 1 or not all(
+            isinstance(record[name], str) for name in (*RECORD, "sha256")
+        ):
+            raise ValueError("fields of a wrong type")
         ids, skipped = tuple(map(str, record["ids"])), tuple(record["skipped"].items())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{text}: {error!r}", "the record of a feature set", "Remove the file and encode again.") from error
-    if sha256_file(numbers) != record["sha256"]: raise BadInput(f"{numbers} with other bytes than {text.name} says", "the two files of one extraction", "Remove both and encode again.")
+        raise BadInput(
+            f"{text}: {error!r}", "the record of a feature set", "Remove the file and encode again."
+        ) from error
+    if sha256_file(numbers) != record["sha256"]:
+        raise BadInput(
+            f"{numbers} with other bytes than {text.name} says",
+            "the two files of one extraction",
+            "Remove both and encode again.",
+        )
     tensors, _ = read_tensors(numbers)
     wrong = fault(tensors.get("values", torch.empty(0)), ids, tensors.get("mask"))
-    if wrong: raise BadInput(f"{numbers} with {wrong[0]}", wrong[1], "Remove both files and encode again.")
-    return Features(tensors["values"], ids, tensors.get("mask"), *(record[name] for name in RECORD), skipped)
+    if wrong:
+        raise BadInput(
+            f"{numbers} with {wrong[0]}", wrong[1], "Remove both files and encode again."
+        )
+    return Features(
+        tensors["values"], ids, tensors.get("mask"), *(record[name] for name in RECORD), skipped
+    )
 
 
 def read_tensors(
@@ -162,8 +231,12 @@ def read_tensors(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     "Its tensors and its metadata."
     try:
-        with safe_open(path, "pt") as file: return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except SafetensorError as error: raise BadInput(f"{path}: {error}", "a whole safetensors file", "Remove the file and encode again.") from error
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as error:
+        raise BadInput(
+            f"{path}: {error}", "a whole safetensors file", "Remove the file and encode again."
+        ) from error
 
 # %% ../nbs/01_features.ipynb #ffd537f0
 def as_items(
@@ -172,8 +245,15 @@ def as_items(
 ) -> list[Item]:
     "Items, made where texts or paths were given."
     image = modality == "image"
-    made = lambda place, thing: Item(Path(thing).as_posix(), Path(thing), (), "") if image else Item(str(place), None, (str(thing),), "")
-    return [thing if isinstance(thing, Item) else made(place, thing) for place, thing in enumerate(things)]
+    made = lambda place, thing: (
+        Item(Path(thing).as_posix(), Path(thing), (), "")
+        if image
+        else Item(str(place), None, (str(thing),), "")
+    )
+    return [
+        thing if isinstance(thing, Item) else made(place, thing)
+        for place, thing in enumerate(things)
+    ]
 
 # %% ../nbs/01_features.ipynb #7d8b26e3
 def content(
@@ -181,23 +261,50 @@ def content(
     items: Sequence[Item],
 ) -> list[list[str]]:
     "The rows that `items` give: [id, what is encoded], where an image stands for itself through its sha256."
-    if not items: raise BadInput("no items", "at least one", "Load a data set with `load_dataset`.")
+    if not items:
+        raise BadInput("no items", "at least one", "Load a data set with `load_dataset`.")
     names = [item.id for item in items]
-    if len(set(names)) < len(names): raise BadInput(f"the item {Counter(names).most_common(1)[0][0]!r} twice", "unique ids", "Join sets with `union`.")
-    if bad := next((name for name in names if "#" in name), None): raise BadInput(f"the id {bad!r}", "ids without '#'", "'#' numbers the captions of an item: rename it.")
+    if len(set(names)) < len(names):
+        raise BadInput(
+            f"the item {Counter(names).most_common(1)[0][0]!r} twice",
+            "unique ids",
+            "Join sets with `union`.",
+        )
+    if bad := next((name for name in names if "#" in name), None):
+        raise BadInput(
+            f"the id {bad!r}", "ids without '#'", "'#' numbers the captions of an item: rename it."
+        )
     if spec.modality == "text":
-        rows = [[f"{item.id}#{number}", text] for item in items for number, text in enumerate(item.texts)]
-        if not rows: raise BadInput(f"{len(items)} items without texts", "captions", "For questions, encode `question_items(items)`.")
+        rows = [
+            [f"{item.id}#{number}", text]
+            for item in items
+            for number, text in enumerate(item.texts)
+        ]
+        if not rows:
+            raise BadInput(
+                f"{len(items)} items without texts",
+                "captions",
+                "For questions, encode `question_items(items)`.",
+            )
         return rows
-    if all(item.row is not None for item in items): return [[item.id, f"row {item.row}"] for item in items]
-    if any(item.image is None for item in items): raise BadInput("items of which some have no image", "images, or classifier rows, for all", "Encode the two kinds apart.")
-    with ThreadPoolExecutor(cores()) as pool: return [[name, digest] for name, digest in zip(names, pool.map(image_digest, items))]
+    if all(item.row is not None for item in items):
+        return [[item.id, f"row {item.row}"] for item in items]
+    if any(item.image is None for item in items):
+        raise BadInput(
+            "items of which some have no image",
+            "images, or classifier rows, for all",
+            "Encode the two kinds apart.",
+        )
+    with ThreadPoolExecutor(cores()) as pool:
+        return [[name, digest] for name, digest in zip(names, pool.map(image_digest, items))]
 
 
 def image_digest(item: Item) -> str:
     "sha256 of an item's image, or '' if it cannot be read (it will be skipped, and said so)."
-    try: return sha256_file(item.image)
-    except OSError: return ""
+    try:
+        return sha256_file(item.image)
+    except OSError:
+        return ""
 
 
 def feature_key(
@@ -208,21 +315,39 @@ def feature_key(
     dtype: str,
 ) -> str:
     "The hash under which features are stored."
-    parts = {"image": ("size", "mean", "std", "interpolation"), "text": ("max_length",)}[spec.modality]
-    made_by = {name: getattr(spec, name) for name in ("library", "model", "pooling", "layer", *parts)}
-    return sha256_json({"version": 1, "weights": weights, "spec": made_by, "tokens": tokens, "dtype": dtype, "rows": rows})
+    parts = {"image": ("size", "mean", "std", "interpolation"), "text": ("max_length",)}[
+        spec.modality
+    ]
+    made_by = {
+        name: getattr(spec, name) for name in ("library", "model", "pooling", "layer", *parts)
+    }
+    return sha256_json(
+        {
+            "version": 1,
+            "weights": weights,
+            "spec": made_by,
+            "tokens": tokens,
+            "dtype": dtype,
+            "rows": rows,
+        }
+    )
 
 # %% ../nbs/01_features.ipynb #9821fa72
 def question_items(
     items: Sequence[Item],
 ) -> list[Item]:
     "The different questions of a set as items: id and only text are the question."
-    return [Item(question, None, (question,), "question") for question in sorted({question for item in items for question, _ in item.questions})]
+    return [
+        Item(question, None, (question,), "question")
+        for question in sorted({question for item in items for question, _ in item.questions})
+    ]
 
 # %% ../nbs/01_features.ipynb #db25b104
 IMAGES = 64  # per shard: about a second of work, the most that a kill can lose
 TEXTS = 256
-EXTRACTING = threading.Lock()  # one extraction at a time per process: it uses all cores, and the number of threads is global
+EXTRACTING = (
+    threading.Lock()
+)  # one extraction at a time per process: it uses all cores, and the number of threads is global
 BATCH = {"image": 2, "text": 16}  # on a CPU: what fits its cache, while the other cores fill theirs
 
 
@@ -236,8 +361,10 @@ def one_thread_each() -> Iterator[None]:
     "Single-threaded operators inside the block; the workers are the parallelism."
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_workers(
@@ -250,7 +377,8 @@ def in_workers(
     with EXTRACTING, one_thread_each(), ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, number) for number in range(count)]
         try:
-            for future in progress(as_completed(futures), what, count): future.result()
+            for future in progress(as_completed(futures), what, count):
+                future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -260,6 +388,7 @@ def in_workers(
 @dataclass(frozen=True)
 class Job:
     "What the shards of one extraction share."
+
     encoder: Encoder
     tokens: bool
     dtype: str
@@ -275,10 +404,19 @@ def read_images(
     pictures, places, skipped = [], [], {}
     for place, item in enumerate(items):
         try:
-            with open_image(item.image) as picture: pictures.append(preprocess(picture, spec))
+            with open_image(item.image) as picture:
+                pictures.append(preprocess(picture, spec))
             places.append(place)
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:  # all that Pillow raises for broken files
-            skipped[item.id] = f"{item.image.name}: {type(error).__name__}: {str(error).replace(str(item.image), item.image.name)[:120]}"
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            EOFError,
+            Image.DecompressionBombError,
+        ) as error:  # all that Pillow raises for broken files
+            skipped[item.id] = (
+                f"{item.image.name}: {type(error).__name__}: {str(error).replace(str(item.image), item.image.name)[:120]}"
+            )
     return pictures, places, skipped
 
 
@@ -288,10 +426,16 @@ def call(
 ) -> tuple[Tensor, Tensor | None]:
     "Values (n, d) or (n, t, d) and mask of one batch, on the CPU in float32."
     device = next(job.encoder.model.parameters()).device
-    if isinstance(batch, Tensor): batch = batch.to(device, memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=job.dtype == "bfloat16"):
+    if isinstance(batch, Tensor):
+        batch = batch.to(device, memory_format=torch.channels_last)
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=job.dtype == "bfloat16"),
+    ):
         encoded = job.encoder(batch)
-    return (encoded.tokens.cpu(), encoded.mask.cpu()) if job.tokens else (encoded.pooled.cpu(), None)
+    return (
+        (encoded.tokens.cpu(), encoded.mask.cpu()) if job.tokens else (encoded.pooled.cpu(), None)
+    )
 
 # %% ../nbs/01_features.ipynb #a6b4583a
 def stack(
@@ -299,11 +443,19 @@ def stack(
 ) -> tuple[Tensor, Tensor | None]:
     "All rows in one tensor, token sequences padded to the longest."
     values, masks = zip(*parts)
-    if masks[0] is None: return torch.cat(values), None
+    if masks[0] is None:
+        return torch.cat(values), None
     length, rows = max(part.shape[1] for part in values), sum(map(len, values))
-    whole, mask, at = values[0].new_zeros(rows, length, values[0].shape[2]), torch.zeros(rows, length, dtype=torch.bool), 0
+    whole, mask, at = (
+        values[0].new_zeros(rows, length, values[0].shape[2]),
+        torch.zeros(rows, length, dtype=torch.bool),
+        0,
+    )
     for part, known in parts:
-        whole[at: at + len(part), : part.shape[1]], mask[at: at + len(part), : part.shape[1]] = part, known
+        whole[at : at + len(part), : part.shape[1]], mask[at : at + len(part), : part.shape[1]] = (
+            part,
+            known,
+        )
         at += len(part)
     return whole, mask
 
@@ -314,16 +466,19 @@ def encode_shard(
 ) -> tuple[Tensor, Tensor | None, list[int], dict[str, str]]:
     "Values, mask, the places in `inputs` that they belong to, and what was skipped."
     images, places, skipped, parts = isinstance(inputs[0], Item), list(range(len(inputs))), {}, []
-    if images: places = []
+    if images:
+        places = []
     for start in range(0, len(inputs), job.batch):
-        batch = inputs[start: start + job.batch]
+        batch = inputs[start : start + job.batch]
         if images:
             batch, here, lost = read_images(batch, job.encoder.spec)
             places, skipped = places + [start + place for place in here], skipped | lost
-            if not batch: continue
+            if not batch:
+                continue
             batch = torch.stack(batch)
         parts.append(call(job, batch))
-    if not parts: return torch.empty(0), None, [], skipped
+    if not parts:
+        return torch.empty(0), None, [], skipped
     return *stack(parts), places, skipped
 
 # %% ../nbs/01_features.ipynb #8c1deadb
@@ -336,11 +491,18 @@ def shard(
     path = job.folder / f"shard-{number:05d}.safetensors"
     try:
         tensors, meta = read_tensors(path)
-        return tensors["values"], tensors.get("mask"), json.loads(meta["places"]), json.loads(meta["skipped"])
-    except (BadInput, OSError, KeyError): pass  # not there, or half
+        return (
+            tensors["values"],
+            tensors.get("mask"),
+            json.loads(meta["places"]),
+            json.loads(meta["skipped"]),
+        )
+    except (BadInput, OSError, KeyError):
+        pass  # not there, or half
     values, mask, places, skipped = encode_shard(job, inputs)
     tensors = {"values": values} | ({} if mask is None else {"mask": mask})
-    with atomic_path(path) as part: save_file(tensors, part, {"places": json.dumps(places), "skipped": json.dumps(skipped)})
+    with atomic_path(path) as part:
+        save_file(tensors, part, {"places": json.dumps(places), "skipped": json.dumps(skipped)})
     return values, mask, places, skipped
 
 # %% ../nbs/01_features.ipynb #1ba6aae3
@@ -349,7 +511,8 @@ def encode(
     items: Sequence[Item | str | Path],  # of a data set; or texts, or image files
     *,
     tokens: bool = False,  # (n, t, d) tokens instead of (n, d) pooled vectors
-    size: int | None = None,  # another input size than the spec's: small pictures can be encoded small
+    size: int
+    | None = None,  # another input size than the spec's: small pictures can be encoded small
     dtype: str = "float32",  # of the arithmetic ("bfloat16": where it was measured to do no harm); features are always float32
     batch_size: int | None = None,  # rows per call; None: what suits the device
     workers: int | None = None,  # threads that decode and encode; None: one per core
@@ -360,19 +523,35 @@ def encode(
     "The features of some items, from the cache if they were computed before."
     spec = encoder_spec(spec) if isinstance(spec, str) else spec
     items = as_items(items, spec.modality)
-    if size and spec.modality == "image": spec = replace(spec, size=size)
+    if size and spec.modality == "image":
+        spec = replace(spec, size=size)
     look_up({"float32": 0, "bfloat16": 0}, dtype, "dtype")
-    if dtype == "bfloat16" and not spec.bfloat16: raise BadInput(f"bfloat16 for {spec.name!r}", "float32: the cosine to it was not measured to stay above 0.9999", "Leave dtype out.")
+    if dtype == "bfloat16" and not spec.bfloat16:
+        raise BadInput(
+            f"bfloat16 for {spec.name!r}",
+            "float32: the cosine to it was not measured to stay above 0.9999",
+            "Leave dtype out.",
+        )
     rows, weights = content(spec, items), weights_hash(spec)
     key = feature_key(spec, weights, rows, tokens, dtype)
     folder = Path(home or data_home() / "features") / key
     if not (folder / "features.json").is_file():
-        if rows[0][1].startswith("row "): made = classifier_rows(spec, items, tokens)
-        else: made = extract(spec, items, rows, tokens, dtype, batch_size, workers, device, folder)
-        save_features(Features(*made[:3], spec.name, dataset, weights, key, made[3]), folder / "features")
-        for done in folder.glob("shard-*.safetensors"): done.unlink(missing_ok=True)
+        if rows[0][1].startswith("row "):
+            made = classifier_rows(spec, items, tokens)
+        else:
+            made = extract(spec, items, rows, tokens, dtype, batch_size, workers, device, folder)
+        save_features(
+            Features(*made[:3], spec.name, dataset, weights, key, made[3]), folder / "features"
+        )
+        for done in folder.glob("shard-*.safetensors"):
+            done.unlink(missing_ok=True)
     found = replace(load_features(folder / "features"), encoder=spec.name, dataset=dataset)
-    if found.key != key: raise BadInput(f"{folder}/features.json with the key {found.key[:12]}", key[:12], "Remove the folder and encode again.")
+    if found.key != key:
+        raise BadInput(
+            f"{folder}/features.json with the key {found.key[:12]}",
+            key[:12],
+            "Remove the folder and encode again.",
+        )
     return found
 
 # %% ../nbs/01_features.ipynb #9da966d5
@@ -388,16 +567,29 @@ def extract(
     folder: Path,
 ) -> tuple[Tensor, tuple[str, ...], Tensor | None, tuple[tuple[str, str], ...]]:
     "Values, ids, mask and what was skipped, computed shard by shard."
-    inputs = list(items) if spec.modality == "image" else sorted({text for _, text in rows}, key=lambda text: (len(text), text))
+    inputs = (
+        list(items)
+        if spec.modality == "image"
+        else sorted({text for _, text in rows}, key=lambda text: (len(text), text))
+    )
     step = IMAGES if spec.modality == "image" else TEXTS
     batch = batch_size or (BATCH[spec.modality] if device == "cpu" else 64)
     job = Job(load_encoder(spec).to(device), tokens, dtype, batch, folder)
-    shards = [inputs[start: start + step] for start in range(0, len(inputs), step)]
-    results = in_workers(lambda number: shard(job, number, shards[number]), len(shards), workers or cores(), f"encoding with {spec.name}")
+    shards = [inputs[start : start + step] for start in range(0, len(inputs), step)]
+    results = in_workers(
+        lambda number: shard(job, number, shards[number]),
+        len(shards),
+        workers or cores(),
+        f"encoding with {spec.name}",
+    )
     values, mask = stack_known(results, len(items))
     skipped = {name: why for result in results for name, why in result[3].items()}
-    known = [number * step + place for number, result in enumerate(results) for place in result[2]]  # input of each row
-    if spec.modality == "image": warn_skipped(skipped, len(items)); return values, tuple(items[place].id for place in known), mask, tuple(skipped.items())
+    known = [
+        number * step + place for number, result in enumerate(results) for place in result[2]
+    ]  # input of each row
+    if spec.modality == "image":
+        warn_skipped(skipped, len(items))
+        return values, tuple(items[place].id for place in known), mask, tuple(skipped.items())
     place = {inputs[at]: row for row, at in enumerate(known)}
     order = torch.tensor([place[text] for _, text in rows])
     return values[order], tuple(name for name, _ in rows), None if mask is None else mask[order], ()
@@ -409,9 +601,14 @@ def stack_known(
 ) -> tuple[Tensor, Tensor | None]:
     "The rows of all shards that have some."
     parts = [(values, mask) for values, mask, places, _ in results if places]
-    if parts: return stack(parts)
+    if parts:
+        return stack(parts)
     first = next(why for *_, skipped in results for why in skipped.values())
-    raise BadInput(f"{count} images of which none can be decoded (first: {first})", "images", "Fetch the data set again.")
+    raise BadInput(
+        f"{count} images of which none can be decoded (first: {first})",
+        "images",
+        "Fetch the data set again.",
+    )
 
 
 def warn_skipped(
@@ -419,7 +616,11 @@ def warn_skipped(
     count: int,  # items
 ) -> None:
     "Say how many images were skipped, and name the first ones."
-    if skipped: warnings.warn(f"{len(skipped)} of {count} images cannot be decoded and are left out: {'; '.join(list(skipped.values())[:3])}", stacklevel=4)
+    if skipped:
+        warnings.warn(
+            f"{len(skipped)} of {count} images cannot be decoded and are left out: {'; '.join(list(skipped.values())[:3])}",
+            stacklevel=4,
+        )
 
 
 def classifier_rows(
@@ -430,6 +631,15 @@ def classifier_rows(
     "Rows of the classifier's weight in the place of image features."
     weight = image_classifier(spec).weight.detach()
     if bad := next((item for item in items if not 0 <= item.row < len(weight)), None):
-        raise BadInput(f"the item {bad.id!r} with row {bad.row}", f"a row below {len(weight)}", "Fetch the data set again.")
+        raise BadInput(
+            f"the item {bad.id!r} with row {bad.row}",
+            f"a row below {len(weight)}",
+            "Fetch the data set again.",
+        )
     values = weight[[item.row for item in items]].clone()
-    return values.unsqueeze(1) if tokens else values, tuple(item.id for item in items), torch.ones(len(items), 1, dtype=torch.bool) if tokens else None, ()
+    return (
+        values.unsqueeze(1) if tokens else values,
+        tuple(item.id for item in items),
+        torch.ones(len(items), 1, dtype=torch.bool) if tokens else None,
+        (),
+    )

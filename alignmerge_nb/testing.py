@@ -31,8 +31,12 @@ def planted(
     "n items of a linear world: x (n, dx) and y (n, dy) with common factors, four private factors a side, and noise."
     draw = lambda *shape, what: torch.randn(*shape, generator=generator(seed, what))
     factors = draw(n, shared, what="shared")
-    x = factors @ draw(shared, dx, what="mix x") + draw(n, 4, what="private x") @ draw(4, dx, what="mix private x")
-    y = factors @ draw(shared, dy, what="mix y") + draw(n, 4, what="private y") @ draw(4, dy, what="mix private y")
+    x = factors @ draw(shared, dx, what="mix x") + draw(n, 4, what="private x") @ draw(
+        4, dx, what="mix private x"
+    )
+    y = factors @ draw(shared, dy, what="mix y") + draw(n, 4, what="private y") @ draw(
+        4, dy, what="mix private y"
+    )
     return x + noise * draw(n, dx, what="noise x"), y + noise * draw(n, dy, what="noise y")
 
 # %% ../nbs/04_testing.ipynb #3f279656
@@ -46,4 +50,6 @@ def held_out(
     "Recall@1 on fresh items of a planted world (mean of both directions, percent); chance is 100 / test."
     x, y = planted(n + test, **world)
     aligner.fit(x[:n], y[:n].clone(), torch.arange(pairs)[:, None].expand(pairs, 2))
-    return retrieve(aligner.transform_x(x[n:]), aligner.transform_y(y[n:]), torch.eye(test, dtype=torch.bool))[0]["r1"]
+    return retrieve(
+        aligner.transform_x(x[n:]), aligner.transform_y(y[n:]), torch.eye(test, dtype=torch.bool)
+    )[0]["r1"]

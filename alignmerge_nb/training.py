@@ -20,14 +20,24 @@ def initialise(module: nn.Module, rng: torch.Generator) -> nn.Module:
     "Draw the weights of all linear layers from N(0, 1 / fan-in), biases zero."
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            with torch.no_grad(): layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) / layer.in_features**0.5), layer.bias.zero_()
+            with torch.no_grad():
+                (
+                    layer.weight.copy_(
+                        torch.randn(layer.weight.shape, generator=rng) / layer.in_features**0.5
+                    ),
+                    layer.bias.zero_(),
+                )
     return module
 
 
 def network(d_in: int, d_out: int, hidden: int) -> nn.Module:
     "A linear map for `hidden` = 0, else a residual perceptron: linear map plus one hidden layer."
-    if not hidden: return nn.Linear(d_in, d_out)
-    return Sum(nn.Linear(d_in, d_out), nn.Sequential(nn.Linear(d_in, hidden), nn.GELU(), nn.Linear(hidden, d_out)))
+    if not hidden:
+        return nn.Linear(d_in, d_out)
+    return Sum(
+        nn.Linear(d_in, d_out),
+        nn.Sequential(nn.Linear(d_in, hidden), nn.GELU(), nn.Linear(hidden, d_out)),
+    )
 
 
 class Sum(nn.Module):
@@ -37,7 +47,8 @@ class Sum(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
-    def forward(self, x: Tensor) -> Tensor: return sum(part(x) for part in self.parts)
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(part(x) for part in self.parts)
 
 # %% ../nbs/02_training.ipynb #f3e9a327
 def train(
@@ -46,15 +57,24 @@ def train(
     steps: int,  # optimiser steps
     learning_rate: float,
     weight_decay: float,
-    after: Callable[[int], bool | None] = lambda step: None,  # called after each step; True ends the training
+    after: Callable[[int], bool | None] = lambda step: (
+        None
+    ),  # called after each step; True ends the training
 ) -> None:
     "AdamW with a cosine decay of the learning rate to zero; refuses to go on from a loss that is not finite."
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in progress(range(1, steps + 1), "training"):
         optimiser.zero_grad()
-        with torch.enable_grad(): value = loss()
-        if not torch.isfinite(value): raise BadInput(f"a loss of {float(value)} at step {step}", "a finite loss", "Lower the learning rate.")
+        with torch.enable_grad():
+            value = loss()
+        if not torch.isfinite(value):
+            raise BadInput(
+                f"a loss of {float(value)} at step {step}",
+                "a finite loss",
+                "Lower the learning rate.",
+            )
         value.backward()
         optimiser.step(), schedule.step()
-        if after(step): break
+        if after(step):
+            break

@@ -4,6 +4,7 @@ There are no pictures: an item's `row` is the class's row in the classifier of a
 The 20,844 other synsets of ImageNet-21k have a text and no row; they go to glosses.jsonl as unpaired texts: {"id", "text"}.
 Groups follow the order of the classes. Licence: Apache-2.0 (timm), WordNet licence (texts).
 """
+
 from __future__ import annotations
 
 import json
@@ -13,8 +14,20 @@ from pathlib import Path
 
 from common import BadInput, fetch, finish, main, sha256_file
 
-FILES = ("imagenet_synsets.txt", "imagenet_synset_to_lemma.txt", "imagenet_synset_to_definition.txt")
-GROUPS = {"n06": "sign", "n07": "food", "n09": "landscape", "n10": "person", "n11": "plant", "n12": "plant", "n13": "plant"}  # by the synset's number
+FILES = (
+    "imagenet_synsets.txt",
+    "imagenet_synset_to_lemma.txt",
+    "imagenet_synset_to_definition.txt",
+)
+GROUPS = {
+    "n06": "sign",
+    "n07": "food",
+    "n09": "landscape",
+    "n10": "person",
+    "n11": "plant",
+    "n12": "plant",
+    "n13": "plant",
+}  # by the synset's number
 DOGS, ANIMALS = range(151, 269), range(398)  # rows; the classes are sorted by synset, animals first
 
 
@@ -23,23 +36,54 @@ def group_of(
     synset: str,  # n01440764
 ) -> str:
     "A coarse category that can be held out."
-    if row in ANIMALS: return "dog" if row in DOGS else "animal"
+    if row in ANIMALS:
+        return "dog" if row in DOGS else "animal"
     return GROUPS.get(synset[:3], "artifact")
 
 
 def build(folder: Path) -> dict:
     "The set from timm's data files."
     spec = find_spec("timm")
-    if spec is None: raise BadInput("no package 'timm'", "timm, whose data files hold the texts", "Install the requirements of this project.")
+    if spec is None:
+        raise BadInput(
+            "no package 'timm'",
+            "timm, whose data files hold the texts",
+            "Install the requirements of this project.",
+        )
     info = Path(spec.submodule_search_locations[0], "data/_info")
     synsets = (info / FILES[0]).read_text().split()
-    lemmas, glosses = (dict(line.split("\t", 1) for line in (info / file).read_text(encoding="utf-8").splitlines()) for file in FILES[1:])
-    texts = {synset: f"{lemmas[synset].strip()}: {glosses[synset].strip()}" for synset in sorted(glosses)}
-    rows = [{"id": synset, "image": None, "texts": {"en": [texts[synset]]}, "group": group_of(row, synset), "licence": "Apache-2.0, WordNet", "row": row}
-            for row, synset in enumerate(synsets)]
-    unpaired = [{"id": synset, "text": text} for synset, text in texts.items() if synset not in set(synsets)]
-    (folder / "glosses.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in unpaired), encoding="utf-8")
-    return finish(folder, rows, timm=version("timm"), files={file: sha256_file(info / file) for file in FILES}, glosses=len(unpaired))
+    lemmas, glosses = (
+        dict(line.split("\t", 1) for line in (info / file).read_text(encoding="utf-8").splitlines())
+        for file in FILES[1:]
+    )
+    texts = {
+        synset: f"{lemmas[synset].strip()}: {glosses[synset].strip()}" for synset in sorted(glosses)
+    }
+    rows = [
+        {
+            "id": synset,
+            "image": None,
+            "texts": {"en": [texts[synset]]},
+            "group": group_of(row, synset),
+            "licence": "Apache-2.0, WordNet",
+            "row": row,
+        }
+        for row, synset in enumerate(synsets)
+    ]
+    unpaired = [
+        {"id": synset, "text": text} for synset, text in texts.items() if synset not in set(synsets)
+    ]
+    (folder / "glosses.jsonl").write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in unpaired), encoding="utf-8"
+    )
+    return finish(
+        folder,
+        rows,
+        timm=version("timm"),
+        files={file: sha256_file(info / file) for file in FILES},
+        glosses=len(unpaired),
+    )
 
 
-if __name__ == "__main__": main("prototypes", lambda: fetch("prototypes", (), build))
+if __name__ == "__main__":
+    main("prototypes", lambda: fetch("prototypes", (), build))

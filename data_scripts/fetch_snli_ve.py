@@ -6,20 +6,32 @@ of photographs of github.com/necla-ml/SNLI-VE (the last 1,000 of train_val are d
 `python data_scripts/fetch_flickr30k.py`. Stanford's server states no digest; the number of hypotheses is checked instead.
 Licence: SNLI CC-BY-SA-4.0, lists BSD-2-Clause, photographs under their Flickr terms.
 """
+
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
 from common import BadInput, Package, fetch, main
-from alignmerge_nb.data.vqa import json_lines
 from fetch_vqa2 import counted
+
+from alignmerge_nb.data.vqa import json_lines
 
 LISTS = "https://raw.githubusercontent.com/necla-ml/SNLI-VE/e6cf745d2e677a2ad878b3cc095cde75c0bbb144/data"
 PACKAGES = (
     Package("url", "https://nlp.stanford.edu/projects/snli/snli_1.0.zip", "1.0"),
-    Package("url", f"{LISTS}/flickr30k_train_val.lst", "e6cf745", "28eaa036eb6b718c1256565b9d267ea45bd7699cd309964106aef1846014c356"),
-    Package("url", f"{LISTS}/flickr30k_test.lst", "e6cf745", "40d78add9de08ec73a269bd5f8fd5230c91e2705fb0b3640f44bc1dcdb329b30"),
+    Package(
+        "url",
+        f"{LISTS}/flickr30k_train_val.lst",
+        "e6cf745",
+        "28eaa036eb6b718c1256565b9d267ea45bd7699cd309964106aef1846014c356",
+    ),
+    Package(
+        "url",
+        f"{LISTS}/flickr30k_test.lst",
+        "e6cf745",
+        "40d78add9de08ec73a269bd5f8fd5230c91e2705fb0b3640f44bc1dcdb329b30",
+    ),
 )
 DEV = 1000  # photographs
 STATEMENTS = {"train": 529_527, "val": 17_858, "test": 17_901}
@@ -27,18 +39,38 @@ STATEMENTS = {"train": 529_527, "val": 17_858, "test": 17_901}
 
 def build(folder: Path, snli: Path, train_val: Path, test: Path) -> dict:
     "The set from the unpacked archive and the two lists."
-    both, held = ((source / f"flickr30k_{name}.lst").read_text().split() for name, source in (("train_val", train_val), ("test", test)))
-    part = dict.fromkeys(both[:-DEV], "train") | dict.fromkeys(both[-DEV:], "dev") | dict.fromkeys(held, "test")
+    both, held = (
+        (source / f"flickr30k_{name}.lst").read_text().split()
+        for name, source in (("train_val", train_val), ("test", test))
+    )
+    part = (
+        dict.fromkeys(both[:-DEV], "train")
+        | dict.fromkeys(both[-DEV:], "dev")
+        | dict.fromkeys(held, "test")
+    )
     pairs: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
     for name in pairs:
         path = next(snli.rglob(f"snli_1.0_{name}.jsonl"), None)
-        if path is None: raise BadInput(f"an archive without snli_1.0_{name}.jsonl", "SNLI 1.0", "Download it again.")
+        if path is None:
+            raise BadInput(
+                f"an archive without snli_1.0_{name}.jsonl", "SNLI 1.0", "Download it again."
+            )
         for _, entry in json_lines(path):
             image, found, _ = entry["pairID"].partition(".jpg")
-            if entry["gold_label"] != "-" and found and not image.startswith("vg_") and image in part:
-                pairs[part[image]].append(json.dumps(entry | {"Flickr30K_ID": image}, sort_keys=True, ensure_ascii=False) + "\n")
-    for name, lines in pairs.items(): (folder / f"snli_ve_{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+            if (
+                entry["gold_label"] != "-"
+                and found
+                and not image.startswith("vg_")
+                and image in part
+            ):
+                pairs[part[image]].append(
+                    json.dumps(entry | {"Flickr30K_ID": image}, sort_keys=True, ensure_ascii=False)
+                    + "\n"
+                )
+    for name, lines in pairs.items():
+        (folder / f"snli_ve_{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     return counted(folder, "snli_ve", STATEMENTS, pictures=False)
 
 
-if __name__ == "__main__": main("snli_ve", lambda: fetch("snli_ve", PACKAGES, build))
+if __name__ == "__main__":
+    main("snli_ve", lambda: fetch("snli_ve", PACKAGES, build))

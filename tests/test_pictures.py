@@ -1,4 +1,5 @@
 """Files that call themselves pictures: nothing but the decoders of picture formats ever sees them."""
+
 from __future__ import annotations
 
 import os
@@ -15,9 +16,15 @@ from alignmerge_nb.features import read_images
 
 POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%Pages: 1\n%%EndComments\n(MARK) (w) file closefile\nshowpage\n%%EOF\n"
 FOREIGN = {
-    "eps": POSTSCRIPT.encode(), "ps": POSTSCRIPT.replace(" EPSF-3.0", "").encode(), "pdf": b"%PDF-1.4\n1 0 obj <<>> endobj\ntrailer <<>>\n%%EOF\n",
-    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "html": b"<html></html>", "xpm": b"/* XPM */\nstatic char *a[] = {\"1 1 1 1\", \"a c #fff\", \"a\"};\n",
-    "ppm": b"P6 1 1 255\n\0\0\0", "fits": b"SIMPLE  =                    T", "wmf": b"\xd7\xcd\xc6\x9a\0\0" + b"\0" * 60,
+    "eps": POSTSCRIPT.encode(),
+    "ps": POSTSCRIPT.replace(" EPSF-3.0", "").encode(),
+    "pdf": b"%PDF-1.4\n1 0 obj <<>> endobj\ntrailer <<>>\n%%EOF\n",
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "html": b"<html></html>",
+    "xpm": b'/* XPM */\nstatic char *a[] = {"1 1 1 1", "a c #fff", "a"};\n',
+    "ppm": b"P6 1 1 255\n\0\0\0",
+    "fits": b"SIMPLE  =                    T",
+    "wmf": b"\xd7\xcd\xc6\x9a\0\0" + b"\0" * 60,
 }
 
 
@@ -35,17 +42,21 @@ def ghostscript(tmp_path: Path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("ending", sorted(cli.PICTURES))
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_no_other_decoder_sees_a_picture(tmp_path: Path, ghostscript: Path, kind: str, ending: str) -> None:
+def test_no_other_decoder_sees_a_picture(
+    tmp_path: Path, ghostscript: Path, kind: str, ending: str
+) -> None:
     path = tmp_path / f"picture{ending}"
     path.write_bytes(FOREIGN[kind])
-    with pytest.raises(UnidentifiedImageError): open_image(path).load()
+    with pytest.raises(UnidentifiedImageError):
+        open_image(path).load()
     assert not ghostscript.exists()
 
 
 def test_the_stand_in_would_notice(tmp_path: Path, ghostscript: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_text(POSTSCRIPT)
-    with pytest.raises((OSError, subprocess.CalledProcessError)): Image.open(path).load()
+    with pytest.raises((OSError, subprocess.CalledProcessError)):
+        Image.open(path).load()
     assert ghostscript.exists()
 
 
@@ -54,7 +65,11 @@ def test_encoding_leaves_postscript_out_and_says_so(tmp_path: Path, ghostscript:
     Image.new("RGB", (32, 32), "red").save(tmp_path / "b.png")
     items = [Item(name, tmp_path / f"{name}.png", (), "") for name in "ab"]
     pictures, places, skipped = read_images(items, encoder_spec("efficientnet-lite0"))
-    assert (len(pictures), places, list(skipped)) == (1, [1], ["a"]) and "cannot identify" in skipped["a"]
+    assert (len(pictures), places, list(skipped)) == (
+        1,
+        [1],
+        ["a"],
+    ) and "cannot identify" in skipped["a"]
     assert not ghostscript.exists() and not (tmp_path / "MARK").exists()
 
 
@@ -62,10 +77,16 @@ def test_encoding_leaves_postscript_out_and_says_so(tmp_path: Path, ghostscript:
 def test_every_format_is_read(tmp_path: Path, form: str) -> None:
     path = tmp_path / "picture"
     Image.new("RGB", (5, 4), "red").save(path, form)
-    with open_image(path) as picture: assert picture.convert("RGB").size == (5, 4) and picture.format == form
+    with open_image(path) as picture:
+        assert picture.convert("RGB").size == (5, 4) and picture.format == form
 
 
 def test_no_picture_is_opened_elsewhere() -> None:
     root = Path(__file__).resolve().parent.parent
-    places = [path.name for folder in ("alignmerge_nb", "data_scripts", "tools") for path in (root / folder).rglob("*.py") if "Image.open(" in path.read_text()]
+    places = [
+        path.name
+        for folder in ("alignmerge_nb", "data_scripts", "tools")
+        for path in (root / folder).rglob("*.py")
+        if "Image.open(" in path.read_text()
+    ]
     assert places == ["datasets.py"]

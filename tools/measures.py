@@ -15,7 +15,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY, NOTEBOOKS = ROOT / "alignmerge_nb", ROOT / "nbs"
-API = ("core", "features", "data", "encoders", "transport", "flows", "training", "aligners", "metrics", "fusion", "merging", "testing")
+API = (
+    "core",
+    "features",
+    "data",
+    "encoders",
+    "transport",
+    "flows",
+    "training",
+    "aligners",
+    "metrics",
+    "fusion",
+    "merging",
+    "testing",
+)
 THIN = (
     ast.expr_context,
     ast.operator,
@@ -69,14 +82,22 @@ def count_nodes(tree: ast.AST) -> int:
 
 def count_code_lines(text: str) -> int:
     "Lines that are neither blank nor a comment."
-    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in text.splitlines())
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") for line in text.splitlines()
+    )
 
 
 def public_names(tree: ast.Module) -> list[str]:
     "The names without an underscore that a module defines."
     names = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
         names += [target.id for target in targets if isinstance(target, ast.Name)]
     return [name for name in names if not name.startswith("_")]
 
@@ -95,19 +116,36 @@ def export_cells() -> list[int]:
 def main() -> None:
     "Print the measures beside what is wanted."
     trees = {name: ast.parse(path.read_text()) for name, path in modules().items()}
-    edges = {name: {other for other in imported_modules(name, tree) if other in trees} for name, tree in trees.items()}
+    edges = {
+        name: {other for other in imported_modules(name, tree) if other in trees}
+        for name, tree in trees.items()
+    }
     nodes = sum(map(count_nodes, trees.values()))
     lines = sum(count_code_lines(path.read_text()) for path in modules().values())
-    functions = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    ]
     lengths = [node.end_lineno - node.lineno + 1 for node in functions]
-    api = [name for module, tree in trees.items() if module.split(".")[0] in API for name in public_names(tree)]
+    api = [
+        name
+        for module, tree in trees.items()
+        if module.split(".")[0] in API
+        for name in public_names(tree)
+    ]
     cells = export_cells()
     rows = (
         ("modules", len(trees), ""),
         ("floors", count_floors(edges), "≤ 7"),
         ("public names in API packages", len(api), "≤ 250"),
         ("syntax nodes per code line", round(nodes / lines, 1), "≤ 4.5"),
-        ("syntax nodes per function, median", statistics.median(map(count_nodes, functions)), "≤ 35"),
+        (
+            "syntax nodes per function, median",
+            statistics.median(map(count_nodes, functions)),
+            "≤ 35",
+        ),
         ("functions over 60 lines", sum(length > 60 for length in lengths), "0"),
         ("lines of an export cell, 90th percentile", cells[int(0.9 * len(cells))], "≤ 25"),
         ("lines of an export cell, longest", cells[-1], "≤ 60"),

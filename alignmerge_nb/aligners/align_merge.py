@@ -45,20 +45,40 @@ class OTAlignMerge(Decoded):
         **config,  # as in `Contrastive`
     ):
         look_up({"contrastive": 0, "squared": 0}, paired, "paired loss")
-        more = {"paired": paired, "sinkhorn_weight": sinkhorn_weight, "reconstruction_weight": reconstruction_weight}
+        more = {
+            "paired": paired,
+            "sinkhorn_weight": sinkhorn_weight,
+            "reconstruction_weight": reconstruction_weight,
+        }
         super().__init__(hidden=hidden, epsilon=epsilon, cloud=cloud, **more, **config)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config, (paired_x, paired_y) = self.config, self.batch_of_pairs(x, y, pairs, rng)
         zx, zy = self.map_x(paired_x), self.map_y(paired_y)
-        value = contrastive_loss(zx, zy, self.log_scale.exp()) if config["paired"] == "contrastive" else (zx - zy).square().sum(1).mean()
-        if not (config["sinkhorn_weight"] or config["reconstruction_weight"]): return value
-        cloud_x, cloud_y = x[draw(len(x), config["cloud"], rng)], y[draw(len(y), config["cloud"], rng)]
+        value = (
+            contrastive_loss(zx, zy, self.log_scale.exp())
+            if config["paired"] == "contrastive"
+            else (zx - zy).square().sum(1).mean()
+        )
+        if not (config["sinkhorn_weight"] or config["reconstruction_weight"]):
+            return value
+        cloud_x, cloud_y = (
+            x[draw(len(x), config["cloud"], rng)],
+            y[draw(len(y), config["cloud"], rng)],
+        )
         all_x, all_y = self.map_x(cloud_x), self.map_y(cloud_y)
         if config["sinkhorn_weight"]:
-            both = (all_x, all_y) if config["paired"] == "squared" else (F.normalize(all_x, dim=1), F.normalize(all_y, dim=1))
-            value = value + config["sinkhorn_weight"] * sinkhorn_divergence(*both, config["epsilon"], tolerance=1e-2, max_iterations=50)
-        lost = (self.inverse_x(all_x) - cloud_x).square().mean() / self.unit_x**2 + (self.inverse_y(all_y) - cloud_y).square().mean() / self.unit_y**2
+            both = (
+                (all_x, all_y)
+                if config["paired"] == "squared"
+                else (F.normalize(all_x, dim=1), F.normalize(all_y, dim=1))
+            )
+            value = value + config["sinkhorn_weight"] * sinkhorn_divergence(
+                *both, config["epsilon"], tolerance=1e-2, max_iterations=50
+            )
+        lost = (self.inverse_x(all_x) - cloud_x).square().mean() / self.unit_x**2 + (
+            self.inverse_y(all_y) - cloud_y
+        ).square().mean() / self.unit_y**2
         return value + config["reconstruction_weight"] * lost
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #28430dc2
@@ -78,8 +98,12 @@ def anchored_coupling(
     weight = weighted_ridge(x[pairs[:, 0]], y[pairs[:, 1]], weights[: len(pairs)], penalty)[2]
     for epsilon in epsilons:
         guess = ((left - left.mean(0)).double() @ weight).to(x)
-        coupling = sinkhorn(CloudCost(guess, right - right.mean(0), "cosine"), epsilon=epsilon, tolerance=1e-3)
-        weight = weighted_ridge(x[rows], torch.cat((y[pairs[:, 1]], coupling.barycenters(right))), weights, penalty)[2]
+        coupling = sinkhorn(
+            CloudCost(guess, right - right.mean(0), "cosine"), epsilon=epsilon, tolerance=1e-3
+        )
+        weight = weighted_ridge(
+            x[rows], torch.cat((y[pairs[:, 1]], coupling.barycenters(right))), weights, penalty
+        )[2]
     return weight, coupling
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #cf4c5788
@@ -88,7 +112,14 @@ class Lift(nn.Module):
 
     def __init__(self, width: int, landmarks: int):
         super().__init__()
-        for name, shape in {"centre": (width,), "unit": (), "support": (landmarks, width), "sigma": (), "root": (landmarks, landmarks), "mean": (landmarks,)}.items():
+        for name, shape in {
+            "centre": (width,),
+            "unit": (),
+            "support": (landmarks, width),
+            "sigma": (),
+            "root": (landmarks, landmarks),
+            "mean": (landmarks,),
+        }.items():
             self.register_buffer(name, torch.ones(shape))
 
     def learn(
@@ -99,21 +130,36 @@ class Lift(nn.Module):
         bandwidth: float,  # σ, in units of the median distance of landmarks
     ) -> None:
         "Fill the buffers."
-        cloud, spread = cloud.double(), lambda part: (part - part.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-12)
+        cloud, spread = (
+            cloud.double(),
+            lambda part: (part - part.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-12),
+        )
         found = {"centre": cloud.mean(0), "unit": spread(cloud)}
         if len(self.support):
             support = cloud[landmarks(cloud, paired, len(self.support))]
             sigma = bandwidth * median_distance(support)
             values, vectors = torch.linalg.eigh(gaussian(support, support, sigma))
-            root = (vectors * torch.where(values > 1e-6 * values[-1], values.abs().rsqrt(), 0)) @ vectors.T
+            root = (
+                vectors * torch.where(values > 1e-6 * values[-1], values.abs().rsqrt(), 0)
+            ) @ vectors.T
             coordinates = gaussian(cloud, support, sigma) @ root
             scale = weight / spread(coordinates)
-            found |= {"support": support, "sigma": sigma, "root": root * scale, "mean": coordinates.mean(0) * scale}
-        for name, value in found.items(): getattr(self, name).copy_(value)
+            found |= {
+                "support": support,
+                "sigma": sigma,
+                "root": root * scale,
+                "mean": coordinates.mean(0) * scale,
+            }
+        for name, value in found.items():
+            getattr(self, name).copy_(value)
 
     def forward(self, x: Tensor) -> Tensor:
         plain = (x - self.centre) / self.unit
-        return torch.cat((plain, gaussian(x, self.support, self.sigma) @ self.root - self.mean), 1) if len(self.support) else plain
+        return (
+            torch.cat((plain, gaussian(x, self.support, self.sigma) @ self.root - self.mean), 1)
+            if len(self.support)
+            else plain
+        )
 
     def inverse(self, lifted: Tensor) -> Tensor:
         "Features (n, d) from their lift (n, d + landmarks)."
@@ -156,12 +202,19 @@ def complete(
     left, stretch, right = torch.linalg.svd(weight, full_matrices=False)
     rank = int((stretch > FLOOR * stretch[0]).sum())
     left, right = left[:, :rank], right[:rank].T
-    sign = right.gather(0, right.abs().argmax(0, keepdim=True)).sign()  # else a matter of the BLAS as well
+    sign = right.gather(
+        0, right.abs().argmax(0, keepdim=True)
+    ).sign()  # else a matter of the BLAS as well
     rotation = complete_basis(left * sign)
     spread = (x @ rotation).square().mean(0).sqrt()
     spread = spread.clamp(min=FLOOR * float(spread.max()))
     stretch = stretch.clamp(min=FLOOR * float(stretch[0])) * spread[: len(stretch)]
-    return {"rotation": rotation, "spread": spread, "stretch": stretch, "basis": complete_basis(right * sign)}
+    return {
+        "rotation": rotation,
+        "spread": spread,
+        "stretch": stretch,
+        "basis": complete_basis(right * sign),
+    }
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #3ba0147d
 class AlignMerge(Aligner):
@@ -174,12 +227,19 @@ class AlignMerge(Aligner):
     def __init__(
         self,
         penalty: float = 1.0,  # of the ridge map, in units of the variance of one row
-        epsilons: Sequence[float] = (0.05, 0.03, 0.02),  # one coupling round each, in units of the mean cost
+        epsilons: Sequence[float] = (
+            0.05,
+            0.03,
+            0.02,
+        ),  # one coupling round each, in units of the mean cost
         unpaired_weight: float = 0.3,  # of an unpaired row beside a pair's 1
         shrinkage_x: float = 1.0,  # of the final canonical map, in units of (total variance) / (total weight)
         shrinkage_y: float = 3.0,
         lift: float = 1.5,  # weight of the kernel's coordinates beside the features, up to 64 pairs; 0 leaves them out
-        landmarks: Sequence[int] = (512, 2048),  # of the kernel, on each side: one for each pair, but at least and at most so many
+        landmarks: Sequence[int] = (
+            512,
+            2048,
+        ),  # of the kernel, on each side: one for each pair, but at least and at most so many
         bandwidth: float = 0.5,  # of the kernel, in units of the median distance of landmarks
         flow: str = "realnvp",  # a key of `FLOWS`
         flow_steps: int = 120,  # optimiser steps at most; 0 leaves the flow out
@@ -189,46 +249,96 @@ class AlignMerge(Aligner):
         learning_rate: float = 3e-4,  # of the flow
         seed: int = 0,
     ):
-        linear = dict(penalty=penalty, epsilons=list(epsilons), unpaired_weight=unpaired_weight, shrinkage_x=shrinkage_x, shrinkage_y=shrinkage_y)
+        linear = dict(
+            penalty=penalty,
+            epsilons=list(epsilons),
+            unpaired_weight=unpaired_weight,
+            shrinkage_x=shrinkage_x,
+            shrinkage_y=shrinkage_y,
+        )
         linear |= dict(lift=lift, landmarks=list(landmarks), bandwidth=bandwidth)
-        super().__init__(**linear, flow=flow, flow_steps=flow_steps, layers=layers, hidden=hidden, bound=bound, learning_rate=learning_rate, seed=seed)
+        super().__init__(
+            **linear,
+            flow=flow,
+            flow_steps=flow_steps,
+            layers=layers,
+            hidden=hidden,
+            bound=bound,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
 
     def build(self, dx: int, dy: int, landmarks_x: int = 0, landmarks_y: int = 0) -> None:
-        self.lift_x, self.lift_y, r, config = Lift(dx, landmarks_x), Lift(dy, landmarks_y), min(dx, dy), self.config
+        self.lift_x, self.lift_y, r, config = (
+            Lift(dx, landmarks_x),
+            Lift(dy, landmarks_y),
+            min(dx, dy),
+            self.config,
+        )
         wide, high = dx + landmarks_x, dy + landmarks_y
-        for name, shape in {"mean_x": (wide,), "mean_y": (high,), "rotation": (wide, wide), "spread": (wide,), "stretch": (r,), "basis": (r, r), "weight_y": (high, r)}.items():
+        for name, shape in {
+            "mean_x": (wide,),
+            "mean_y": (high,),
+            "rotation": (wide, wide),
+            "spread": (wide,),
+            "stretch": (r,),
+            "basis": (r, r),
+            "weight_y": (high, r),
+        }.items():
             self.register_buffer(name, torch.ones(shape))
-        self.flow = Flow(wide, config["flow"], config["layers"], config["hidden"], config["bound"], config["seed"])
+        self.flow = Flow(
+            wide,
+            config["flow"],
+            config["layers"],
+            config["hidden"],
+            config["bound"],
+            config["seed"],
+        )
 
-    def sizes(self) -> tuple[int, ...]: return (len(self.lift_x.support), len(self.lift_y.support))
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.lift_x.support), len(self.lift_y.support))
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         free = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
         steps = best_flow_steps(self, x, y, pairs, free) if self.config["flow_steps"] else 0
         code, targets, weights = self.start(x, y, pairs, free)
         self.flow_taken = steps
-        if steps: train_flow(self, code, targets, weights, len(pairs), steps)
+        if steps:
+            train_flow(self, code, targets, weights, len(pairs), steps)
         self.probe, self.issued = evenly(x, 256).clone(), None
 
-    def couple(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> Callable[[Tensor], Tensor] | None:
+    def couple(
+        self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+    ) -> Callable[[Tensor], Tensor] | None:
         "Sets the plan between the unpaired rows; returns its barycentric projection of values (g, d) there to targets (f, d), None without such rows."
         config, self.coupling = self.config, None
-        if min(map(len, free)) < 2: return None
-        self.coupling = anchored_coupling(x, y, pairs, *free, config["penalty"], config["epsilons"], config["unpaired_weight"])[1]
+        if min(map(len, free)) < 2:
+            return None
+        self.coupling = anchored_coupling(
+            x, y, pairs, *free, config["penalty"], config["epsilons"], config["unpaired_weight"]
+        )[1]
         return self.coupling.barycenters
 
-    def start(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def start(
+        self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         "Set all but the flow; returns codes, targets in the shared space and weights of the rows that the flow is trained on."
         config, average = self.config, self.couple(x, y, pairs, free)
         weight, count = lift_size(len(pairs), config["lift"], config["landmarks"])
         self.build(x.shape[1], y.shape[1], min(count, len(x)), min(count, len(y)))
         self.to(x)
-        for lift, cloud, side in ((self.lift_x, x, 0), (self.lift_y, y, 1)): lift.learn(cloud, pairs[:, side], weight, config["bandwidth"])
+        for lift, cloud, side in ((self.lift_x, x, 0), (self.lift_y, y, 1)):
+            lift.learn(cloud, pairs[:, side], weight, config["bandwidth"])
         lifted, rows, weights = self.lift_y(y), pairs[:, 0], torch.ones(len(pairs)).to(x)
         targets = lifted[pairs[:, 1]]
         if average:
-            rows, targets = torch.cat((rows, free[0])), torch.cat((targets, average(lifted[free[1]])))
-            weights = torch.cat((weights, torch.full((len(free[0]),), config["unpaired_weight"]).to(x)))
+            rows, targets = (
+                torch.cat((rows, free[0])),
+                torch.cat((targets, average(lifted[free[1]]))),
+            )
+            weights = torch.cat(
+                (weights, torch.full((len(free[0]),), config["unpaired_weight"]).to(x))
+            )
         self.project(self.lift_x(x).double(), rows, targets.double(), weights.double())
         self.mean_y.copy_(lifted.mean(0))
         return self.code(x[rows]), (targets - self.mean_y) @ self.weight_y, weights
@@ -238,9 +348,18 @@ class AlignMerge(Aligner):
         total, left = weights.sum(), x[rows]
         share, r = weights / total, len(self.stretch)
         mean_x, mean_y, root = share @ left, share @ targets, share.sqrt()[:, None]
-        directions = canonical((left - mean_x) * root, (targets - mean_y) * root, *(self.config[f"shrinkage_{side}"] / float(total) for side in "xy"))
-        found = {"mean_x": mean_x, "weight_y": directions[1][:, :r], **complete(x - mean_x, directions[0][:, :r])}
-        for name, value in found.items(): getattr(self, name).copy_(value)
+        directions = canonical(
+            (left - mean_x) * root,
+            (targets - mean_y) * root,
+            *(self.config[f"shrinkage_{side}"] / float(total) for side in "xy"),
+        )
+        found = {
+            "mean_x": mean_x,
+            "weight_y": directions[1][:, :r],
+            **complete(x - mean_x, directions[0][:, :r]),
+        }
+        for name, value in found.items():
+            getattr(self, name).copy_(value)
 
     def code(self, x: Tensor) -> Tensor:
         "Coordinates (n, wide) of the lifted features in which the flow works: rotated, unit spread."
@@ -250,9 +369,11 @@ class AlignMerge(Aligner):
         "The shared-space image (n, r), r = min(dx, dy), of warped coordinates (n, wide)."
         return (warped[:, : len(self.stretch)] * self.stretch) @ self.basis.T
 
-    def map_x(self, x: Tensor) -> Tensor: return self.block(self.flow(self.code(x))[0])
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.block(self.flow(self.code(x))[0])
 
-    def map_y(self, y: Tensor) -> Tensor: return (self.lift_y(y) - self.mean_y) @ self.weight_y
+    def map_y(self, y: Tensor) -> Tensor:
+        return (self.lift_y(y) - self.mean_y) @ self.weight_y
 
     def split_x(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Shared part (n, r) and rest (n, wide − r) of vision features, r = min(dx, dy); together they determine them."
@@ -262,7 +383,9 @@ class AlignMerge(Aligner):
     def inverse_x(self, z: Tensor, rest: Tensor | None = None) -> Tensor:
         "Vision features (n, dx) from `z` (n, r): exact with the `rest` of `split_x`, a guess with the rest at its mean without."
         check_cloud(z, "z", width=min(self.require_fit()[:2]))
-        return self.undo(z, z.new_zeros(len(z), len(self.spread) - len(self.stretch)) if rest is None else rest)
+        return self.undo(
+            z, z.new_zeros(len(z), len(self.spread) - len(self.stretch)) if rest is None else rest
+        )
 
     def undo(self, z: Tensor, rest: Tensor) -> Tensor:
         "Vision features (n, dx) from the two parts of their code."
@@ -272,13 +395,21 @@ class AlignMerge(Aligner):
     def diagnostics(self, x: Tensor) -> dict[str, float]:
         "Also the relative error of the inverse on `x`, with and without the rest, and the steps of the flow that was kept."
         (z, rest), size = self.split_x(x), (x - x.mean(0)).norm()
-        errors = {"inverse_error": self.inverse_x(z, rest), "inverse_error_without_rest": self.inverse_x(z)}
-        return super().diagnostics(x) | {name: float((guess - x).norm() / size) for name, guess in errors.items()} | {"flow_taken": self.flow_taken}
+        errors = {
+            "inverse_error": self.inverse_x(z, rest),
+            "inverse_error_without_rest": self.inverse_x(z),
+        }
+        return (
+            super().diagnostics(x)
+            | {name: float((guess - x).norm() / size) for name, guess in errors.items()}
+            | {"flow_taken": self.flow_taken}
+        )
 
     @property
     def certificate(self) -> Certificate | None:
         "Of x → (shared part, rest) and back, at rows that `fit` saw; made when first asked for."
-        if not self.issued and self.probe is not None: self.issued = certificate(Whole(self), self.probe.to(self.spread))
+        if not self.issued and self.probe is not None:
+            self.issued = certificate(Whole(self), self.probe.to(self.spread))
         return self.issued
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #f11e5d96
@@ -299,7 +430,9 @@ def train_flow(
         known = draw(pairs, 256, rng)
         rows = torch.cat((known, pairs + draw(len(code) - pairs, 256, rng)))
         z = aligner.block(aligner.flow(code[rows])[0])
-        distance = (weights[rows] * (z - targets[rows]).square().sum(1)).sum() / weights[rows].sum() / size
+        distance = (
+            (weights[rows] * (z - targets[rows]).square().sum(1)).sum() / weights[rows].sum() / size
+        )
         return distance + contrastive_loss(z[: len(known)], targets[known], 20.0)
 
     train(list(aligner.flow.parameters()), loss, steps, config["learning_rate"], 0.1, after)
@@ -315,16 +448,21 @@ def best_flow_steps(
     patience: int = 3,  # looks without a new best, after which the trial ends
 ) -> int:
     "Flow steps that a fifth of the pairs, held out, would stop at; 0 unless they gain more than one standard error."
-    held = pairs[torch.randperm(len(pairs), generator=generator(aligner.config["seed"], "flow split"))]
+    held = pairs[
+        torch.randperm(len(pairs), generator=generator(aligner.config["seed"], "flow split"))
+    ]
     held, kept = held[: len(pairs) // 5], held[len(pairs) // 5 :]
-    if len(held) < 20: return 0  # too few to see a difference
+    if len(held) < 20:
+        return 0  # too few to see a difference
     trial = type(aligner)(**aligner.config)
     code, targets, weights = trial.start(x, y, kept, free)
     look = lambda: soft_reciprocal_ranks(trial, x[held[:, 0]], y[held[:, 1]])
-    with torch.no_grad(): before, found = look(), {}
+    with torch.no_grad():
+        before, found = look(), {}
 
     def after(step: int) -> bool:
-        if step % every == 0: found[step] = look().detach() - before
+        if step % every == 0:
+            found[step] = look().detach() - before
         means = [0.0, *(float(gain.mean()) for gain in found.values())]
         return len(means) - 1 - means.index(max(means)) >= patience
 
@@ -343,16 +481,29 @@ class Whole(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # (n, wide), (n,)
         "Both parts, and the flow's log-determinant."
         warped, log_det = self.aligner.flow(self.aligner.code(x))
-        return torch.cat((self.aligner.block(warped), warped[:, len(self.aligner.stretch) :]), 1), log_det
+        return torch.cat(
+            (self.aligner.block(warped), warped[:, len(self.aligner.stretch) :]), 1
+        ), log_det
 
-    def inverse(self, image: Tensor) -> Tensor: return self.aligner.undo(*image.tensor_split([len(self.aligner.stretch)], 1))
+    def inverse(self, image: Tensor) -> Tensor:
+        return self.aligner.undo(*image.tensor_split([len(self.aligner.stretch)], 1))
 
     def slopes(self, radius: float) -> tuple[float, float, float]:
         "Bounds on ‖J‖, on the norm of the inverse's Jacobian, and on the length of codes, for x of length `radius` at most."
         one, lift, before = self.aligner, self.aligner.lift_x, float(1 / self.aligner.spread.min())
         kernel = norm(lift.root) * len(lift.support) ** 0.5 if len(lift.support) else 0.0
-        longest = ((radius + float(lift.centre.norm())) / float(lift.unit)) + kernel + float(lift.mean.norm() + one.mean_x.norm())
+        longest = (
+            ((radius + float(lift.centre.norm())) / float(lift.unit))
+            + kernel
+            + float(lift.mean.norm() + one.mean_x.norm())
+        )
         forth, back, reach = one.flow.slopes(longest * before)
         high, low = max(1.0, float(one.stretch.max())), min(1.0, float(one.stretch.min()))
-        steep = (float(lift.unit) ** -2 + (kernel * 0.607 / float(lift.sigma)) ** 2) ** 0.5  # 0.607: e^(−1/2)
-        return steep * before * forth * high, back / low * float(one.spread.max() * lift.unit), reach * high
+        steep = (
+            float(lift.unit) ** -2 + (kernel * 0.607 / float(lift.sigma)) ** 2
+        ) ** 0.5  # 0.607: e^(−1/2)
+        return (
+            steep * before * forth * high,
+            back / low * float(one.spread.max() * lift.unit),
+            reach * high,
+        )

@@ -26,20 +26,28 @@ class ConSE(Aligner):
         super().__init__(top=top, temperature=temperature)
 
     def build(self, dx: int, dy: int, prototypes: int = 0) -> None:
-        for name, shape in {"keys": (prototypes, dx), "values": (prototypes, dy), "mean_y": (dy,)}.items():
+        for name, shape in {
+            "keys": (prototypes, dx),
+            "values": (prototypes, dy),
+            "mean_y": (dy,),
+        }.items():
             self.register_buffer(name, torch.zeros(shape))
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         self.keys, self.values = x[pairs[:, 0]].clone(), y[pairs[:, 1]].clone()
         self.mean_y.copy_(self.values.mean(0))
 
-    def sizes(self) -> tuple[int, ...]: return (len(self.keys),)
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.keys),)
 
     def map_x(self, x: Tensor) -> Tensor:
-        scores, classes = (x @ self.keys.T / self.config["temperature"]).topk(min(self.config["top"], len(self.keys)), dim=1)
+        scores, classes = (x @ self.keys.T / self.config["temperature"]).topk(
+            min(self.config["top"], len(self.keys)), dim=1
+        )
         return (scores.softmax(1)[..., None] * (self.values - self.mean_y)[classes]).sum(1)
 
-    def map_y(self, y: Tensor) -> Tensor: return y - self.mean_y
+    def map_y(self, y: Tensor) -> Tensor:
+        return y - self.mean_y
 
 # %% ../../nbs/aligners/02_anchors.ipynb #0b102d19
 class RelativeRepresentations(Aligner):
@@ -60,18 +68,22 @@ class RelativeRepresentations(Aligner):
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         for name, cloud in (("x", x[pairs[:, 0]]), ("y", y[pairs[:, 1]])):
             origin = getattr(self, f"origin_{name}")
-            if self.config["centred"]: origin.copy_(cloud.mean(0))
+            if self.config["centred"]:
+                origin.copy_(cloud.mean(0))
             setattr(self, f"anchors_{name}", F.normalize(cloud - origin, dim=1))
 
-    def sizes(self) -> tuple[int, ...]: return (len(self.anchors_x),)
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.anchors_x),)
 
     def code(self, cosines: Tensor) -> Tensor:
         "Coordinates (n, p) from the cosines to the anchors (n, p)."
         return cosines
 
-    def map_x(self, x: Tensor) -> Tensor: return self.code(F.normalize(x - self.origin_x, dim=1) @ self.anchors_x.T)
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.code(F.normalize(x - self.origin_x, dim=1) @ self.anchors_x.T)
 
-    def map_y(self, y: Tensor) -> Tensor: return self.code(F.normalize(y - self.origin_y, dim=1) @ self.anchors_y.T)
+    def map_y(self, y: Tensor) -> Tensor:
+        return self.code(F.normalize(y - self.origin_y, dim=1) @ self.anchors_y.T)
 
 # %% ../../nbs/aligners/02_anchors.ipynb #67a231ab
 class ASIF(RelativeRepresentations):
@@ -87,4 +99,6 @@ class ASIF(RelativeRepresentations):
 
     def code(self, cosines: Tensor) -> Tensor:
         least = cosines.topk(min(self.config["top"], cosines.shape[1]), dim=1).values[:, -1:]
-        return F.normalize(torch.where(cosines >= least, cosines, 0).clamp(min=0) ** self.config["power"], dim=1)
+        return F.normalize(
+            torch.where(cosines >= least, cosines, 0).clamp(min=0) ** self.config["power"], dim=1
+        )

@@ -30,7 +30,9 @@ class Aligner(Pretrained, ABC):
     uses_unpaired = False  # whether rows outside `pairs` change the result
     coupling: Coupling | None = None  # the plan that `fit` ended with, where it made one
     issued: Certificate | None = None  # the certificate, once it is there
-    fitted_on: tuple[int, int, int] = ()  # pairs, rows of x and rows of y that `fit` was given; () after loading
+    fitted_on: tuple[
+        int, int, int
+    ] = ()  # pairs, rows of x and rows of y that `fit` was given; () after loading
 
     @abstractmethod
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
@@ -53,7 +55,8 @@ class Aligner(Pretrained, ABC):
         x: Tensor,  # (n, d_x) vision features, paired and unpaired
         y: Tensor,  # (m, d_y) text features, paired and unpaired
         pairs: Tensor | None = None,  # (p, 2) rows that belong together; None: row i with row i
-        encoders: dict[str, str] | None = None,  # {"x": name, "y": name}; a saved model is only loaded for these
+        encoders: dict[str, str]
+        | None = None,  # {"x": name, "y": name}; a saved model is only loaded for these
     ) -> Aligner:
         "Learn the maps; returns the aligner itself."
         check_cloud(x, "x", least=2), check_cloud(y, "y", least=2)
@@ -82,20 +85,27 @@ class Aligner(Pretrained, ABC):
         x: Tensor,  # (n, d_x) vision features that `fit` did not see
     ) -> dict[str, float]:
         "What a fitted aligner says of itself, for the row of a run: convergence of its coupling, where it made one."
-        if not self.coupling: return {}
-        return {"converged": float(self.coupling.converged), "marginal_error": self.coupling.marginal_error}
+        if not self.coupling:
+            return {}
+        return {
+            "converged": float(self.coupling.converged),
+            "marginal_error": self.coupling.marginal_error,
+        }
 
     def save_pretrained(
         self,
         folder: str | Path,  # made where missing
-        about: Mapping[str, object] | None = None,  # further lines of the card: {"licence of the data": "GPL-2"}
+        about: Mapping[str, object]
+        | None = None,  # further lines of the card: {"licence of the data": "GPL-2"}
     ) -> Path:
         "Write `config.json` (with the certificate, where there is one), `model.safetensors` and, for people, the card `README.md`."
         folder = super().save_pretrained(folder)
         if found := self.certificate:
             card = read_card(folder) | {"certificate": found.as_dict()}
-            with atomic_path(folder / "config.json") as part: part.write_text(json.dumps(card, indent=2) + "\n")
-        with atomic_path(folder / "README.md") as part: part.write_text(model_card(self, about or {}), encoding="utf-8")
+            with atomic_path(folder / "config.json") as part:
+                part.write_text(json.dumps(card, indent=2) + "\n")
+        with atomic_path(folder / "README.md") as part:
+            part.write_text(model_card(self, about or {}), encoding="utf-8")
         return folder
 
     @classmethod
@@ -104,7 +114,8 @@ class Aligner(Pretrained, ABC):
         import alignmerge_nb.aligners.registry  # so that every class is known by its name
 
         model = super().from_pretrained(folder, encoders)
-        if known := read_card(folder).get("certificate"): model.issued = Certificate.from_dict(known)
+        if known := read_card(folder).get("certificate"):
+            model.issued = Certificate.from_dict(known)
         return model
 
     @property
@@ -114,11 +125,21 @@ class Aligner(Pretrained, ABC):
 
     def require_fit(self) -> tuple[int, ...]:
         "The widths seen in `fit`, or a `BadInput` when there was none."
-        if self.widths: return self.widths
-        raise BadInput(f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit(x, y, pairs)` or `from_pretrained` first.")
+        if self.widths:
+            return self.widths
+        raise BadInput(
+            f"an unfitted {type(self).__name__}",
+            "a fitted one",
+            "Call `fit(x, y, pairs)` or `from_pretrained` first.",
+        )
 
     def extra_repr(self) -> str:
-        words = ", ".join([*(f"{key}={value!r}" for key, value in self.config.items()), "fitted" if self.widths else "not fitted"])
+        words = ", ".join(
+            [
+                *(f"{key}={value!r}" for key, value in self.config.items()),
+                "fitted" if self.widths else "not fitted",
+            ]
+        )
         return f"{words}\n{self.issued!r}" if self.issued else words
 
 # %% ../../nbs/aligners/00_base.ipynb #6bf1dc99
@@ -127,9 +148,19 @@ def markdown_table(
     head: tuple[str, str],
 ) -> str:
     "A Markdown table of two columns, '' without rows; numbers are rounded to four digits."
+
     def text(value: object) -> str:
-        if isinstance(value, float): return f"{value:.4g}"
-        return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).replace("|", "\\|").replace("\n", " ")
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        return (
+            (
+                value
+                if isinstance(value, str)
+                else json.dumps(value, ensure_ascii=False, default=str)
+            )
+            .replace("|", "\\|")
+            .replace("\n", " ")
+        )
 
     lines = [f"| {name} | {text(value)} |" for name, value in rows.items()]
     return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines]) if lines else ""
@@ -137,8 +168,16 @@ def markdown_table(
 
 def facts_of(aligner: Aligner) -> dict[str, object]:
     "What an aligner knows of its own making."
-    names = {f"{what} encoder": aligner.encoders[side] for side, what in (("x", "vision"), ("y", "text")) if aligner.encoders.get(side)}
-    packaged = [ENCODERS[name] for name in names.values() if name in ENCODERS and ENCODERS[name].source == "package"]
+    names = {
+        f"{what} encoder": aligner.encoders[side]
+        for side, what in (("x", "vision"), ("y", "text"))
+        if aligner.encoders.get(side)
+    }
+    packaged = [
+        ENCODERS[name]
+        for name in names.values()
+        if name in ENCODERS and ENCODERS[name].source == "package"
+    ]
     facts = names | {f"weights of {spec.name}, sha256": weights_hash(spec) for spec in packaged}
     return facts | dict(zip(("pairs", "vision rows", "text rows"), aligner.fitted_on))
 
@@ -152,12 +191,32 @@ def model_card(
 
     certificate = aligner.certificate  # of those whose map can be undone
     wanted = f", encoders={aligner.encoders!r}" if aligner.encoders else ""
-    parts = [f"# {type(aligner).__name__}", f"Maps from {aligner.widths[0]} vision numbers and from {aligner.widths[1]} text numbers into one space, made with alignmerge-nb {__version__}."]
-    tables = {"Made from": ({**facts_of(aligner), **about}, ("what", "value")), "Settings": (aligner.config, ("setting", "value")),
-              "Certificate of the inverse": (certificate.as_dict() if certificate else {}, ("quantity", "value"))}
-    for title, (rows, head) in tables.items(): parts += [f"## {title}", markdown_table(rows, head)] if rows else []
+    parts = [
+        f"# {type(aligner).__name__}",
+        f"Maps from {aligner.widths[0]} vision numbers and from {aligner.widths[1]} text numbers into one space, made with alignmerge-nb {__version__}.",
+    ]
+    tables = {
+        "Made from": ({**facts_of(aligner), **about}, ("what", "value")),
+        "Settings": (aligner.config, ("setting", "value")),
+        "Certificate of the inverse": (
+            certificate.as_dict() if certificate else {},
+            ("quantity", "value"),
+        ),
+    }
+    for title, (rows, head) in tables.items():
+        parts += [f"## {title}", markdown_table(rows, head)] if rows else []
     load = f'from alignmerge_nb.aligners import Aligner\n\naligner = Aligner.from_pretrained("FOLDER"{wanted})\nsimilarity = aligner.similarity(x, y)  # (n, m)'
-    return "\n\n".join([*parts, "## Load it", f"```python\n{load}\n```", "`config.json` and `model.safetensors` are read, as data; this page is not, and no code is loaded."]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                *parts,
+                "## Load it",
+                f"```python\n{load}\n```",
+                "`config.json` and `model.safetensors` are read, as data; this page is not, and no code is loaded.",
+            ]
+        )
+        + "\n"
+    )
 
 # %% ../../nbs/aligners/00_base.ipynb #4e67ab7c
 def check_pairs(
@@ -167,14 +226,30 @@ def check_pairs(
 ) -> Tensor:
     "Pairs as a (p, 2) long tensor with rows in range, or a `BadInput`."
     if pairs is None:
-        if n != m: raise BadInput(f"{n} rows of x, {m} rows of y and no pairs", "equally many rows, or pairs", "Pass `pairs`, a (p, 2) tensor of row numbers.")
+        if n != m:
+            raise BadInput(
+                f"{n} rows of x, {m} rows of y and no pairs",
+                "equally many rows, or pairs",
+                "Pass `pairs`, a (p, 2) tensor of row numbers.",
+            )
         return torch.arange(n)[:, None].expand(n, 2)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point():
-        raise BadInput(f"pairs of shape {tuple(pairs.shape)} and dtype {pairs.dtype}", "integer rows (p, 2)", "Stack the row numbers of x and y as two columns.")
-    if len(pairs) < 2: raise BadInput(f"{len(pairs)} pairs", "at least 2", "Alignment needs anchors; give more pairs.")
+        raise BadInput(
+            f"pairs of shape {tuple(pairs.shape)} and dtype {pairs.dtype}",
+            "integer rows (p, 2)",
+            "Stack the row numbers of x and y as two columns.",
+        )
+    if len(pairs) < 2:
+        raise BadInput(
+            f"{len(pairs)} pairs", "at least 2", "Alignment needs anchors; give more pairs."
+        )
     for side, size in enumerate((n, m)):
         if pairs[:, side].min() < 0 or pairs[:, side].max() >= size:
-            raise BadInput(f"pairs with rows {int(pairs[:, side].min())} … {int(pairs[:, side].max())} of {'xy'[side]}", f"rows 0 … {size - 1}", "Recompute the pairs from these features.")
+            raise BadInput(
+                f"pairs with rows {int(pairs[:, side].min())} … {int(pairs[:, side].max())} of {'xy'[side]}",
+                f"rows 0 … {size - 1}",
+                "Recompute the pairs from these features.",
+            )
     return pairs.long().cpu()
 
 

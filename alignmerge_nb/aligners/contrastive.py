@@ -45,28 +45,54 @@ class Contrastive(Aligner):
         seed: int = 0,
         **more,  # settings of subclasses
     ):
-        super().__init__(d=d, hidden=hidden, steps=steps, batch=batch, learning_rate=learning_rate, weight_decay=weight_decay, dropout=dropout, seed=seed, **more)
+        super().__init__(
+            d=d,
+            hidden=hidden,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            seed=seed,
+            **more,
+        )
 
     def build(self, dx: int, dy: int) -> None:
         for name, width in (("x", dx), ("y", dy)):
             self.register_buffer(f"mean_{name}", torch.zeros(width))
             self.register_buffer(f"unit_{name}", torch.ones(()))
-            self.add_module(f"head_{name}", initialise(network(width, self.config["d"], self.config["hidden"]), generator(self.config["seed"], "heads", name)))
+            self.add_module(
+                f"head_{name}",
+                initialise(
+                    network(width, self.config["d"], self.config["hidden"]),
+                    generator(self.config["seed"], "heads", name),
+                ),
+            )
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         for name, cloud in (("x", x[pairs[:, 0]]), ("y", y[pairs[:, 1]])):
             getattr(self, f"mean_{name}").copy_(cloud.mean(0))
-            getattr(self, f"unit_{name}").copy_((cloud - cloud.mean(0)).square().mean().sqrt().clamp(min=1e-12))
+            getattr(self, f"unit_{name}").copy_(
+                (cloud - cloud.mean(0)).square().mean().sqrt().clamp(min=1e-12)
+            )
         rng, config = generator(self.config["seed"], "batches"), self.config
-        train(list(self.parameters()), lambda: self.loss(x, y, pairs, rng), config["steps"], config["learning_rate"], config["weight_decay"])
+        train(
+            list(self.parameters()),
+            lambda: self.loss(x, y, pairs, rng),
+            config["steps"],
+            config["learning_rate"],
+            config["weight_decay"],
+        )
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         "The loss of one batch of pairs."
         x, y = self.batch_of_pairs(x, y, pairs, rng)
         return contrastive_loss(self.map_x(x), self.map_y(y), self.log_scale.exp())
 
-    def batch_of_pairs(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch_of_pairs(
+        self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         "The features (b, dx) and (b, dy) of one batch of pairs, with dropout."
         rows = pairs[draw(len(pairs), self.config["batch"], rng)]
         return self.drop(x[rows[:, 0]], rng), self.drop(y[rows[:, 1]], rng)
@@ -80,9 +106,11 @@ class Contrastive(Aligner):
         "One side's features centred, in units of their spread."
         return (cloud - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")
 
-    def map_x(self, x: Tensor) -> Tensor: return self.head_x(self.standard("x", x))
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.head_x(self.standard("x", x))
 
-    def map_y(self, y: Tensor) -> Tensor: return self.head_y(self.standard("y", y))
+    def map_y(self, y: Tensor) -> Tensor:
+        return self.head_y(self.standard("y", y))
 
 
 class Decoded(Contrastive):
@@ -91,7 +119,13 @@ class Decoded(Contrastive):
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
         for name, width in (("x", dx), ("y", dy)):
-            self.add_module(f"decoder_{name}", initialise(network(self.config["d"], width, self.config["hidden"]), generator(self.config["seed"], "decoders", name)))
+            self.add_module(
+                f"decoder_{name}",
+                initialise(
+                    network(self.config["d"], width, self.config["hidden"]),
+                    generator(self.config["seed"], "decoders", name),
+                ),
+            )
 
     def inverse_x(self, z: Tensor) -> Tensor:
         "The decoder's guess (n, d_x) of the vision features behind `z` (n, d)."

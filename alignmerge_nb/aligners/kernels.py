@@ -43,18 +43,31 @@ class KernelCCA(Aligner):
 
     def build(self, dx: int, dy: int, points: int = 0) -> None:
         for name, width in (("x", dx), ("y", dy)):
-            shapes = {"support": (points, width), "sigma": (), "mean": (points,), "weight": (points, min(self.config["d"], points))}
-            for part, shape in shapes.items(): self.register_buffer(f"{part}_{name}", torch.zeros(shape))
+            shapes = {
+                "support": (points, width),
+                "sigma": (),
+                "mean": (points,),
+                "weight": (points, min(self.config["d"], points)),
+            }
+            for part, shape in shapes.items():
+                self.register_buffer(f"{part}_{name}", torch.zeros(shape))
 
-    def sizes(self) -> tuple[int, ...]: return (len(self.support_x),)
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.support_x),)
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         self.build(x.shape[1], y.shape[1], len(pairs))
         self.to(x)
-        (left, to_left), (right, to_right) = self.side("x", x[pairs[:, 0]]), self.side("y", y[pairs[:, 1]])
+        (left, to_left), (right, to_right) = (
+            self.side("x", x[pairs[:, 0]]),
+            self.side("y", y[pairs[:, 1]]),
+        )
         u, correlation, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
         root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
-        for weight, found in ((self.weight_x, to_left @ u * root), (self.weight_y, to_right @ vh.T * root)):
+        for weight, found in (
+            (self.weight_x, to_left @ u * root),
+            (self.weight_y, to_right @ vh.T * root),
+        ):
             d = min(weight.shape[1], found.shape[1])
             weight[:, :d] = found[:, :d].to(weight)
 
@@ -63,13 +76,18 @@ class KernelCCA(Aligner):
         sigma = self.config["bandwidth"] * median_distance(cloud.double())
         gram = gaussian(cloud.double(), cloud.double(), sigma)
         coordinates, coefficients = kernel_coordinates(gram)
-        white, turn = whitened(coordinates / len(cloud) ** 0.5, self.config["shrinkage"] / len(cloud))
-        for part, value in {"support": cloud, "sigma": sigma, "mean": gram.mean(0)}.items(): getattr(self, f"{part}_{name}").copy_(value)
+        white, turn = whitened(
+            coordinates / len(cloud) ** 0.5, self.config["shrinkage"] / len(cloud)
+        )
+        for part, value in {"support": cloud, "sigma": sigma, "mean": gram.mean(0)}.items():
+            getattr(self, f"{part}_{name}").copy_(value)
         return white, coefficients @ turn
 
-    def map_x(self, x: Tensor) -> Tensor: return (gaussian(x, self.support_x, self.sigma_x) - self.mean_x) @ self.weight_x
+    def map_x(self, x: Tensor) -> Tensor:
+        return (gaussian(x, self.support_x, self.sigma_x) - self.mean_x) @ self.weight_x
 
-    def map_y(self, y: Tensor) -> Tensor: return (gaussian(y, self.support_y, self.sigma_y) - self.mean_y) @ self.weight_y
+    def map_y(self, y: Tensor) -> Tensor:
+        return (gaussian(y, self.support_y, self.sigma_y) - self.mean_y) @ self.weight_y
 
 # %% ../../nbs/aligners/05_kernels.ipynb #d1d4ae37
 def total_correlation(
@@ -78,14 +96,19 @@ def total_correlation(
     shrinkage: float,  # in units of (total variance) / n, as in `CCA`
 ) -> Tensor:
     "Sum of the shrunk canonical correlations of two batches (scalar), differentiable."
-    zx, zy = (zx - zx.mean(0)).double(), (zy - zy.mean(0)).double()  # float32 loses the gradient of a Cholesky factor
+    zx, zy = (
+        (zx - zx.mean(0)).double(),
+        (zy - zy.mean(0)).double(),
+    )  # float32 loses the gradient of a Cholesky factor
     factors = []
     for z in (zx, zy):
         covariance = z.T @ z / len(z)
         ridge = shrinkage * covariance.diagonal().sum().clamp(min=1e-12) / len(z)
         factors.append(torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(z)))
     inner = torch.linalg.solve_triangular(factors[0], zx.T @ zy / len(zx), upper=False)
-    return torch.linalg.matrix_norm(torch.linalg.solve_triangular(factors[1], inner.T, upper=False), "nuc")
+    return torch.linalg.matrix_norm(
+        torch.linalg.solve_triangular(factors[1], inner.T, upper=False), "nuc"
+    )
 
 
 class DeepCCA(Contrastive):
@@ -102,7 +125,16 @@ class DeepCCA(Contrastive):
         shrinkage: float = 30.0,  # of the loss and of the CCA on top
         **config,  # as in `Contrastive`
     ):
-        super().__init__(d=d, hidden=hidden, steps=steps, batch=batch, learning_rate=learning_rate, dropout=dropout, shrinkage=shrinkage, **config)
+        super().__init__(
+            d=d,
+            hidden=hidden,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            dropout=dropout,
+            shrinkage=shrinkage,
+            **config,
+        )
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
@@ -111,15 +143,18 @@ class DeepCCA(Contrastive):
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         super().learn(x, y, pairs)
-        with torch.no_grad(): self.top.learn(super().map_x(x), super().map_y(y), pairs)
+        with torch.no_grad():
+            self.top.learn(super().map_x(x), super().map_y(y), pairs)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = self.batch_of_pairs(x, y, pairs, rng)
         return -total_correlation(super().map_x(x), super().map_y(y), self.config["shrinkage"])
 
-    def map_x(self, x: Tensor) -> Tensor: return self.top.map_x(super().map_x(x))
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.top.map_x(super().map_x(x))
 
-    def map_y(self, y: Tensor) -> Tensor: return self.top.map_y(super().map_y(y))
+    def map_y(self, y: Tensor) -> Tensor:
+        return self.top.map_y(super().map_y(y))
 
 # %% ../../nbs/aligners/05_kernels.ipynb #d886a5b9
 class CSA(Linear):
@@ -136,14 +171,22 @@ class CSA(Linear):
         super().build(dx, dy)
         self.register_buffer("correlations", torch.zeros(self.shared_width(dx, dy)))
 
-    def shared_width(self, dx: int, dy: int) -> int: return min(dx, dy, self.config["directions"])
+    def shared_width(self, dx: int, dy: int) -> int:
+        return min(dx, dy, self.config["directions"])
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        (left, whiten_x), (right, whiten_y) = (whitened(cloud / len(x) ** 0.5, self.config["shrinkage"] / len(x)) for cloud in (x, y))
+        (left, whiten_x), (right, whiten_y) = (
+            whitened(cloud / len(x) ** 0.5, self.config["shrinkage"] / len(x)) for cloud in (x, y)
+        )
         u, correlations, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
-        kept = min(len(correlations), len(self.correlations))  # with few pairs the last directions stay empty
+        kept = min(
+            len(correlations), len(self.correlations)
+        )  # with few pairs the last directions stay empty
         self.correlations[:kept] = correlations[:kept].to(self.correlations)
-        return tuple(F.pad(weight[:, :kept], (0, len(self.correlations) - kept)) for weight in (whiten_x @ u, whiten_y @ vh.T))
+        return tuple(
+            F.pad(weight[:, :kept], (0, len(self.correlations) - kept))
+            for weight in (whiten_x @ u, whiten_y @ vh.T)
+        )
 
     def code(self, canonical: Tensor, empty: int) -> Tensor:
         "Weighted unit vectors (n, s + 2), filled up to length one in one of the last two coordinates."
@@ -151,6 +194,8 @@ class CSA(Linear):
         rest = (1 - weighted.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
         return torch.cat((weighted, torch.cat((rest, torch.zeros_like(rest)), 1).roll(empty, 1)), 1)
 
-    def map_x(self, x: Tensor) -> Tensor: return self.code(super().map_x(x), 0)
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.code(super().map_x(x), 0)
 
-    def map_y(self, y: Tensor) -> Tensor: return self.code(super().map_y(y), 1)
+    def map_y(self, y: Tensor) -> Tensor:
+        return self.code(super().map_y(y), 1)

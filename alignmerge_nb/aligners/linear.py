@@ -22,13 +22,21 @@ class Identity(Aligner):
     "No map at all: are the two spaces comparable as they are? Needs equal widths."
 
     def build(self, dx: int, dy: int) -> None:
-        if dx != dy: raise BadInput(f"widths {dx} and {dy}", "equal widths", "Use `ridge` or `procrustes` for spaces of different widths.")
+        if dx != dy:
+            raise BadInput(
+                f"widths {dx} and {dy}",
+                "equal widths",
+                "Use `ridge` or `procrustes` for spaces of different widths.",
+            )
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None: pass
+    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        pass
 
-    def map_x(self, x: Tensor) -> Tensor: return x
+    def map_x(self, x: Tensor) -> Tensor:
+        return x
 
-    def map_y(self, y: Tensor) -> Tensor: return y
+    def map_y(self, y: Tensor) -> Tensor:
+        return y
 
 # %% ../../nbs/aligners/01_linear.ipynb #629b449e
 class Linear(Aligner):
@@ -36,24 +44,38 @@ class Linear(Aligner):
 
     def build(self, dx: int, dy: int) -> None:
         d = self.shared_width(dx, dy)
-        for name, shape in {"mean_x": (dx,), "mean_y": (dy,), "weight_x": (dx, d), "weight_y": (dy, d)}.items():
+        for name, shape in {
+            "mean_x": (dx,),
+            "mean_y": (dy,),
+            "weight_x": (dx, d),
+            "weight_y": (dy, d),
+        }.items():
             self.register_buffer(name, torch.zeros(shape))
 
-    def shared_width(self, dx: int, dy: int) -> int: return dy
+    def shared_width(self, dx: int, dy: int) -> int:
+        return dy
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         x, y = x[pairs[:, 0]].double(), y[pairs[:, 1]].double()
         mean_x, mean_y = x.mean(0), y.mean(0)
         weight_x, weight_y = self.solve(x - mean_x, y - mean_y)
-        for name, value in {"mean_x": mean_x, "mean_y": mean_y, "weight_x": weight_x, "weight_y": weight_y}.items(): getattr(self, name).copy_(value)
+        for name, value in {
+            "mean_x": mean_x,
+            "mean_y": mean_y,
+            "weight_x": weight_x,
+            "weight_y": weight_y,
+        }.items():
+            getattr(self, name).copy_(value)
 
     @abstractmethod
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         "The two weights from centred pairs (p, dx) and (p, dy), in float64."
 
-    def map_x(self, x: Tensor) -> Tensor: return (x - self.mean_x) @ self.weight_x
+    def map_x(self, x: Tensor) -> Tensor:
+        return (x - self.mean_x) @ self.weight_x
 
-    def map_y(self, y: Tensor) -> Tensor: return (y - self.mean_y) @ self.weight_y
+    def map_y(self, y: Tensor) -> Tensor:
+        return (y - self.mean_y) @ self.weight_y
 
 # %% ../../nbs/aligners/01_linear.ipynb #308d5257
 def weighted_ridge(
@@ -68,11 +90,20 @@ def weighted_ridge(
     mean_x, mean_y, root = weights @ x / total, weights @ y / total, weights.sqrt()[:, None]
     x, y = (x - mean_x) * root, (y - mean_y) * root
     size = float(x.square().sum() / total)
-    if size < 1e-20: raise BadInput("vision features that are all equal", "features that vary", "Check the encoder and its input.")
+    if size < 1e-20:
+        raise BadInput(
+            "vision features that are all equal",
+            "features that vary",
+            "Check the encoder and its input.",
+        )
     dual = len(x) < x.shape[1]
     gram = x @ x.T if dual else x.T @ x
     gram.diagonal().add_(penalty * size)
-    return mean_x, mean_y, x.T @ torch.linalg.solve(gram, y) if dual else torch.linalg.solve(gram, x.T @ y)
+    return (
+        mean_x,
+        mean_y,
+        x.T @ torch.linalg.solve(gram, y) if dual else torch.linalg.solve(gram, x.T @ y),
+    )
 
 
 class Ridge(Linear):
@@ -85,7 +116,9 @@ class Ridge(Linear):
         super().__init__(penalty=penalty)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return weighted_ridge(x, y, torch.ones(len(x)).to(x), self.config["penalty"])[2], torch.eye(y.shape[1]).to(y)
+        return weighted_ridge(x, y, torch.ones(len(x)).to(x), self.config["penalty"])[2], torch.eye(
+            y.shape[1]
+        ).to(y)
 
 # %% ../../nbs/aligners/01_linear.ipynb #5e2519f9
 NULL = 1e-6  # singular values below this share of the largest belong to no direction: a BLAS may return any basis there
@@ -109,7 +142,8 @@ class CCA(Linear):
     ):
         super().__init__(shrinkage=shrinkage)
 
-    def shared_width(self, dx: int, dy: int) -> int: return min(dx, dy)
+    def shared_width(self, dx: int, dy: int) -> int:
+        return min(dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         root, shrinkage = len(x) ** 0.5, self.config["shrinkage"] / len(x)
@@ -126,7 +160,10 @@ def canonical(
     (left, whiten_x), (right, whiten_y) = whitened(x, shrinkage_x), whitened(y, shrinkage_y)
     u, correlation, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
     root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
-    fill = (0, min(x.shape[1], y.shape[1]) - len(root))  # with fewer pairs than dimensions the last directions are empty
+    fill = (
+        0,
+        min(x.shape[1], y.shape[1]) - len(root),
+    )  # with fewer pairs than dimensions the last directions are empty
     return F.pad(whiten_x @ u * root, fill), F.pad(whiten_y @ vh.T * root, fill)
 
 
@@ -136,7 +173,9 @@ def whitened(
 ) -> tuple[Tensor, Tensor]:
     "Whitened coordinates (p, r), and the map (d, r) to them, within the span of the cloud: r = min(p, d)."
     ridge = shrinkage * cloud.square().sum().clamp(min=1e-20)
-    if len(cloud) <= cloud.shape[1]:  # by the Gram matrix: three times as fast as an SVD, and the ridge hides what squaring loses
+    if (
+        len(cloud) <= cloud.shape[1]
+    ):  # by the Gram matrix: three times as fast as an SVD, and the ridge hides what squaring loses
         squares, u = torch.linalg.eigh(cloud @ cloud.T)
         kept = squares >= 1e-14 * squares[-1]
         sizes, u = squares[kept].sqrt().clamp(min=1e-20), u[:, kept]

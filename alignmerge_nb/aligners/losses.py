@@ -40,7 +40,9 @@ def supervised_contrastive_loss(
 ) -> Tensor:
     "Contrastive loss with any number of right answers per row (Khosla et al. 2020), scalar; rows that are alone do not count."
     z, itself = F.normalize(z, dim=1), torch.eye(len(z), dtype=torch.bool, device=z.device)
-    logarithms = (scale * z @ z.T).masked_fill(itself, -torch.inf).log_softmax(1).masked_fill(itself, 0)
+    logarithms = (
+        (scale * z @ z.T).masked_fill(itself, -torch.inf).log_softmax(1).masked_fill(itself, 0)
+    )
     friends = (groups[:, None] == groups) & ~itself
     counted = friends.any(1)
     return -((logarithms * friends).sum(1)[counted] / friends.sum(1)[counted]).mean()
@@ -49,13 +51,16 @@ def supervised_contrastive_loss(
 def mmd(
     x: Tensor,  # (n, d)
     y: Tensor,  # (m, d)
-    widths: Sequence[float | Tensor] | None = None,  # σ of the Gaussians; by default 0.5, 1 and 2 times the median distance
+    widths: Sequence[float | Tensor]
+    | None = None,  # σ of the Gaussians; by default 0.5, 1 and 2 times the median distance
 ) -> Tensor:
     "Squared maximum mean discrepancy of two clouds (Gretton et al. 2012), scalar, differentiable."
     if widths is None:
         median = median_distance(torch.cat((x, y)).detach())
         widths = (median / 2, median, 2 * median)
-    mean = lambda left, right: sum(gaussian(left, right, sigma).mean() for sigma in widths) / len(widths)
+    mean = lambda left, right: (
+        sum(gaussian(left, right, sigma).mean() for sigma in widths) / len(widths)
+    )
     return mean(x, x) + mean(y, y) - 2 * mean(x, y)
 
 # %% ../../nbs/aligners/07_losses.ipynb #904781ef
@@ -71,4 +76,6 @@ class AngularMargin(Contrastive):
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = self.batch_of_pairs(x, y, pairs, rng)
-        return angular_margin_loss(self.map_x(x), self.map_y(y), self.log_scale.exp(), self.config["margin"])
+        return angular_margin_loss(
+            self.map_x(x), self.map_y(y), self.log_scale.exp(), self.config["margin"]
+        )

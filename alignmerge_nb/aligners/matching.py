@@ -36,16 +36,35 @@ class MatchedRidge(Ridge):
         super().__init__(penalty)
         self.config |= {"unpaired_weight": unpaired_weight, **more}
 
-    def propose(self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor) -> tuple[Tensor, Tensor]:
+    def propose(
+        self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
+    ) -> tuple[Tensor, Tensor]:
         "Some rows (k,) of `free_x`, and their targets (k, dy)."
         raise NotImplementedError
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         free_x, free_y = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
-        rows, targets = self.propose(x, y, pairs, free_x, free_y) if min(len(free_x), len(free_y)) > 1 else (free_x[:0], y[:0])
-        weights = torch.cat((torch.ones(len(pairs)), torch.full((len(rows),), self.config["unpaired_weight"]))).to(x)
-        mean_x, mean_y, weight = weighted_ridge(x[torch.cat((pairs[:, 0], rows))], torch.cat((y[pairs[:, 1]], targets)), weights, self.config["penalty"])
-        for name, value in {"mean_x": mean_x, "mean_y": mean_y, "weight_x": weight, "weight_y": torch.eye(y.shape[1])}.items(): getattr(self, name).copy_(value)
+        rows, targets = (
+            self.propose(x, y, pairs, free_x, free_y)
+            if min(len(free_x), len(free_y)) > 1
+            else (free_x[:0], y[:0])
+        )
+        weights = torch.cat(
+            (torch.ones(len(pairs)), torch.full((len(rows),), self.config["unpaired_weight"]))
+        ).to(x)
+        mean_x, mean_y, weight = weighted_ridge(
+            x[torch.cat((pairs[:, 0], rows))],
+            torch.cat((y[pairs[:, 1]], targets)),
+            weights,
+            self.config["penalty"],
+        )
+        for name, value in {
+            "mean_x": mean_x,
+            "mean_y": mean_y,
+            "weight_x": weight,
+            "weight_y": torch.eye(y.shape[1]),
+        }.items():
+            getattr(self, name).copy_(value)
 
 # %% ../../nbs/aligners/06_matching.ipynb #72cf982b
 def similarity_graph(cloud: Tensor) -> Tensor:
@@ -66,7 +85,11 @@ def match_graphs(
 
     known = torch.arange(seeds)[:, None].expand(seeds, 2).numpy()
     options = {"maximize": True, "partial_match": known, "maxiter": max_iterations, "tol": 0.01}
-    return torch.as_tensor(quadratic_assignment(a.cpu().numpy(), b.cpu().numpy(), method="faq", options=options).col_ind[seeds:]).to(a.device)
+    return torch.as_tensor(
+        quadratic_assignment(
+            a.cpu().numpy(), b.cpu().numpy(), method="faq", options=options
+        ).col_ind[seeds:]
+    ).to(a.device)
 
 
 class SeededGraphMatching(MatchedRidge):
@@ -80,12 +103,24 @@ class SeededGraphMatching(MatchedRidge):
         max_iterations: int = 30,  # Frank-Wolfe steps
         seed: int = 0,  # of the draw of nodes
     ):
-        super().__init__(penalty, unpaired_weight, nodes=nodes, max_iterations=max_iterations, seed=seed)
+        super().__init__(
+            penalty, unpaired_weight, nodes=nodes, max_iterations=max_iterations, seed=seed
+        )
 
-    def propose(self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor) -> tuple[Tensor, Tensor]:
-        nodes, rng = min(self.config["nodes"], len(free_x), len(free_y)), generator(self.config["seed"], "nodes")
-        left, right = (free[draw(len(free), nodes, rng).to(free.device)] for free in (free_x, free_y))
-        a, b = similarity_graph(x[torch.cat((pairs[:, 0], left))]), similarity_graph(y[torch.cat((pairs[:, 1], right))])
+    def propose(
+        self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        nodes, rng = (
+            min(self.config["nodes"], len(free_x), len(free_y)),
+            generator(self.config["seed"], "nodes"),
+        )
+        left, right = (
+            free[draw(len(free), nodes, rng).to(free.device)] for free in (free_x, free_y)
+        )
+        a, b = (
+            similarity_graph(x[torch.cat((pairs[:, 0], left))]),
+            similarity_graph(y[torch.cat((pairs[:, 1], right))]),
+        )
         partners = match_graphs(a, b, len(pairs), self.config["max_iterations"])
         return left, y[right[partners - len(pairs)]]
 
@@ -116,10 +151,16 @@ class DiffusionTransport(MatchedRidge):
         time: int = 3,  # steps of the walk
         epsilon: float = 0.03,  # of the transport, in units of the mean cost
     ):
-        super().__init__(penalty, unpaired_weight, neighbours=neighbours, decay=decay, time=time, epsilon=epsilon)
+        super().__init__(
+            penalty, unpaired_weight, neighbours=neighbours, decay=decay, time=time, epsilon=epsilon
+        )
 
-    def propose(self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor) -> tuple[Tensor, Tensor]:
-        walk = lambda cloud: random_walk(cloud, self.config["neighbours"], self.config["decay"], self.config["time"])
+    def propose(
+        self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        walk = lambda cloud: random_walk(
+            cloud, self.config["neighbours"], self.config["decay"], self.config["time"]
+        )
         cost = cosine_distance(walk(x)[free_x][:, pairs[:, 0]], walk(y)[free_y][:, pairs[:, 1]])
         self.coupling = sinkhorn(cost.to(x), epsilon=self.config["epsilon"], tolerance=1e-3)
         return free_x, self.coupling.barycenters(y[free_y])
@@ -138,8 +179,17 @@ class GromovAlignment(MatchedRidge):
     ):
         super().__init__(penalty, unpaired_weight, epsilon=epsilon, steps=steps, **more)
 
-    def propose(self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor) -> tuple[Tensor, Tensor]:
-        self.coupling = gromov(x, y, pairs=pairs, epsilon=self.config["epsilon"], steps=self.config["steps"], **self.frame(x, y, pairs))
+    def propose(
+        self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        self.coupling = gromov(
+            x,
+            y,
+            pairs=pairs,
+            epsilon=self.config["epsilon"],
+            steps=self.config["steps"],
+            **self.frame(x, y, pairs),
+        )
         return free_x, self.coupling.barycenters(y)[free_x]
 
     def frame(self, x: Tensor, y: Tensor, pairs: Tensor) -> dict:
@@ -161,4 +211,10 @@ class FusedGromovAlignment(GromovAlignment):
 
     def frame(self, x: Tensor, y: Tensor, pairs: Tensor) -> dict:
         ridge = Ridge(self.config["penalty"]).fit(x, y, pairs)
-        return {"features": (F.normalize(ridge.transform_x(x), dim=1), F.normalize(ridge.transform_y(y), dim=1)), "alpha": self.config["alpha"]}
+        return {
+            "features": (
+                F.normalize(ridge.transform_x(x), dim=1),
+                F.normalize(ridge.transform_y(y), dim=1),
+            ),
+            "alpha": self.config["alpha"],
+        }

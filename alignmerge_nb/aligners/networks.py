@@ -53,7 +53,11 @@ class SinkhornAttention(Contrastive):
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = self.batch_of_pairs(x, y, pairs, rng)
-        logits = self.log_scale.exp() * F.normalize(self.map_x(x), dim=1) @ F.normalize(self.map_y(y), dim=1).T
+        logits = (
+            self.log_scale.exp()
+            * F.normalize(self.map_x(x), dim=1)
+            @ F.normalize(self.map_y(y), dim=1).T
+        )
         return -doubly_normalised(logits, self.config["rounds"]).diagonal().mean()
 
 # %% ../../nbs/aligners/08_networks.ipynb #f3b76b7c
@@ -78,20 +82,32 @@ class DiscreteTokens(Contrastive):
         dropout: float = 0.5,
         **config,  # as in `Contrastive`
     ):
-        super().__init__(codes=codes, sharpness=sharpness, steps=steps, learning_rate=learning_rate, dropout=dropout, **config)
+        super().__init__(
+            codes=codes,
+            sharpness=sharpness,
+            steps=steps,
+            learning_rate=learning_rate,
+            dropout=dropout,
+            **config,
+        )
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
         shape = self.config["codes"], self.config["d"]
-        self.codebook = nn.Parameter(torch.randn(shape, generator=generator(self.config["seed"], "codebook")) / self.config["d"] ** 0.5)
+        self.codebook = nn.Parameter(
+            torch.randn(shape, generator=generator(self.config["seed"], "codebook"))
+            / self.config["d"] ** 0.5
+        )
 
     def attention(self, z: Tensor) -> Tensor:
         "Weights of the tokens (n, codes), sparse, for outputs of a head (n, d)."
         return sparsemax(self.config["sharpness"] * z @ self.codebook.T)
 
-    def map_x(self, x: Tensor) -> Tensor: return self.attention(super().map_x(x)) @ self.codebook
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.attention(super().map_x(x)) @ self.codebook
 
-    def map_y(self, y: Tensor) -> Tensor: return self.attention(super().map_y(y)) @ self.codebook
+    def map_y(self, y: Tensor) -> Tensor:
+        return self.attention(super().map_y(y)) @ self.codebook
 
 # %% ../../nbs/aligners/08_networks.ipynb #d92a620e
 class NoiseInjection(Aligner):
@@ -110,13 +126,26 @@ class NoiseInjection(Aligner):
         weight_decay: float = 0.1,
         seed: int = 0,
     ):
-        super().__init__(penalty=penalty, noise=noise, hidden=hidden, steps=steps, batch=batch, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)
+        super().__init__(
+            penalty=penalty,
+            noise=noise,
+            hidden=hidden,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            seed=seed,
+        )
 
     def build(self, dx: int, dy: int) -> None:
         self.bridge, hidden = Ridge(self.config["penalty"]), self.config["hidden"]
         self.bridge.build(dx, dy)
-        self.decoder = initialise(nn.Sequential(nn.Linear(dy, hidden), nn.GELU(), nn.Linear(hidden, dy)), generator(self.config["seed"], "decoder"))
-        with torch.no_grad(): self.decoder[2].weight.zero_()  # starts as the identity
+        self.decoder = initialise(
+            nn.Sequential(nn.Linear(dy, hidden), nn.GELU(), nn.Linear(hidden, dy)),
+            generator(self.config["seed"], "decoder"),
+        )
+        with torch.no_grad():
+            self.decoder[2].weight.zero_()  # starts as the identity
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.register_buffer("gap", torch.zeros(()))
 
@@ -131,13 +160,20 @@ class NoiseInjection(Aligner):
             noisy = clean + sigma * torch.randn(clean.shape, generator=rng).to(clean)
             return contrastive_loss(self.decode(noisy), clean, self.log_scale.exp())
 
-        train(list(self.parameters()), loss, config["steps"], config["learning_rate"], config["weight_decay"])
+        train(
+            list(self.parameters()),
+            loss,
+            config["steps"],
+            config["learning_rate"],
+            config["weight_decay"],
+        )
 
     def measured_gap(self, x: Tensor, y: Tensor, pairs: Tensor) -> Tensor:
         "Root mean square of a coordinate of ŷ − y on the sphere (scalar), two-fold: each half of the pairs judged by the other."
         found = []
         for kept, held in ((pairs[::2], pairs[1::2]), (pairs[1::2], pairs[::2])):
-            if len(kept) > 1: self.bridge.learn(x, y, kept)
+            if len(kept) > 1:
+                self.bridge.learn(x, y, kept)
             guess, text = self.bridge.map_x(x[held[:, 0]]), self.bridge.map_y(y[held[:, 1]])
             found.append((F.normalize(guess, dim=1) - F.normalize(text, dim=1)).square().mean())
         return torch.stack(found).mean().sqrt()
@@ -147,9 +183,11 @@ class NoiseInjection(Aligner):
         guess = F.normalize(guess, dim=1)
         return guess + self.decoder(guess)
 
-    def map_x(self, x: Tensor) -> Tensor: return self.decode(self.bridge.map_x(x))
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.decode(self.bridge.map_x(x))
 
-    def map_y(self, y: Tensor) -> Tensor: return self.bridge.map_y(y)
+    def map_y(self, y: Tensor) -> Tensor:
+        return self.bridge.map_y(y)
 
 # %% ../../nbs/aligners/08_networks.ipynb #3d84f9f1
 class SharedLatent(Decoded):
@@ -171,19 +209,35 @@ class SharedLatent(Decoded):
         **config,  # as in `Contrastive`
     ):
         more = {"beta": beta, "cross": cross, "alignment": alignment, "contrast": contrast}
-        super().__init__(d=d, cloud=cloud, steps=steps, learning_rate=learning_rate, dropout=dropout, **more, **config)
+        super().__init__(
+            d=d,
+            cloud=cloud,
+            steps=steps,
+            learning_rate=learning_rate,
+            dropout=dropout,
+            **more,
+            **config,
+        )
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
         d, seed = self.config["d"], self.config["seed"]
         for name, width in (("x", dx), ("y", dy)):
-            self.add_module(f"spread_{name}", initialise(nn.Linear(width, d), generator(seed, "spreads", name)))
+            self.add_module(
+                f"spread_{name}", initialise(nn.Linear(width, d), generator(seed, "spreads", name))
+            )
 
-    def posterior(self, name: str, cloud: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior(
+        self, name: str, cloud: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
         "Mean, standard deviation and one draw of the latent variable, each (n, d), for one side's features."
         cloud = self.standard(name, self.drop(cloud, rng))
         mean, beta = getattr(self, f"head_{name}")(cloud), self.config["beta"]
-        deviation = (getattr(self, f"spread_{name}")(cloud).clamp(-6, 6) / 2).exp() if beta else torch.zeros_like(mean)
+        deviation = (
+            (getattr(self, f"spread_{name}")(cloud).clamp(-6, 6) / 2).exp()
+            if beta
+            else torch.zeros_like(mean)
+        )
         return mean, deviation, mean + deviation * torch.randn(mean.shape, generator=rng).to(mean)
 
     def lost(self, name: str, z: Tensor, cloud: Tensor) -> Tensor:
@@ -196,12 +250,37 @@ class SharedLatent(Decoded):
             batch = cloud[draw(len(cloud), config["cloud"], rng)]
             mean, deviation, z = self.posterior(name, batch, rng)
             value = value + self.lost(name, z, batch)
-            if config["beta"]: value = value + config["beta"] * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).sum(1).mean() / 2
+            if config["beta"]:
+                value = (
+                    value
+                    + config["beta"]
+                    * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).sum(1).mean()
+                    / 2
+                )
         left, right = x[rows[:, 0]], y[rows[:, 1]]
-        (mean_x, deviation_x, zx), (mean_y, deviation_y, zy) = self.posterior("x", left, rng), self.posterior("y", right, rng)
-        distance = ((mean_x - mean_y).square().sum(1) + (deviation_x - deviation_y).square().sum(1) + 1e-12).sqrt().mean()
-        value = value + config["cross"] * (self.lost("y", zx, right) + self.lost("x", zy, left)) + config["alignment"] * distance / config["d"] ** 0.5
-        return value + config["contrast"] * contrastive_loss(mean_x, mean_y, self.log_scale.exp()) if config["contrast"] else value
+        (mean_x, deviation_x, zx), (mean_y, deviation_y, zy) = (
+            self.posterior("x", left, rng),
+            self.posterior("y", right, rng),
+        )
+        distance = (
+            (
+                (mean_x - mean_y).square().sum(1)
+                + (deviation_x - deviation_y).square().sum(1)
+                + 1e-12
+            )
+            .sqrt()
+            .mean()
+        )
+        value = (
+            value
+            + config["cross"] * (self.lost("y", zx, right) + self.lost("x", zy, left))
+            + config["alignment"] * distance / config["d"] ** 0.5
+        )
+        return (
+            value + config["contrast"] * contrastive_loss(mean_x, mean_y, self.log_scale.exp())
+            if config["contrast"]
+            else value
+        )
 
 # %% ../../nbs/aligners/08_networks.ipynb #8aeb781b
 def principal_axes(cloud: Tensor, d: int) -> tuple[Tensor, Tensor]:
@@ -209,7 +288,9 @@ def principal_axes(cloud: Tensor, d: int) -> tuple[Tensor, Tensor]:
     _, sizes, axes = torch.linalg.svd(cloud, full_matrices=False)
     axes = axes[: min(d, int((sizes > NULL * sizes[0]).sum()))].T
     scores = cloud @ axes
-    return axes * torch.where(scores.pow(3).mean(0) < 0, -1, 1), scores.square().mean(0).sqrt().clamp(min=1e-12)
+    return axes * torch.where(scores.pow(3).mean(0) < 0, -1, 1), scores.square().mean(
+        0
+    ).sqrt().clamp(min=1e-12)
 
 
 class WassersteinAlignment(Linear):
@@ -229,33 +310,70 @@ class WassersteinAlignment(Linear):
         seed: int = 0,
     ):
         look_up({"spectrum": 0, "random": 0}, start, "start")
-        super().__init__(d=d, start=start, epsilon=epsilon, cloud=cloud, steps=steps, learning_rate=learning_rate, pair_weight=pair_weight, seed=seed)
+        super().__init__(
+            d=d,
+            start=start,
+            epsilon=epsilon,
+            cloud=cloud,
+            steps=steps,
+            learning_rate=learning_rate,
+            pair_weight=pair_weight,
+            seed=seed,
+        )
 
-    def shared_width(self, dx: int, dy: int) -> int: return min(self.config["d"], dx, dy)
+    def shared_width(self, dx: int, dy: int) -> int:
+        return min(self.config["d"], dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        (axes_x, spread_x), (axes_y, spread_y) = (principal_axes(cloud, self.weight_x.shape[1]) for cloud in (x, y))
+        (axes_x, spread_x), (axes_y, spread_y) = (
+            principal_axes(cloud, self.weight_x.shape[1]) for cloud in (x, y)
+        )
         d = min(len(spread_x), len(spread_y))
         fill = (0, self.weight_x.shape[1] - d)
         return F.pad(axes_x[:, :d] / spread_x[:d] * spread_y[:d], fill), F.pad(axes_y[:, :d], fill)
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         start = {"mean_x": x.double().mean(0), "mean_y": y.double().mean(0)}
-        start["weight_x"], start["weight_y"] = self.solve(x.double() - start["mean_x"], y.double() - start["mean_y"])
-        for name, value in start.items(): getattr(self, name).copy_(value)
-        zx, zy, config, rng = self.map_x(x), self.map_y(y), self.config, generator(self.config["seed"], "clouds")
+        start["weight_x"], start["weight_y"] = self.solve(
+            x.double() - start["mean_x"], y.double() - start["mean_y"]
+        )
+        for name, value in start.items():
+            getattr(self, name).copy_(value)
+        zx, zy, config, rng = (
+            self.map_x(x),
+            self.map_y(y),
+            self.config,
+            generator(self.config["seed"], "clouds"),
+        )
         d = zx.shape[1]
-        rotation = torch.eye(d) if config["start"] == "spectrum" else torch.linalg.qr(torch.randn(d, d, generator=generator(config["seed"], "start")))[0]
+        rotation = (
+            torch.eye(d)
+            if config["start"] == "spectrum"
+            else torch.linalg.qr(torch.randn(d, d, generator=generator(config["seed"], "start")))[0]
+        )
         turn = nn.Parameter(rotation.to(zx))
 
         def loss() -> Tensor:
-            left, right = zx[draw(len(zx), config["cloud"], rng)] @ turn, zy[draw(len(zy), config["cloud"], rng)]
-            value = sinkhorn_divergence(F.normalize(left, dim=1), F.normalize(right, dim=1), config["epsilon"], tolerance=1e-2, max_iterations=50)
-            if not config["pair_weight"]: return value
+            left, right = (
+                zx[draw(len(zx), config["cloud"], rng)] @ turn,
+                zy[draw(len(zy), config["cloud"], rng)],
+            )
+            value = sinkhorn_divergence(
+                F.normalize(left, dim=1),
+                F.normalize(right, dim=1),
+                config["epsilon"],
+                tolerance=1e-2,
+                max_iterations=50,
+            )
+            if not config["pair_weight"]:
+                return value
             rows = pairs[draw(len(pairs), config["cloud"], rng)]
-            return value + config["pair_weight"] * contrastive_loss(zx[rows[:, 0]] @ turn, zy[rows[:, 1]], 20.0)
+            return value + config["pair_weight"] * contrastive_loss(
+                zx[rows[:, 0]] @ turn, zy[rows[:, 1]], 20.0
+            )
 
-        if config["steps"]: train([turn], loss, config["steps"], config["learning_rate"], 0.0)
+        if config["steps"]:
+            train([turn], loss, config["steps"], config["learning_rate"], 0.0)
         self.weight_x.copy_(self.weight_x @ turn.detach())
 
 # %% ../../nbs/aligners/08_networks.ipynb #8aa9fe7a
@@ -263,7 +381,14 @@ def mixture(cloud: Tensor, count: int, seed: int) -> GaussianMixture:
     "A mixture of `count` axis-parallel Gaussians, fitted to a cloud (n, d)."
     from sklearn.mixture import GaussianMixture
 
-    gaussians = GaussianMixture(min(count, len(cloud)), covariance_type="diag", reg_covar=1e-4, max_iter=100, tol=1e-2, random_state=seed)
+    gaussians = GaussianMixture(
+        min(count, len(cloud)),
+        covariance_type="diag",
+        reg_covar=1e-4,
+        max_iter=100,
+        tol=1e-2,
+        random_state=seed,
+    )
     return gaussians.fit(cloud.detach().cpu().double().numpy())
 
 
@@ -273,9 +398,20 @@ def prototype_plan(
     epsilon: float = 0.05,  # in units of the mean cost
 ) -> Tensor:
     "Where each prototype of `left` is sent: shares of the prototypes of `right` (k, l), rows sum to one, float64."
-    means, spreads, masses = zip(*((torch.as_tensor(m.means_), torch.as_tensor(m.covariances_).sqrt(), torch.as_tensor(m.weights_)) for m in (left, right)))
+    means, spreads, masses = zip(
+        *(
+            (
+                torch.as_tensor(m.means_),
+                torch.as_tensor(m.covariances_).sqrt(),
+                torch.as_tensor(m.weights_),
+            )
+            for m in (left, right)
+        )
+    )
     masses = [(mass.clamp(min=1e-6) / mass.clamp(min=1e-6).sum()) for mass in masses]
-    coupling = sinkhorn(squared_euclidean(*means) + squared_euclidean(*spreads), *masses, epsilon=epsilon)
+    coupling = sinkhorn(
+        squared_euclidean(*means) + squared_euclidean(*spreads), *masses, epsilon=epsilon
+    )
     return coupling.plan / coupling.plan.sum(1, keepdim=True)
 
 # %% ../../nbs/aligners/08_networks.ipynb #c4d46a50
@@ -299,17 +435,29 @@ class PrototypeTransport(Contrastive):
         refresh: int = 50,  # steps between two fits of the mixtures
         **config,  # as in `Contrastive`
     ):
-        weights = {"decouple": decouple, "reconstruction": reconstruction, "homogeneity": homogeneity, "transport": transport}
+        weights = {
+            "decouple": decouple,
+            "reconstruction": reconstruction,
+            "homogeneity": homogeneity,
+            "transport": transport,
+        }
         options = {"steps": steps, "learning_rate": learning_rate, "dropout": dropout}
-        super().__init__(d=d, cloud=cloud, prototypes=prototypes, refresh=refresh, **weights, **options, **config)
+        super().__init__(
+            d=d, cloud=cloud, prototypes=prototypes, refresh=refresh, **weights, **options, **config
+        )
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
         d, seed = self.config["d"], self.config["seed"]
         self.common = initialise(network(d, d, self.config["hidden"]), generator(seed, "common"))
         for name, width in (("x", dx), ("y", dy)):
-            self.add_module(f"own_{name}", initialise(nn.Linear(d, d), generator(seed, "own", name)))
-            self.add_module(f"decoder_{name}", initialise(nn.Linear(2 * d, width), generator(seed, "decoders", name)))
+            self.add_module(
+                f"own_{name}", initialise(nn.Linear(d, d), generator(seed, "own", name))
+            )
+            self.add_module(
+                f"decoder_{name}",
+                initialise(nn.Linear(2 * d, width), generator(seed, "decoders", name)),
+            )
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         self.done = 0  # steps
@@ -317,28 +465,47 @@ class PrototypeTransport(Contrastive):
 
     def refresh(self, x: Tensor, y: Tensor) -> None:
         "Fit the mixtures anew; keeps, for each side: its mixture, the plan (k, l), and the other side's prototypes (l, d)."
-        left, right = (mixture(self.own(name, cloud), self.config["prototypes"], self.config["seed"]) for name, cloud in (("x", x), ("y", y)))
-        self.sent = {name: (here, prototype_plan(here, there), torch.as_tensor(there.means_)) for name, here, there in (("x", left, right), ("y", right, left))}
+        left, right = (
+            mixture(self.own(name, cloud), self.config["prototypes"], self.config["seed"])
+            for name, cloud in (("x", x), ("y", y))
+        )
+        self.sent = {
+            name: (here, prototype_plan(here, there), torch.as_tensor(there.means_))
+            for name, here, there in (("x", left, right), ("y", right, left))
+        }
 
-    def map_x(self, x: Tensor) -> Tensor: return self.common(super().map_x(x))
+    def map_x(self, x: Tensor) -> Tensor:
+        return self.common(super().map_x(x))
 
-    def map_y(self, y: Tensor) -> Tensor: return self.common(super().map_y(y))
+    def map_y(self, y: Tensor) -> Tensor:
+        return self.common(super().map_y(y))
 
     def own(self, name: str, cloud: Tensor) -> Tensor:
         "Own parts (n, d) of one side's features, of length one."
-        return F.normalize(getattr(self, f"own_{name}")(getattr(self, f"head_{name}")(self.standard(name, cloud))), dim=1)
+        return F.normalize(
+            getattr(self, f"own_{name}")(getattr(self, f"head_{name}")(self.standard(name, cloud))),
+            dim=1,
+        )
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config, value = self.config, super().loss(x, y, pairs, rng)
-        if self.done % config["refresh"] == 0: self.refresh(x, y)
+        if self.done % config["refresh"] == 0:
+            self.refresh(x, y)
         self.done += 1
         commons = []
         for name, cloud, shared in (("x", x, self.map_x), ("y", y, self.map_y)):
             batch = cloud[draw(len(cloud), config["cloud"], rng)]
             common, own = F.normalize(shared(batch), dim=1), self.own(name, batch)
             guess = getattr(self, f"decoder_{name}")(torch.cat((common, own), 1))
-            value = value + config["decouple"] * (common * own).sum(1).square().mean() + config["transport"] * self.drawn(own, *self.sent[name])
-            value = value + config["reconstruction"] * (guess - self.standard(name, batch)).square().mean()
+            value = (
+                value
+                + config["decouple"] * (common * own).sum(1).square().mean()
+                + config["transport"] * self.drawn(own, *self.sent[name])
+            )
+            value = (
+                value
+                + config["reconstruction"] * (guess - self.standard(name, batch)).square().mean()
+            )
             commons.append(common)
         return value + config["homogeneity"] * mmd(*commons)
 

@@ -12,8 +12,20 @@ from .contrastive import Contrastive, ContrastiveMLP
 from .kernels import CSA, DeepCCA, KernelCCA
 from .linear import CCA, Identity, Procrustes, Ridge
 from .losses import AngularMargin
-from .matching import DiffusionTransport, FusedGromovAlignment, GromovAlignment, SeededGraphMatching
-from .networks import DiscreteTokens, NoiseInjection, PrototypeTransport, SharedLatent, SinkhornAttention, WassersteinAlignment
+from alignmerge_nb.aligners.matching import (
+    DiffusionTransport,
+    FusedGromovAlignment,
+    GromovAlignment,
+    SeededGraphMatching,
+)
+from alignmerge_nb.aligners.networks import (
+    DiscreteTokens,
+    NoiseInjection,
+    PrototypeTransport,
+    SharedLatent,
+    SinkhornAttention,
+    WassersteinAlignment,
+)
 from .sequences import TimeWarping
 from .sigmoid import FuseMix, SOTAlign, Sail, Structure
 from ..core import look_up
@@ -61,30 +73,127 @@ ALIGNERS: dict[str, type[Aligner]] = {
 GRIDS: dict[str, list[dict]] = {
     "ridge": [{"penalty": penalty} for penalty in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)],
     "cca": [{"shrinkage": shrinkage} for shrinkage in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)],
-    "contrastive_linear": [{"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (3e-4, 1e-3)] + [{"d": 512, "steps": 50, "learning_rate": 3e-3, "weight_decay": 30.0}],
-    "contrastive_mlp": [{"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (1e-4, 3e-4)],
-    "kernel_cca": [{"shrinkage": shrinkage, "bandwidth": width} for shrinkage in (1.0, 3.0, 10.0) for width in (0.5, 1.0)],
-    "deep_cca": [{"shrinkage": shrinkage, "steps": steps} for shrinkage in (10.0, 30.0, 100.0) for steps in (30, 100)],
-    "seeded_matching": [{"penalty": penalty, "unpaired_weight": weight} for penalty in (1.0, 3.0) for weight in (0.03, 0.1, 0.3)],
-    "diffusion_transport": [{"decay": decay, "time": time} for decay in (10.0, 40.0) for time in (1, 3, 5)],
-    "angular_margin": [{"margin": margin, "steps": steps} for margin in (0.1, 0.3, 0.6) for steps in (50, 200)],
-    "sinkhorn_attention": [{"steps": steps, "learning_rate": rate} for steps in (25, 50, 100) for rate in (1e-3, 3e-3)],
-    "discrete_tokens": [{"sharpness": sharpness, "steps": steps} for sharpness in (0.003, 0.01, 0.03) for steps in (25, 50)],
-    "noise_injection": [{"penalty": penalty, "noise": noise} for penalty in (1.0, 3.0) for noise in (0.5, 1.0, 2.0)],
+    "contrastive_linear": [
+        {"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (3e-4, 1e-3)
+    ]
+    + [{"d": 512, "steps": 50, "learning_rate": 3e-3, "weight_decay": 30.0}],
+    "contrastive_mlp": [
+        {"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (1e-4, 3e-4)
+    ],
+    "kernel_cca": [
+        {"shrinkage": shrinkage, "bandwidth": width}
+        for shrinkage in (1.0, 3.0, 10.0)
+        for width in (0.5, 1.0)
+    ],
+    "deep_cca": [
+        {"shrinkage": shrinkage, "steps": steps}
+        for shrinkage in (10.0, 30.0, 100.0)
+        for steps in (30, 100)
+    ],
+    "seeded_matching": [
+        {"penalty": penalty, "unpaired_weight": weight}
+        for penalty in (1.0, 3.0)
+        for weight in (0.03, 0.1, 0.3)
+    ],
+    "diffusion_transport": [
+        {"decay": decay, "time": time} for decay in (10.0, 40.0) for time in (1, 3, 5)
+    ],
+    "angular_margin": [
+        {"margin": margin, "steps": steps} for margin in (0.1, 0.3, 0.6) for steps in (50, 200)
+    ],
+    "sinkhorn_attention": [
+        {"steps": steps, "learning_rate": rate} for steps in (25, 50, 100) for rate in (1e-3, 3e-3)
+    ],
+    "discrete_tokens": [
+        {"sharpness": sharpness, "steps": steps}
+        for sharpness in (0.003, 0.01, 0.03)
+        for steps in (25, 50)
+    ],
+    "noise_injection": [
+        {"penalty": penalty, "noise": noise} for penalty in (1.0, 3.0) for noise in (0.5, 1.0, 2.0)
+    ],
     "time_warping": [{"shrinkage": shrinkage} for shrinkage in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)],
-    "shared_latent": [{"alignment": alignment, "steps": steps} for alignment in (1.0, 3.0) for steps in (30, 60, 100)],
+    "shared_latent": [
+        {"alignment": alignment, "steps": steps}
+        for alignment in (1.0, 3.0)
+        for steps in (30, 60, 100)
+    ],
     "wasserstein": [{"d": d, "epsilon": epsilon} for d in (8, 32, 128) for epsilon in (0.05, 0.2)],
-    "prototype_transport": [{"hidden": hidden, "steps": steps, "transport": weight} for hidden in (0, 128) for steps, weight in ((25, 0.1), (50, 0.1), (50, 1.0))],
-    "asif": [{"top": top, "power": power} for top, power in ((10, 2.0), (20, 1.0), (20, 2.0), (20, 4.0), (50, 2.0), (100, 2.0))],
+    "prototype_transport": [
+        {"hidden": hidden, "steps": steps, "transport": weight}
+        for hidden in (0, 128)
+        for steps, weight in ((25, 0.1), (50, 0.1), (50, 1.0))
+    ],
+    "asif": [
+        {"top": top, "power": power}
+        for top, power in ((10, 2.0), (20, 1.0), (20, 2.0), (20, 4.0), (50, 2.0), (100, 2.0))
+    ],
     "relative": [{"centred": centred} for centred in (True, False)],
-    "csa": [{"directions": directions, "shrinkage": shrinkage} for directions in (32, 128) for shrinkage in (1.0, 3.0, 10.0)],
-    "sail": [*({"weight_decay": 0.1, "learning_rate": rate} for rate in (1e-3, 3e-3, 1e-2)), {"weight_decay": 10.0}, {"steps": 20, "learning_rate": 1e-2}, {"hidden": 256, "weight_decay": 10.0}],
-    "fusemix": [{"weight_decay": decay, "steps": steps} for decay in (10.0, 30.0, 100.0) for steps in (20, 50)],
-    "structure": [{"structure_weight": weight, "weight_decay": decay} for weight, decay in ((3.0, 10.0), (10.0, 3.0), (10.0, 10.0), (10.0, 20.0), (30.0, 10.0), (100.0, 10.0))],
-    "sotalign": [{"transport_weight": weight, "weight_decay": decay} for weight, decay in ((0.3, 3.0), (1.0, 0.1), (1.0, 3.0), (3.0, 3.0), (3.0, 6.0), (10.0, 3.0))],
-    "gromov": [{"unpaired_weight": weight, "penalty": penalty} for weight, penalty in ((0.01, 1.0), (0.03, 1.0), (0.1, 1.0), (0.3, 1.0), (0.03, 3.0), (0.1, 3.0))],
-    "fused_gromov": [{"alpha": alpha, "unpaired_weight": weight} for alpha, weight in ((0.1, 0.1), (0.1, 0.3), (0.1, 1.0), (0.1, 3.0), (0.5, 0.3), (0.02, 0.3))],
-    "ot_align_merge": [{"learning_rate": rate, "sinkhorn_weight": weight} for rate in (3e-4, 1e-3) for weight in (0.1, 1.0)],
+    "csa": [
+        {"directions": directions, "shrinkage": shrinkage}
+        for directions in (32, 128)
+        for shrinkage in (1.0, 3.0, 10.0)
+    ],
+    "sail": [
+        *({"weight_decay": 0.1, "learning_rate": rate} for rate in (1e-3, 3e-3, 1e-2)),
+        {"weight_decay": 10.0},
+        {"steps": 20, "learning_rate": 1e-2},
+        {"hidden": 256, "weight_decay": 10.0},
+    ],
+    "fusemix": [
+        {"weight_decay": decay, "steps": steps}
+        for decay in (10.0, 30.0, 100.0)
+        for steps in (20, 50)
+    ],
+    "structure": [
+        {"structure_weight": weight, "weight_decay": decay}
+        for weight, decay in (
+            (3.0, 10.0),
+            (10.0, 3.0),
+            (10.0, 10.0),
+            (10.0, 20.0),
+            (30.0, 10.0),
+            (100.0, 10.0),
+        )
+    ],
+    "sotalign": [
+        {"transport_weight": weight, "weight_decay": decay}
+        for weight, decay in (
+            (0.3, 3.0),
+            (1.0, 0.1),
+            (1.0, 3.0),
+            (3.0, 3.0),
+            (3.0, 6.0),
+            (10.0, 3.0),
+        )
+    ],
+    "gromov": [
+        {"unpaired_weight": weight, "penalty": penalty}
+        for weight, penalty in (
+            (0.01, 1.0),
+            (0.03, 1.0),
+            (0.1, 1.0),
+            (0.3, 1.0),
+            (0.03, 3.0),
+            (0.1, 3.0),
+        )
+    ],
+    "fused_gromov": [
+        {"alpha": alpha, "unpaired_weight": weight}
+        for alpha, weight in (
+            (0.1, 0.1),
+            (0.1, 0.3),
+            (0.1, 1.0),
+            (0.1, 3.0),
+            (0.5, 0.3),
+            (0.02, 0.3),
+        )
+    ],
+    "ot_align_merge": [
+        {"learning_rate": rate, "sinkhorn_weight": weight}
+        for rate in (3e-4, 1e-3)
+        for weight in (0.1, 1.0)
+    ],
 }
 
 
@@ -92,5 +201,6 @@ def make_aligner(name: str, **config) -> Aligner:
     "An unfitted aligner of `ALIGNERS` with these settings; unknown names and settings are refused."
     kind = look_up(ALIGNERS, name, "aligner")
     known = kind().config
-    for key in config: look_up(known, key, f"setting of {name}")
+    for key in config:
+        look_up(known, key, f"setting of {name}")
     return kind(**config)

@@ -22,7 +22,13 @@ def soft_reciprocal_ranks(
     softness: float = 0.03,  # width of the step, in units of the spread of all similarities
 ) -> Tensor:
     "1 / rank of each row's partner among the rows given (n,), mean of both directions, float64; continuous in the features."
-    similarity = F.normalize(aligner.map_x(x).double(), dim=1) @ F.normalize(aligner.map_y(y).double(), dim=1).T
+    similarity = (
+        F.normalize(aligner.map_x(x).double(), dim=1)
+        @ F.normalize(aligner.map_y(y).double(), dim=1).T
+    )
     own, width = similarity.diagonal(), softness * similarity.std().clamp(min=1e-12)
-    ahead = [torch.sigmoid((side - own[:, None]) / width).sum(1) - 0.5 for side in (similarity, similarity.T)]  # its own half apart
+    ahead = [
+        torch.sigmoid((side - own[:, None]) / width).sum(1) - 0.5
+        for side in (similarity, similarity.T)
+    ]  # its own half apart
     return (1 / (1 + ahead[0]) + 1 / (1 + ahead[1])) / 2

@@ -25,11 +25,13 @@ def choose(
     y: Tensor,  # (m, dy)
     pairs: Tensor,  # (p, 2)
     seed: int = 0,  # of the folds
-    grid: Sequence[dict] | None = None,  # settings to choose from; the method's entry in `GRIDS` by default
+    grid: Sequence[dict]
+    | None = None,  # settings to choose from; the method's entry in `GRIDS` by default
 ) -> tuple[dict, float]:
     "The settings of `grid` with the best held-out mean soft reciprocal rank, and its lead over the second best; 1 where there is no choice."
     grid = GRIDS.get(name, [{}]) if grid is None else list(grid)
-    if len(grid) == 1: return grid[0], 1.0
+    if len(grid) == 1:
+        return grid[0], 1.0
     order = pairs[torch.randperm(len(pairs), generator=generator(seed, "folds"))]
     folds = order.tensor_split(3) if len(pairs) <= 256 else order.tensor_split(5)[:1]
     scores = torch.zeros(len(grid), dtype=torch.float64)
@@ -37,12 +39,21 @@ def choose(
         kept = order[~torch.isin(order[:, 0], held[:, 0])]
         for index, config in enumerate(grid):
             fitted = make_aligner(name, **config).fit(*without(x, y, kept, held))
-            scores[index] += soft_reciprocal_ranks(fitted, x[held[:, 0]], y[held[:, 1]]).mean() / len(folds)
+            scores[index] += soft_reciprocal_ranks(
+                fitted, x[held[:, 0]], y[held[:, 1]]
+            ).mean() / len(folds)
     best, second = scores.topk(2).values.tolist()
     return grid[int(scores.argmax())], best - second
 
 
-def select(name: str, x: Tensor, y: Tensor, pairs: Tensor, seed: int = 0, grid: Sequence[dict] | None = None) -> dict:
+def select(
+    name: str,
+    x: Tensor,
+    y: Tensor,
+    pairs: Tensor,
+    seed: int = 0,
+    grid: Sequence[dict] | None = None,
+) -> dict:
     "The settings that `choose` finds, alone."
     return choose(name, x, y, pairs, seed, grid)[0]
 
@@ -50,4 +61,14 @@ def select(name: str, x: Tensor, y: Tensor, pairs: Tensor, seed: int = 0, grid: 
 def without(x: Tensor, y: Tensor, kept: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "The clouds without the rows of `held`, and `kept` renumbered accordingly."
     left, right = outside(held[:, 0], len(x)), outside(held[:, 1], len(y))
-    return x[left], y[right], torch.stack((torch.searchsorted(left, kept[:, 0].contiguous()), torch.searchsorted(right, kept[:, 1].contiguous())), 1)
+    return (
+        x[left],
+        y[right],
+        torch.stack(
+            (
+                torch.searchsorted(left, kept[:, 0].contiguous()),
+                torch.searchsorted(right, kept[:, 1].contiguous()),
+            ),
+            1,
+        ),
+    )

@@ -22,13 +22,23 @@ __all__ = ['dtw', 'uniform_path', 'sequences', 'TimeWarping']
 def dtw(cost: Tensor) -> Tensor:
     "The cheapest monotone path (k, 2) through an (n, m) cost, from (0, 0) to (n − 1, m − 1)."
     (n, m), rows = cost.shape, cost.tolist()
-    total = [[0.0] + [math.inf] * m] + [[math.inf] * (m + 1) for _ in range(n)]  # a border of infinity above and to the left
+    total = [[0.0] + [math.inf] * m] + [
+        [math.inf] * (m + 1) for _ in range(n)
+    ]  # a border of infinity above and to the left
     for i in range(n):
-        for j in range(m): total[i + 1][j + 1] = rows[i][j] + min(total[i][j], total[i][j + 1], total[i + 1][j])
+        for j in range(m):
+            total[i + 1][j + 1] = rows[i][j] + min(total[i][j], total[i][j + 1], total[i + 1][j])
     path = [(n - 1, m - 1)]
     while path[-1] != (0, 0):
         i, j = path[-1]
-        path.append(min((i - 1, j - 1), (i - 1, j), (i, j - 1), key=lambda step: total[step[0] + 1][step[1] + 1]))
+        path.append(
+            min(
+                (i - 1, j - 1),
+                (i - 1, j),
+                (i, j - 1),
+                key=lambda step: total[step[0] + 1][step[1] + 1],
+            )
+        )
     return torch.tensor(path[::-1])
 
 
@@ -59,20 +69,42 @@ class TimeWarping(CCA):
     def fit_tokens(
         self,
         x: Tensor | Sequence[Tensor],  # (n, t, d_x) tokens, or n sequences (t_i, d_x)
-        y: Tensor | Sequence[Tensor],  # (n, s, d_y) tokens, or n sequences (s_i, d_y); sequence i belongs to sequence i of x
+        y: Tensor
+        | Sequence[
+            Tensor
+        ],  # (n, s, d_y) tokens, or n sequences (s_i, d_y); sequence i belongs to sequence i of x
         mask_x: Tensor | None = None,  # (n, t) True for real tokens
         mask_y: Tensor | None = None,  # (n, s)
         encoders: dict[str, str] | None = None,  # as in `fit`
     ) -> TimeWarping:
         "Learn the maps from pairs of sequences; returns the aligner itself."
         x, y = sequences(x, mask_x), sequences(y, mask_y)
-        if len(x) != len(y): raise BadInput(f"{len(x)} sequences of x and {len(y)} of y", "equally many", "Pass the two sides of each pair in the same order.")
-        if not all(map(len, (*x, *y))): raise BadInput("a sequence without tokens", "at least one token in each", "Leave out pairs that have none.")
+        if len(x) != len(y):
+            raise BadInput(
+                f"{len(x)} sequences of x and {len(y)} of y",
+                "equally many",
+                "Pass the two sides of each pair in the same order.",
+            )
+        if not all(map(len, (*x, *y))):
+            raise BadInput(
+                "a sequence without tokens",
+                "at least one token in each",
+                "Leave out pairs that have none.",
+            )
         starts = [torch.tensor([0, *map(len, side)]).cumsum(0) for side in (x, y)]
         paths = [uniform_path(len(left), len(right)) for left, right in zip(x, y)]
         for _ in range(self.config["rounds"]):
             self.paths = paths
-            self.fit(torch.cat(x), torch.cat(y), torch.cat([path + torch.stack((i, j)) for path, i, j in zip(paths, *starts)]), encoders)
-            paths = [dtw(squared_euclidean(self.map_x(left), self.map_y(right))) for left, right in zip(x, y)]
-            if all(map(torch.equal, paths, self.paths)): break
+            self.fit(
+                torch.cat(x),
+                torch.cat(y),
+                torch.cat([path + torch.stack((i, j)) for path, i, j in zip(paths, *starts)]),
+                encoders,
+            )
+            paths = [
+                dtw(squared_euclidean(self.map_x(left), self.map_y(right)))
+                for left, right in zip(x, y)
+            ]
+            if all(map(torch.equal, paths, self.paths)):
+                break
         return self

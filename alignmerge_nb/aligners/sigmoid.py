@@ -41,9 +41,14 @@ class Gated(nn.Module):
 
     def __init__(self, d_in: int, d_out: int, hidden: int):
         super().__init__()
-        self.gate, self.value, self.out = nn.Linear(d_in, hidden), nn.Linear(d_in, hidden), nn.Linear(hidden, d_out)
+        self.gate, self.value, self.out = (
+            nn.Linear(d_in, hidden),
+            nn.Linear(d_in, hidden),
+            nn.Linear(hidden, d_out),
+        )
 
-    def forward(self, x: Tensor) -> Tensor: return self.out(F.relu6(self.gate(x)) * self.value(x))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.relu6(self.gate(x)) * self.value(x))
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #be06383f
 class Sail(Contrastive):
@@ -59,21 +64,38 @@ class Sail(Contrastive):
         weight_decay: float = 1.0,
         **config,  # as in `Contrastive`
     ):
-        super().__init__(bias=bias, hidden=hidden, d=d, steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, **config)
+        super().__init__(
+            bias=bias,
+            hidden=hidden,
+            d=d,
+            steps=steps,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            **config,
+        )
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
         self.bias = nn.Parameter(torch.tensor(self.config["bias"]))
-        if not self.config["hidden"]: return
+        if not self.config["hidden"]:
+            return
         for name, width in (("x", dx), ("y", dy)):
-            self.add_module(f"head_{name}", initialise(Gated(width, self.config["d"], self.config["hidden"]), generator(self.config["seed"], "heads", name)))
+            self.add_module(
+                f"head_{name}",
+                initialise(
+                    Gated(width, self.config["d"], self.config["hidden"]),
+                    generator(self.config["seed"], "heads", name),
+                ),
+            )
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = self.batch_of_pairs(x, y, pairs, rng)
         return sigmoid_loss(self.map_x(x), self.map_y(y), self.log_scale.exp(), self.bias)
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #b04e6fd0
-def mixture(x: Tensor, y: Tensor, concentration: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def mixture(
+    x: Tensor, y: Tensor, concentration: float, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     "Rows of x (n, dx) and y (n, dy) mixed with those of one permutation, by one share from Beta(α, α)."
     from scipy.special import betaincinv
 
@@ -94,7 +116,14 @@ class FuseMix(Contrastive):
         weight_decay: float = 30.0,
         **config,  # as in `Contrastive`
     ):
-        super().__init__(concentration=concentration, d=d, steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, **config)
+        super().__init__(
+            concentration=concentration,
+            d=d,
+            steps=steps,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            **config,
+        )
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = mixture(*self.batch_of_pairs(x, y, pairs, rng), self.config["concentration"], rng)
@@ -116,15 +145,22 @@ def structure_loss(
 ) -> Tensor:
     "Jensen-Shannon divergence between the neighbourhoods before and after, averaged over walks of 1 … L steps (Gröger et al. 2025)."
     p, q = neighbourhoods(before, temperature), neighbourhoods(after, temperature)
-    entropy = lambda rows: torch.special.entr(rows.clamp(min=1e-12)).sum(1).mean()  # its slope at zero is infinite
+    entropy = lambda rows: (
+        torch.special.entr(rows.clamp(min=1e-12)).sum(1).mean()
+    )  # its slope at zero is infinite
     total, walk_p, walk_q = 0.0, p, q
     for level in range(1, levels + 1):
-        total = total + (entropy((walk_p + walk_q) / 2) - (entropy(walk_p) + entropy(walk_q)) / 2) / level
+        total = (
+            total
+            + (entropy((walk_p + walk_q) / 2) - (entropy(walk_p) + entropy(walk_q)) / 2) / level
+        )
         walk_p, walk_q = walk_p @ p, walk_q @ q
     return total / levels
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #dc6ec064
-def batch_of_unpaired(cloud: int, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def batch_of_unpaired(
+    cloud: int, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     "At most `cloud` rows of x (b, dx) and of y (c, dy) that are in no pair."
     free_x, free_y = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
     return x[free_x[draw(len(free_x), cloud, rng)]], y[free_y[draw(len(free_y), cloud, rng)]]
@@ -147,16 +183,41 @@ class Structure(Contrastive):
         weight_decay: float = 10.0,
         **config,  # as in `Contrastive`
     ):
-        training = {"d": d, "steps": steps, "learning_rate": learning_rate, "weight_decay": weight_decay}
-        super().__init__(structure_weight=structure_weight, levels=levels, temperature=temperature, cloud=cloud, **training, **config)
+        training = {
+            "d": d,
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+        }
+        super().__init__(
+            structure_weight=structure_weight,
+            levels=levels,
+            temperature=temperature,
+            cloud=cloud,
+            **training,
+            **config,
+        )
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config = self.config
-        paired, unpaired = self.batch_of_pairs(x, y, pairs, rng), batch_of_unpaired(config["cloud"], x, y, pairs, rng)
+        paired, unpaired = (
+            self.batch_of_pairs(x, y, pairs, rng),
+            batch_of_unpaired(config["cloud"], x, y, pairs, rng),
+        )
         mapped = self.map_x(paired[0]), self.map_y(paired[1])
-        kept = [structure_loss(torch.cat((own, more)), torch.cat((z, map_(more))), config["levels"], config["temperature"])
-                for own, more, z, map_ in zip(paired, unpaired, mapped, (self.map_x, self.map_y))]
-        return contrastive_loss(*mapped, self.log_scale.exp()) + config["structure_weight"] * sum(kept) / 2
+        kept = [
+            structure_loss(
+                torch.cat((own, more)),
+                torch.cat((z, map_(more))),
+                config["levels"],
+                config["temperature"],
+            )
+            for own, more, z, map_ in zip(paired, unpaired, mapped, (self.map_x, self.map_y))
+        ]
+        return (
+            contrastive_loss(*mapped, self.log_scale.exp())
+            + config["structure_weight"] * sum(kept) / 2
+        )
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #cb1a0a55
 def klot(
@@ -168,7 +229,10 @@ def klot(
 ) -> Tensor:
     "KL divergence of the student's entropic plan from the teacher's, with its closed-form gradient (Roschmann et al. 2026), scalar."
     with torch.no_grad():
-        (plan, log_plan), (target, log_target) = (entropic_plan(each, each_epsilon, **options) for each, each_epsilon in ((student, epsilon), (teacher, teacher_epsilon)))
+        (plan, log_plan), (target, log_target) = (
+            entropic_plan(each, each_epsilon, **options)
+            for each, each_epsilon in ((student, epsilon), (teacher, teacher_epsilon))
+        )
         value = (target * (log_target - log_plan)).sum()
     moving = ((plan - target) * student).sum() / epsilon
     return moving - moving.detach() + value
@@ -198,8 +262,15 @@ class SOTAlign(Sail):
         weight_decay: float = 3.0,
         **config,  # as in `Sail`
     ):
-        more = {"shrinkage": shrinkage, "epsilon": epsilon, "teacher_epsilon": teacher_epsilon, "cloud": cloud}
-        super().__init__(transport_weight=transport_weight, weight_decay=weight_decay, **more, **config)
+        more = {
+            "shrinkage": shrinkage,
+            "epsilon": epsilon,
+            "teacher_epsilon": teacher_epsilon,
+            "cloud": cloud,
+        }
+        super().__init__(
+            transport_weight=transport_weight, weight_decay=weight_decay, **more, **config
+        )
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         teacher = CCA(self.config["shrinkage"]).fit(x, y, pairs)
@@ -209,10 +280,27 @@ class SOTAlign(Sail):
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config, scale = self.config, self.log_scale.exp()
-        paired_x, paired_y = (map_(cloud) for map_, cloud in zip((self.map_x, self.map_y), self.batch_of_pairs(x, y, pairs, rng)))
+        paired_x, paired_y = (
+            map_(cloud)
+            for map_, cloud in zip((self.map_x, self.map_y), self.batch_of_pairs(x, y, pairs, rng))
+        )
         free_x, free_y = batch_of_unpaired(config["cloud"], x, y, pairs, rng)
         other_x, other_y = self.map_x(free_x), self.map_y(free_y)
-        value = (sigmoid_loss(paired_x, torch.cat((paired_y, other_y)), scale, self.bias) + sigmoid_loss(paired_y, torch.cat((paired_x, other_x)), scale, self.bias)) / 2
-        if min(len(free_x), len(free_y)) < 2 or not config["transport_weight"]: return value
-        student, teacher = 1 - cosine_distance(other_x, other_y), self.teacher_similarity(free_x, free_y)
-        return value + config["transport_weight"] * klot(student, teacher, config["epsilon"], config["teacher_epsilon"], tolerance=1e-2, max_iterations=100)  # rough plans are enough for a step
+        value = (
+            sigmoid_loss(paired_x, torch.cat((paired_y, other_y)), scale, self.bias)
+            + sigmoid_loss(paired_y, torch.cat((paired_x, other_x)), scale, self.bias)
+        ) / 2
+        if min(len(free_x), len(free_y)) < 2 or not config["transport_weight"]:
+            return value
+        student, teacher = (
+            1 - cosine_distance(other_x, other_y),
+            self.teacher_similarity(free_x, free_y),
+        )
+        return value + config["transport_weight"] * klot(
+            student,
+            teacher,
+            config["epsilon"],
+            config["teacher_epsilon"],
+            tolerance=1e-2,
+            max_iterations=100,
+        )  # rough plans are enough for a step

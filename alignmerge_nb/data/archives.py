@@ -28,10 +28,18 @@ def tar_members(
     with tarfile.open(fileobj=file, mode="r|*") as tar:
         for member in tar:
             if not (member.isreg() or member.isdir() or member.islnk() or member.issym()):
-                raise BadInput(f"the special file {member.name!r} in an archive", "files and folders", "Do not unpack this archive.")
+                raise BadInput(
+                    f"the special file {member.name!r} in an archive",
+                    "files and folders",
+                    "Do not unpack this archive.",
+                )
             # a hard link's target counts from the archive's root, a symbolic link's from its own folder
             start = "" if member.islnk() else str(PurePosixPath(member.name).parent)
-            yield member.name, os.path.join(start, member.linkname) if member.linkname else None, tar.extractfile(member) if member.isreg() else None
+            yield (
+                member.name,
+                os.path.join(start, member.linkname) if member.linkname else None,
+                tar.extractfile(member) if member.isreg() else None,
+            )
 
 
 def zip_members(
@@ -42,31 +50,46 @@ def zip_members(
         for member in archive.infolist():
             link = stat.S_ISLNK(member.external_attr >> 16)
             start = str(PurePosixPath(member.filename).parent)
-            target = os.path.join(start, archive.read(member).decode()) if link and member.file_size < 4096 else None
-            if member.is_dir() or link: yield member.filename, target, None
+            target = (
+                os.path.join(start, archive.read(member).decode())
+                if link and member.file_size < 4096
+                else None
+            )
+            if member.is_dir() or link:
+                yield member.filename, target, None
             else:
-                with archive.open(member) as content: yield member.filename, None, content
+                with archive.open(member) as content:
+                    yield member.filename, None, content
 
 # %% ../../nbs/data/02_archives.ipynb #189d9df0
 def safe_extract(
     archive: str | Path | BinaryIO,  # a tar (any compression) or a zip
     folder: str | Path,  # nothing is written outside of it
-    keep: Callable[[str], bool] = lambda name: True,  # which files to write, by their name in the archive
+    keep: Callable[[str], bool] = lambda name: (
+        True
+    ),  # which files to write, by their name in the archive
     max_files: int = 200_000,  # COCO, the largest set, has 164,000
     max_bytes: int = 40 * 2**30,  # COCO's images are 20 GB
 ) -> int:
     "Write the regular files of an archive below `folder`; return how many."
     if isinstance(archive, str | Path):
-        with open(archive, "rb") as file: return safe_extract(file, folder, keep, max_files, max_bytes)
+        with open(archive, "rb") as file:
+            return safe_extract(file, folder, keep, max_files, max_bytes)
     zipped = archive.seekable() and zipfile.is_zipfile(archive)
-    if archive.seekable(): archive.seek(0)
+    if archive.seekable():
+        archive.seek(0)
     files = written = 0
     try:
         for name, target, content in zip_members(archive) if zipped else tar_members(archive):
             if not inside(name) or (target is not None and not inside(os.path.normpath(target))):
                 shown = f"{name!r} -> {target!r}" if target else repr(name)
-                raise BadInput(f"the entry {shown}, which leads out of the folder", "paths below the folder", "Do not unpack this archive.")
-            if content is None or not keep(name): continue
+                raise BadInput(
+                    f"the entry {shown}, which leads out of the folder",
+                    "paths below the folder",
+                    "Do not unpack this archive.",
+                )
+            if content is None or not keep(name):
+                continue
             files += 1
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +97,14 @@ def safe_extract(
                 while block := content.read(2**20):
                     written += len(block)
                     if files > max_files or written > max_bytes:
-                        raise BadInput("an archive that goes on and on", f"at most {max_files} files and {max_bytes} bytes", "Check its source; raise the bounds if it is sound.")
+                        raise BadInput(
+                            "an archive that goes on and on",
+                            f"at most {max_files} files and {max_bytes} bytes",
+                            "Check its source; raise the bounds if it is sound.",
+                        )
                     file.write(block)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise BadInput(f"an archive that breaks off ({error})", "a whole tar or zip", "Download it again.") from error
+        raise BadInput(
+            f"an archive that breaks off ({error})", "a whole tar or zip", "Download it again."
+        ) from error
     return files

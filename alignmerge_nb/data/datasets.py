@@ -37,6 +37,7 @@ SPLITS = ("train", "val", "test")
 @dataclass(frozen=True)
 class Item:
     "One image (or classifier row) and what belongs to it."
+
     id: str  # unique in its set, without '#'
     image: Path | None  # the picture's file
     texts: tuple[str, ...]  # its captions, in one language
@@ -49,6 +50,7 @@ class Item:
 @dataclass(frozen=True)
 class DatasetSpec:
     "What a data set is, whose it is, and how it gets here."
+
     name: str
     what: str  # the pictures and the texts, in a few words
     licence: str
@@ -59,21 +61,53 @@ class DatasetSpec:
     @property
     def script(self) -> str:
         "The commands that fetch it."
-        return " && ".join(f"python data_scripts/fetch_{name}.py" for name in self.parts or (self.name,))
+        return " && ".join(
+            f"python data_scripts/fetch_{name}.py" for name in self.parts or (self.name,)
+        )
 
 # %% ../../nbs/data/00_datasets.ipynb #83c819c7
-DATASETS = {spec.name: spec for spec in (
-    DatasetSpec("prototypes", "ImageNet classifier rows and WordNet glosses", "Apache-2.0, WordNet"),
-    DatasetSpec("emoji", "rendered emoji and their label with keywords, 28 languages", "MIT"),
-    DatasetSpec("emoji2d", "flat emoji at 64 px, the texts of `emoji`", "Apache-2.0, MIT"),
-    DatasetSpec("tuxpaint", "photo cut-outs and clip art with short captions, English and 77 more languages", "GPL-2"),
-    DatasetSpec("cdda", "pixel art of a game's objects and their prose descriptions", "CC-BY-SA-3.0"),
-    DatasetSpec("openclipart", "clip art with title and keywords", "public domain"),
-    DatasetSpec("easyvqa", "coloured shapes with questions and 13 answers", "MIT", official_split=True),
-    DatasetSpec("coco", "photographs with five captions each, Karpathy split", "CC-BY-4.0, images: Flickr terms", True, images="."),
-    DatasetSpec("flickr30k", "photographs with five captions each, Karpathy split", "research only", True, images="flickr30k-images"),
-    DatasetSpec("union", "emoji, tuxpaint, cdda and openclipart in one", "see its parts", parts=("emoji", "tuxpaint", "cdda", "openclipart")),
-)}
+DATASETS = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec(
+            "prototypes", "ImageNet classifier rows and WordNet glosses", "Apache-2.0, WordNet"
+        ),
+        DatasetSpec("emoji", "rendered emoji and their label with keywords, 28 languages", "MIT"),
+        DatasetSpec("emoji2d", "flat emoji at 64 px, the texts of `emoji`", "Apache-2.0, MIT"),
+        DatasetSpec(
+            "tuxpaint",
+            "photo cut-outs and clip art with short captions, English and 77 more languages",
+            "GPL-2",
+        ),
+        DatasetSpec(
+            "cdda", "pixel art of a game's objects and their prose descriptions", "CC-BY-SA-3.0"
+        ),
+        DatasetSpec("openclipart", "clip art with title and keywords", "public domain"),
+        DatasetSpec(
+            "easyvqa", "coloured shapes with questions and 13 answers", "MIT", official_split=True
+        ),
+        DatasetSpec(
+            "coco",
+            "photographs with five captions each, Karpathy split",
+            "CC-BY-4.0, images: Flickr terms",
+            True,
+            images=".",
+        ),
+        DatasetSpec(
+            "flickr30k",
+            "photographs with five captions each, Karpathy split",
+            "research only",
+            True,
+            images="flickr30k-images",
+        ),
+        DatasetSpec(
+            "union",
+            "emoji, tuxpaint, cdda and openclipart in one",
+            "see its parts",
+            parts=("emoji", "tuxpaint", "cdda", "openclipart"),
+        ),
+    )
+}
 
 # %% ../../nbs/data/00_datasets.ipynb #0ee75d3e
 def inside(
@@ -81,10 +115,22 @@ def inside(
 ) -> bool:
     "Whether a path stays in the folder that it is relative to."
     path = PurePosixPath(name)
-    return not (path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0] or "\0" in name)
+    return not (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or ":" in name.split("/")[0]
+        or "\0" in name
+    )
 
 # %% ../../nbs/data/00_datasets.ipynb #5fbee54e
-ROW = {"id": str, "image": (str, type(None)), "texts": dict, "group": str, "licence": str}  # what every line has
+ROW = {
+    "id": str,
+    "image": (str, type(None)),
+    "texts": dict,
+    "group": str,
+    "licence": str,
+}  # what every line has
 MORE = {"row": int, "split": str, "questions": list}  # what a line may have
 
 
@@ -92,20 +138,34 @@ def check_row(
     row: object,  # one parsed line of a manifest
 ) -> str | None:
     "What is wrong with a manifest's row, or None."
-    if not isinstance(row, dict): return "it is not a JSON object"
+    if not isinstance(row, dict):
+        return "it is not a JSON object"
     for key, kind in ROW.items():
-        if not isinstance(row.get(key, ...), kind): return f"{key!r} is missing or of the wrong type"
+        if not isinstance(row.get(key, ...), kind):
+            return f"{key!r} is missing or of the wrong type"
     for key, value in row.items():
-        if key not in ROW and not isinstance(value, look_up(ROW | MORE, key, "key")): return f"{key!r} is of the wrong type"
-    if not row["id"] or "#" in row["id"]: return f"the id {row['id']!r} is empty or has a '#'"
-    if (row["image"] is None) == ("row" not in row): return "it needs either an image or a classifier row"
-    if row["image"] is not None and not (row["image"] and inside(row["image"])): return f"the image {row['image']!r} lies outside of the data set's folder"
-    if row.get("split", "train") not in SPLITS: return f"the split {row['split']!r} is none of {SPLITS}"
+        if key not in ROW and not isinstance(value, look_up(ROW | MORE, key, "key")):
+            return f"{key!r} is of the wrong type"
+    if not row["id"] or "#" in row["id"]:
+        return f"the id {row['id']!r} is empty or has a '#'"
+    if (row["image"] is None) == ("row" not in row):
+        return "it needs either an image or a classifier row"
+    if row["image"] is not None and not (row["image"] and inside(row["image"])):
+        return f"the image {row['image']!r} lies outside of the data set's folder"
+    if row.get("split", "train") not in SPLITS:
+        return f"the split {row['split']!r} is none of {SPLITS}"
     for texts in row["texts"].values():
-        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts): return "a text is empty or no string"
-    if not row["texts"] and not row.get("questions"): return "it has neither texts nor questions"
+        if (
+            not isinstance(texts, list)
+            or not texts
+            or not all(isinstance(t, str) and t.strip() for t in texts)
+        ):
+            return "a text is empty or no string"
+    if not row["texts"] and not row.get("questions"):
+        return "it has neither texts nor questions"
     for pair in row.get("questions", ()):
-        if not isinstance(pair, dict) or set(pair) != {"question", "answer"}: return "a question is not {question, answer}"
+        if not isinstance(pair, dict) or set(pair) != {"question", "answer"}:
+            return "a question is not {question, answer}"
     return None
 
 # %% ../../nbs/data/00_datasets.ipynb #6e852de4
@@ -115,11 +175,19 @@ def write_manifest(
 ) -> int:
     "Write rows sorted by id, whole or not at all; return how many there are."
     rows = sorted(rows, key=lambda row: row["id"])
-    if len({row["id"] for row in rows}) < len(rows): raise BadInput("rows with equal ids", "unique ids", "Make the ids longer.")
+    if len({row["id"] for row in rows}) < len(rows):
+        raise BadInput("rows with equal ids", "unique ids", "Make the ids longer.")
     for row in rows:
-        if wrong := check_row(row): raise BadInput(f"the item {row.get('id')!r}: {wrong}", "a valid manifest row", "Fix the script that makes it.")
+        if wrong := check_row(row):
+            raise BadInput(
+                f"the item {row.get('id')!r}: {wrong}",
+                "a valid manifest row",
+                "Fix the script that makes it.",
+            )
     with atomic_path(path) as part:
-        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        part.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
     return len(rows)
 
 # %% ../../nbs/data/00_datasets.ipynb #93a1bbf6
@@ -128,14 +196,27 @@ def read_manifest(
 ) -> list[dict]:
     "The rows of a manifest; a wrong line is a `BadInput` with file and line number."
     path, rows, seen = Path(path), [], {}
-    with open(path, encoding="utf-8", newline="\n") as file:  # captions may hold exotic line separators: only \n ends a line
+    with open(
+        path, encoding="utf-8", newline="\n"
+    ) as file:  # captions may hold exotic line separators: only \n ends a line
         for number, line in enumerate(file, 1):
-            if not line.strip(): continue
-            try: row = json.loads(line); wrong = check_row(row)
-            except BadInput as error: wrong = str(error)
-            except ValueError as error: wrong = f"no JSON ({error})"
-            if not wrong and row["id"] in seen: wrong = f"the id {row['id']!r} is that of line {seen[row['id']]}"
-            if wrong: raise BadInput(f"{path}, line {number}: {wrong}", "one valid item per line", "Correct the line, or fetch the set again.")
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                wrong = check_row(row)
+            except BadInput as error:
+                wrong = str(error)
+            except ValueError as error:
+                wrong = f"no JSON ({error})"
+            if not wrong and row["id"] in seen:
+                wrong = f"the id {row['id']!r} is that of line {seen[row['id']]}"
+            if wrong:
+                raise BadInput(
+                    f"{path}, line {number}: {wrong}",
+                    "one valid item per line",
+                    "Correct the line, or fetch the set again.",
+                )
             seen[row["id"]] = number
             rows.append(row)
     return rows
@@ -148,10 +229,23 @@ def items_of(
 ) -> list[Item]:
     "The items that have a text in `language`, or questions."
     languages = sorted({code for row in rows for code in row["texts"]})
-    if languages: look_up(dict.fromkeys(languages), language, "language")
-    return [Item(id=row["id"], image=row["image"] and folder / row["image"], texts=tuple(row["texts"].get(language, ())), group=row["group"],
-                 row=row.get("row"), split=row.get("split"), questions=tuple((pair["question"], pair["answer"]) for pair in row.get("questions", ())))
-            for row in rows if language in row["texts"] or row.get("questions")]
+    if languages:
+        look_up(dict.fromkeys(languages), language, "language")
+    return [
+        Item(
+            id=row["id"],
+            image=row["image"] and folder / row["image"],
+            texts=tuple(row["texts"].get(language, ())),
+            group=row["group"],
+            row=row.get("row"),
+            split=row.get("split"),
+            questions=tuple(
+                (pair["question"], pair["answer"]) for pair in row.get("questions", ())
+            ),
+        )
+        for row in rows
+        if language in row["texts"] or row.get("questions")
+    ]
 
 # %% ../../nbs/data/00_datasets.ipynb #c14ec825
 def karpathy_items(
@@ -159,18 +253,41 @@ def karpathy_items(
     images: str | Path,  # the folder that the pictures' paths start from
 ) -> list[Item]:
     "The items of a caption file in Karpathy's format, with its official split."
-    try: entries = json.loads(Path(path).read_text(encoding="utf-8"))["images"]
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))["images"]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: {error!r}", "a JSON object with a list `images`", "Fetch the caption file again.") from error
+        raise BadInput(
+            f"{path}: {error!r}",
+            "a JSON object with a list `images`",
+            "Fetch the caption file again.",
+        ) from error
     items = []
     for number, entry in enumerate(entries):
         try:
-            folder, split = entry.get("filepath", ""), "train" if entry["split"] == "restval" else entry["split"]
-            texts = tuple(raw for sentence in entry["sentences"] if (raw := sentence["raw"].strip()))
-            items.append(Item(Path(entry["filename"]).stem, Path(images, folder, entry["filename"]), texts, folder or "flickr30k", split=split))
-            if split not in SPLITS or not texts: raise ValueError(f"split {split!r}, {len(texts)} captions")
+            folder, split = (
+                entry.get("filepath", ""),
+                "train" if entry["split"] == "restval" else entry["split"],
+            )
+            texts = tuple(
+                raw for sentence in entry["sentences"] if (raw := sentence["raw"].strip())
+            )
+            items.append(
+                Item(
+                    Path(entry["filename"]).stem,
+                    Path(images, folder, entry["filename"]),
+                    texts,
+                    folder or "flickr30k",
+                    split=split,
+                )
+            )
+            if split not in SPLITS or not texts:
+                raise ValueError(f"split {split!r}, {len(texts)} captions")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BadInput(f"{path}, image {number}: {error!r}", "filename, sentences with raw, split", "Fetch the caption file again.") from error
+            raise BadInput(
+                f"{path}, image {number}: {error!r}",
+                "filename, sentences with raw, split",
+                "Fetch the caption file again.",
+            ) from error
     return items
 
 # %% ../../nbs/data/00_datasets.ipynb #71d42afe
@@ -181,15 +298,28 @@ def load_dataset(
 ) -> list[Item]:
     "The items of a fetched data set, sorted by id."
     spec = look_up(DATASETS, name, "data set")
-    if spec.parts: return union(spec.parts, language, home)
+    if spec.parts:
+        return union(spec.parts, language, home)
     folder = Path(home or data_home()) / name
     path = folder / (f"dataset_{name}.json" if spec.images else "manifest.jsonl")
-    if not path.is_file(): raise BadInput(f"no {path}", f"the data set {name!r}, fetched", f"Run `{spec.script}`.")
-    if spec.images and language != "en": raise BadInput(f"language {language!r}", f"'en', the only language of {name}", "Leave it out.")
-    items = karpathy_items(path, folder / spec.images) if spec.images else items_of(read_manifest(path), folder, language)
+    if not path.is_file():
+        raise BadInput(f"no {path}", f"the data set {name!r}, fetched", f"Run `{spec.script}`.")
+    if spec.images and language != "en":
+        raise BadInput(
+            f"language {language!r}", f"'en', the only language of {name}", "Leave it out."
+        )
+    items = (
+        karpathy_items(path, folder / spec.images)
+        if spec.images
+        else items_of(read_manifest(path), folder, language)
+    )
     missing = [item for item in items if item.image and not item.image.is_file()]
     if missing:
-        raise BadInput(f"{len(missing)} of {len(items)} items of {name!r} without their image (first: {missing[0].image})", "every image", f"Run `{spec.script}` again.")
+        raise BadInput(
+            f"{len(missing)} of {len(items)} items of {name!r} without their image (first: {missing[0].image})",
+            "every image",
+            f"Run `{spec.script}` again.",
+        )
     return sorted(items, key=lambda item: item.id)
 
 
@@ -199,5 +329,9 @@ def union(
     home: str | Path | None = None,  # as for `load_dataset`
 ) -> list[Item]:
     "Several sets in one; ids and groups get the set's name in front: 'emoji/1f600'."
-    items = [replace(item, id=f"{name}/{item.id}", group=f"{name}/{item.group}") for name in names for item in load_dataset(name, language, home)]
+    items = [
+        replace(item, id=f"{name}/{item.id}", group=f"{name}/{item.group}")
+        for name in names
+        for item in load_dataset(name, language, home)
+    ]
     return sorted(items, key=lambda item: item.id)

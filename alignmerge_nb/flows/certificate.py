@@ -27,8 +27,13 @@ def steepest(
     seed: int = 0,  # of its start
 ) -> Tensor:
     "The largest singular value of the Jacobian at each point (p,)."
-    pull, push = torch.func.vjp(function, points)[1], lambda v: torch.func.jvp(function, (points,), (v,))[1]
-    here = F.normalize(torch.randn(points.shape, generator=generator(seed, "Lanczos")).to(points), dim=1)
+    pull, push = (
+        torch.func.vjp(function, points)[1],
+        lambda v: torch.func.jvp(function, (points,), (v,))[1],
+    )
+    here = F.normalize(
+        torch.randn(points.shape, generator=generator(seed, "Lanczos")).to(points), dim=1
+    )
     before, beta, diagonal, beside = torch.zeros_like(here), points.new_zeros(len(points)), [], []
     for _ in range(min(steps, points.shape[1])):
         there = pull(push(here))[0] - beta[:, None] * before
@@ -37,7 +42,11 @@ def steepest(
         beside.append(beta := there.norm(dim=1))
         before, here = here, there / beta.clamp(min=1e-30)[:, None]
     band = torch.diag_embed(torch.stack(beside, 1)[:, :-1], 1)
-    return torch.linalg.eigvalsh(torch.diag_embed(torch.stack(diagonal, 1)) + band + band.mT)[:, -1].clamp(min=0).sqrt()
+    return (
+        torch.linalg.eigvalsh(torch.diag_embed(torch.stack(diagonal, 1)) + band + band.mT)[:, -1]
+        .clamp(min=0)
+        .sqrt()
+    )
 
 
 def spectrum_ends(
@@ -47,9 +56,14 @@ def spectrum_ends(
 ) -> Tensor:
     "Smallest and largest singular value of the Jacobian at each point (p, 2)."
     image = model(points)[0]
-    if max(points.shape[1], image.shape[1]) > widest: return torch.stack((1 / steepest(model.inverse, image), steepest(lambda z: model(z)[0], points)), 1)
+    if max(points.shape[1], image.shape[1]) > widest:
+        return torch.stack(
+            (1 / steepest(model.inverse, image), steepest(lambda z: model(z)[0], points)), 1
+        )
     directions = torch.eye(points.shape[1]).to(points).repeat(len(points), 1)
-    columns = torch.func.jvp(lambda z: model(z)[0], (points.repeat_interleave(points.shape[1], 0),), (directions,))[1]
+    columns = torch.func.jvp(
+        lambda z: model(z)[0], (points.repeat_interleave(points.shape[1], 0),), (directions,)
+    )[1]
     return torch.linalg.svdvals(columns.unflatten(0, (len(points), -1)))[:, [-1, 0]]
 
 # %% ../../nbs/flows/01_certificate.ipynb #997617da
@@ -62,7 +76,9 @@ class Certificate:
 
     rows: int  # of the data that the round trips were measured on
     widths: tuple[int, int]  # of a point and of its image
-    round_trip_f32: float  # largest error of a row, in units of the data's spread; infinite: it overflows
+    round_trip_f32: (
+        float  # largest error of a row, in units of the data's spread; infinite: it overflows
+    )
     round_trip_f64: float
     probes: dict[str, tuple[float, float]]  # the same two errors on clouds that are no data
     points: int  # at which the Jacobian was looked at
@@ -70,7 +86,9 @@ class Certificate:
     sigma_min: float  # smallest singular value at any of the points
     sigma_max: float
     condition: float  # largest σ_max / σ_min at one point
-    log_det: tuple[float, float]  # smallest and largest over the data, of the flow alone where there is more
+    log_det: tuple[
+        float, float
+    ]  # smallest and largest over the data, of the flow alone where there is more
     radius: float  # of the ball that the bounds hold in, around 0
     bound: float  # on σ_max in the ball, from the weights
     inverse_bound: float  # on 1 / σ_min
@@ -83,36 +101,76 @@ class Certificate:
     @property
     def doubts(self) -> tuple[str, ...]:
         "What speaks against relying on the inverse."
-        faults = {"float64 round trip": self.round_trip_f64, "float32 round trip": self.round_trip_f32} | {f"float32 round trip of {name}": single for name, (single, _) in self.probes.items()}
-        found = [f"{name} {error:.1g} above {THRESHOLD:g}" for name, error in faults.items() if error > THRESHOLD]
+        faults = {
+            "float64 round trip": self.round_trip_f64,
+            "float32 round trip": self.round_trip_f32,
+        } | {f"float32 round trip of {name}": single for name, (single, _) in self.probes.items()}
+        found = [
+            f"{name} {error:.1g} above {THRESHOLD:g}"
+            for name, error in faults.items()
+            if error > THRESHOLD
+        ]
         risk = self.condition * torch.finfo(torch.float32).eps
-        return (*found, *([f"condition number {self.condition:.1g}: float32 images may lose features to {risk:.1g}"] if not risk <= THRESHOLD else []))
+        return (
+            *found,
+            *(
+                [
+                    f"condition number {self.condition:.1g}: float32 images may lose features to {risk:.1g}"
+                ]
+                if not risk <= THRESHOLD
+                else []
+            ),
+        )
 
     def as_dict(self) -> dict:
         "Plain numbers for JSON; what is not finite becomes None."
-        plain = lambda value: value if not isinstance(value, float) or math.isfinite(value) else None
+        plain = lambda value: (
+            value if not isinstance(value, float) or math.isfinite(value) else None
+        )
         pairs = {key: [*map(plain, value)] for key, value in asdict(self)["probes"].items()}
-        return {key: [*map(plain, value)] if isinstance(value, tuple) else plain(value) for key, value in asdict(self).items()} | {"probes": pairs}
+        return {
+            key: [*map(plain, value)] if isinstance(value, tuple) else plain(value)
+            for key, value in asdict(self).items()
+        } | {"probes": pairs}
 
     @classmethod
     def from_dict(cls, values: dict) -> Certificate:
         "The certificate that `as_dict` wrote."
         full = lambda value: math.inf if value is None else value
-        return cls(**{key: tuple(map(full, value)) if isinstance(value, list) else full(value) for key, value in values.items()} | {"probes": {key: tuple(map(full, value)) for key, value in values["probes"].items()}})
+        return cls(
+            **{
+                key: tuple(map(full, value)) if isinstance(value, list) else full(value)
+                for key, value in values.items()
+            }
+            | {"probes": {key: tuple(map(full, value)) for key, value in values["probes"].items()}}
+        )
 
     def __repr__(self) -> str:
         errors = {"data": (self.round_trip_f32, self.round_trip_f64), **self.probes}
         lines = [f"Certificate: {self.widths[0]} → {self.widths[1]} dimensions and back"]
-        lines += [f"  there and back, {name:<12} float32 {single:.1e}  float64 {double:.1e}" for name, (single, double) in errors.items()]
+        lines += [
+            f"  there and back, {name:<12} float32 {single:.1e}  float64 {double:.1e}"
+            for name, (single, double) in errors.items()
+        ]
         how = "exact" if self.exact else "Lanczos"
-        lines += [f"  Jacobian           σ {self.sigma_min:.3g} … {self.sigma_max:.3g}, condition {self.condition:.3g} ({how}, {self.points} points)", f"  log-determinant    {self.log_det[0]:.3g} … {self.log_det[1]:.3g}",
-                  f"  bound from weights σ {1 / self.inverse_bound:.2g} … {self.bound:.2g} within {self.radius:.3g} of 0"]
-        return "\n".join([*lines, *(f"  doubt: {doubt}" for doubt in self.doubts)] if self.doubts else [*lines, "  no doubts"])
+        lines += [
+            f"  Jacobian           σ {self.sigma_min:.3g} … {self.sigma_max:.3g}, condition {self.condition:.3g} ({how}, {self.points} points)",
+            f"  log-determinant    {self.log_det[0]:.3g} … {self.log_det[1]:.3g}",
+            f"  bound from weights σ {1 / self.inverse_bound:.2g} … {self.bound:.2g} within {self.radius:.3g} of 0",
+        ]
+        return "\n".join(
+            [*lines, *(f"  doubt: {doubt}" for doubt in self.doubts)]
+            if self.doubts
+            else [*lines, "  no doubts"]
+        )
 
 # %% ../../nbs/flows/01_certificate.ipynb #29ac094e
 def round_trip(model: nn.Module, cloud: Tensor) -> float:
     "Largest distance of a row (n, d) from where it comes back to, in units of the cloud's spread; infinite where it overflows."
-    error = float((model.inverse(model(cloud)[0]) - cloud).norm(dim=1).max() / (cloud - cloud.mean(0)).square().sum(1).mean().sqrt())
+    error = float(
+        (model.inverse(model(cloud)[0]) - cloud).norm(dim=1).max()
+        / (cloud - cloud.mean(0)).square().sum(1).mean().sqrt()
+    )
     return error if math.isfinite(error) else math.inf
 
 
@@ -120,7 +178,11 @@ def away(cloud: Tensor, seed: int = 0) -> dict[str, Tensor]:
     "Clouds that are no data, each as large as `cloud` (n, d)."
     mean, spread = cloud.mean(0), (cloud - cloud.mean(0)).square().mean().sqrt()
     noise = torch.randn(cloud.shape, generator=generator(seed, "away")).to(cloud)
-    return {"3 × as wide": mean + 3 * (cloud - mean), "10 × as wide": mean + 10 * (cloud - mean), "noise": mean + spread * noise}
+    return {
+        "3 × as wide": mean + 3 * (cloud - mean),
+        "10 × as wide": mean + 10 * (cloud - mean),
+        "noise": mean + spread * noise,
+    }
 
 
 def evenly(cloud: Tensor, count: int) -> Tensor:
@@ -144,5 +206,18 @@ def certificate(
     low, high = spectrum_ends(double, evenly(cloud.double(), points), widest).T
     radius = float(cloud.norm(dim=1).max())
     bound, inverse_bound, _ = double.slopes(radius)
-    return Certificate(len(cloud), (cloud.shape[1], image.shape[1]), *both(cloud), {name: both(some) for name, some in away(cloud).items()}, min(points, len(cloud)), max(cloud.shape[1], image.shape[1]) <= widest,
-                       float(low.min()), float(high.max()), float((high / low).max()), (float(log_det.min()), float(log_det.max())), radius, bound, inverse_bound)
+    return Certificate(
+        len(cloud),
+        (cloud.shape[1], image.shape[1]),
+        *both(cloud),
+        {name: both(some) for name, some in away(cloud).items()},
+        min(points, len(cloud)),
+        max(cloud.shape[1], image.shape[1]) <= widest,
+        float(low.min()),
+        float(high.max()),
+        float((high / low).max()),
+        (float(log_det.min()), float(log_det.max())),
+        radius,
+        bound,
+        inverse_bound,
+    )

@@ -37,12 +37,17 @@ class AffineCoupling(nn.Module):
         self.bound = bound
         even, odd = torch.arange(0, d, 2), torch.arange(1, d, 2)
         driver, driven = (odd, even) if flip else (even, odd)
-        for name, index in (("driver", driver), ("driven", driven), ("back", torch.argsort(torch.cat((driver, driven))))):
+        for name, index in (
+            ("driver", driver),
+            ("driven", driven),
+            ("back", torch.argsort(torch.cat((driver, driven)))),
+        ):
             self.register_buffer(name, index, persistent=False)
         self.inner, self.outer = nn.Linear(len(driver), hidden), nn.Linear(hidden, 2 * len(driven))
         with torch.no_grad():
             self.inner.weight.normal_(0, len(driver) ** -0.5, generator=rng)
-            for still in (self.inner.bias, self.outer.weight, self.outer.bias): still.zero_()  # starts as the identity
+            for still in (self.inner.bias, self.outer.weight, self.outer.bias):
+                still.zero_()  # starts as the identity
 
     def scale_and_shift(self, driver: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.outer(F.gelu(self.inner(driver))).chunk(2, 1)
@@ -64,11 +69,21 @@ class AffineCoupling(nn.Module):
 
     def slopes(self, radius: float) -> tuple[float, float, float]:
         "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on the length of their images."
-        (to_raw, to_shift), reach = self.outer.weight.chunk(2), 1.13 * norm(self.inner.weight)  # no slope of the GELU is above 1.13
+        (to_raw, to_shift), reach = (
+            self.outer.weight.chunk(2),
+            1.13 * norm(self.inner.weight),
+        )  # no slope of the GELU is above 1.13
         raw, shift = self.outer(F.gelu(self.inner.bias)).chunk(2)
         highest = float((raw.abs() + radius * reach * to_raw.norm(dim=1)).max())
-        stretch, scale, slope = math.exp(self.bound * math.tanh(highest / self.bound)), reach * norm(to_raw), reach * norm(to_shift)
-        forth, back = (norm(torch.tensor([[1, 0], [corner, stretch]])) for corner in (radius * stretch * scale + slope, radius * scale + stretch * slope))
+        stretch, scale, slope = (
+            math.exp(self.bound * math.tanh(highest / self.bound)),
+            reach * norm(to_raw),
+            reach * norm(to_shift),
+        )
+        forth, back = (
+            norm(torch.tensor([[1, 0], [corner, stretch]]))
+            for corner in (radius * stretch * scale + slope, radius * scale + stretch * slope)
+        )
         return forth, back, (stretch + slope) * radius + float(shift.norm())
 
 # %% ../../nbs/flows/00_layers.ipynb #6605c945
@@ -104,7 +119,9 @@ class Mixing(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         "The point whose image is `z`, by two triangular solves."
         lower, upper, _ = self.factors()
-        middle = torch.linalg.solve_triangular(lower, self.permutation.T @ z.T, upper=False, unitriangular=True)
+        middle = torch.linalg.solve_triangular(
+            lower, self.permutation.T @ z.T, upper=False, unitriangular=True
+        )
         return torch.linalg.solve_triangular(upper, middle, upper=True).T
 
     def slopes(self, radius: float) -> tuple[float, float, float]:
@@ -119,7 +136,9 @@ def random_rotation(d: int, rng: torch.Generator) -> Tensor:
     return torch.linalg.qr(torch.randn(d, d, generator=rng))[0]
 
 
-def glow_steps(d: int, steps: int, hidden: int, bound: float, rng: torch.Generator) -> list[nn.Module]:
+def glow_steps(
+    d: int, steps: int, hidden: int, bound: float, rng: torch.Generator
+) -> list[nn.Module]:
     "Coupling layers, each in a random frame; the composition starts as the identity."
     frames = [random_rotation(d, rng) for _ in range(steps)]
     layers, before = [], torch.eye(d)
@@ -129,7 +148,9 @@ def glow_steps(d: int, steps: int, hidden: int, bound: float, rng: torch.Generat
     return [*layers, Mixing(before.T, bound)]
 
 
-def realnvp_steps(d: int, steps: int, hidden: int, bound: float, rng: torch.Generator) -> list[nn.Module]:
+def realnvp_steps(
+    d: int, steps: int, hidden: int, bound: float, rng: torch.Generator
+) -> list[nn.Module]:
     "Coupling layers whose halves alternate."
     return [AffineCoupling(d, hidden, bound, bool(step % 2), rng) for step in range(steps)]
 
@@ -150,8 +171,14 @@ class Flow(nn.Module):
         seed: int = 0,  # of the frames and the initial weights
     ):
         super().__init__()
-        if kind not in FLOWS: raise BadInput(f"flow kind {kind!r}", f"one of {', '.join(FLOWS)}", "Correct the name.")
-        if d < 2: raise BadInput(f"d = {d}", "at least 2 dimensions", "A coupling layer needs two halves; use wider features.")
+        if kind not in FLOWS:
+            raise BadInput(f"flow kind {kind!r}", f"one of {', '.join(FLOWS)}", "Correct the name.")
+        if d < 2:
+            raise BadInput(
+                f"d = {d}",
+                "at least 2 dimensions",
+                "A coupling layer needs two halves; use wider features.",
+            )
         self.steps = nn.ModuleList(FLOWS[kind](d, steps, hidden, bound, generator(seed, "flow")))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +189,8 @@ class Flow(nn.Module):
         return z, total
 
     def inverse(self, z: Tensor) -> Tensor:
-        for step in reversed(self.steps): z = step.inverse(z)
+        for step in reversed(self.steps):
+            z = step.inverse(z)
         return z
 
     def slopes(self, radius: float) -> tuple[float, float, float]:

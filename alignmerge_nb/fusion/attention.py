@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import BadInput, look_up
-from .base import CrossAttention, CrossAttentionBlock, FusionHead, MultiHeadCrossAttention, Named, masked_mean, two_layers
+from alignmerge_nb.fusion.base import (
+    CrossAttention,
+    CrossAttentionBlock,
+    FusionHead,
+    MultiHeadCrossAttention,
+    Named,
+    masked_mean,
+    two_layers,
+)
 
 # %% auto #0
 __all__ = ['SparingHead', 'several', 'layers', 'LateFusion', 'EarlyFusion', 'one_tower', 'HybridFusion', 'KernelFusion',
@@ -27,19 +35,35 @@ class SparingHead(FusionHead):
         super().__init__(widths, n_out, width)
         del self.absent
 
-    def stand_in(self, name: str, tokens: Tensor, mask: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        first = torch.arange(mask.shape[1], device=mask.device) == 0  # one token, so that a mean over the row is finite
-        return torch.where(present[:, None, None], tokens, 0), torch.where(present[:, None], mask, first)
+    def stand_in(
+        self, name: str, tokens: Tensor, mask: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        first = (
+            torch.arange(mask.shape[1], device=mask.device) == 0
+        )  # one token, so that a mean over the row is finite
+        return torch.where(present[:, None, None], tokens, 0), torch.where(
+            present[:, None], mask, first
+        )
 
 
 def several(widths: Mapping[str, int], instead: str) -> None:
     "Raise `BadInput` where there is nothing to fuse."
-    if len(widths) < 2: raise BadInput(f"the modality {next(iter(widths))!r} alone", "at least two modalities", f"For one modality take {instead!r}.")
+    if len(widths) < 2:
+        raise BadInput(
+            f"the modality {next(iter(widths))!r} alone",
+            "at least two modalities",
+            f"For one modality take {instead!r}.",
+        )
 
 
 def layers(width: int, heads: int, n_layers: int) -> nn.ModuleList:
     "Attention blocks on top of each other."
-    if n_layers < 1: raise BadInput(f"{n_layers} layers", "at least one", "For a head without attention take 'concat' or 'average'.")
+    if n_layers < 1:
+        raise BadInput(
+            f"{n_layers} layers",
+            "at least one",
+            "For a head without attention take 'concat' or 'average'.",
+        )
     return nn.ModuleList(CrossAttentionBlock(width, heads) for _ in range(n_layers))
 
 # %% ../../nbs/fusion/01_attention.ipynb #c07acb65
@@ -47,78 +71,140 @@ class LateFusion(SparingHead):
     "Each modality that is there votes; learned weights combine the votes."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
         rule: str = "product",  # of the probabilities; or their "sum"
     ):
         super().__init__(widths, n_out, width)
         self.product = look_up({"product": True, "sum": False}, rule, "rule")
-        self.experts = nn.ModuleDict({name: nn.Sequential(nn.Linear(width, width), nn.GELU()) for name in widths})
+        self.experts = nn.ModuleDict(
+            {name: nn.Sequential(nn.Linear(width, width), nn.GELU()) for name in widths}
+        )
         self.trust = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in widths})
         self.answers = nn.Linear(width, n_out)
 
     def experts_say(self, tokens: Named, masks: Named) -> list[Tensor]:
         "One vector (n, width) per modality."
-        return [expert(masked_mean(tokens[name], masks[name])) for name, expert in self.experts.items()]
+        return [
+            expert(masked_mean(tokens[name], masks[name])) for name, expert in self.experts.items()
+        ]
 
     def poll(self, said: list[Tensor], trust: list[Tensor], there: list[Tensor]) -> Tensor:
         "Combined log-probabilities of voters (n, width), of whom some are there (n,)."
         votes = self.answers(torch.stack(said, 1)).log_softmax(-1)
-        share = torch.where(torch.stack(there, 1), torch.stack(trust), -torch.inf).log_softmax(1)[..., None]
+        share = torch.where(torch.stack(there, 1), torch.stack(trust), -torch.inf).log_softmax(1)[
+            ..., None
+        ]
         return (share.exp() * votes).sum(1) if self.product else (share + votes).logsumexp(1)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        return self.poll(self.experts_say(tokens, masks), [self.trust[name] for name in self.widths], [present[name] for name in self.widths])
+        return self.poll(
+            self.experts_say(tokens, masks),
+            [self.trust[name] for name in self.widths],
+            [present[name] for name in self.widths],
+        )
 
 # %% ../../nbs/fusion/01_attention.ipynb #2377f302
 class EarlyFusion(FusionHead):
     "One transformer over the tokens of all modalities."
 
-    def __init__(self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 2):
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 2,
+    ):
         super().__init__(widths, n_out, width)
         self.tower, self.readout = layers(width, heads, n_layers), nn.Linear(width, n_out)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        return self.readout(one_tower(self.tower, [tokens[name] for name in self.widths], [masks[name] for name in self.widths]))
+        return self.readout(
+            one_tower(
+                self.tower,
+                [tokens[name] for name in self.widths],
+                [masks[name] for name in self.widths],
+            )
+        )
 
 
 def one_tower(tower: nn.ModuleList, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
     "Pooled tokens (n, width) after self-attention over all sequences joined."
     h, mask = torch.cat(tokens, 1), torch.cat(masks, 1)
-    for block in tower: h = block(h, h, mask)
+    for block in tower:
+        h = block(h, h, mask)
     return masked_mean(h, mask)
 
 # %% ../../nbs/fusion/01_attention.ipynb #b8b9a72b
 class HybridFusion(LateFusion):
     "The votes of each modality and of a transformer over all."
 
-    def __init__(self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 1, rule: str = "product"):
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 1,
+        rule: str = "product",
+    ):
         several(widths, "late")
         super().__init__(widths, n_out, width, rule)
         self.tower, self.joint_trust = layers(width, heads, n_layers), nn.Parameter(torch.zeros(()))
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         there = [present[name] for name in self.widths]
-        joint = one_tower(self.tower, [tokens[name] for name in self.widths], [masks[name] & present[name][:, None] for name in self.widths])
+        joint = one_tower(
+            self.tower,
+            [tokens[name] for name in self.widths],
+            [masks[name] & present[name][:, None] for name in self.widths],
+        )
         trust = [self.trust[name] for name in self.widths]
-        return self.poll([*self.experts_say(tokens, masks), joint], [*trust, self.joint_trust], [*there, torch.stack(there).sum(0) > 1])
+        return self.poll(
+            [*self.experts_say(tokens, masks), joint],
+            [*trust, self.joint_trust],
+            [*there, torch.stack(there).sum(0) > 1],
+        )
 
 # %% ../../nbs/fusion/01_attention.ipynb #42e231aa
 class KernelFusion(FusionHead):
     "A learnt convex combination of a kernel per modality and their product."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
         features: int = 256,  # random, per kernel
         ridge: float = 1e-4,  # penalty on the squared weights
     ):
         super().__init__(widths, n_out, width)
-        kernels = [*([k] for k in range(len(widths))), list(range(len(widths)))] if len(widths) > 1 else [[0]]
+        kernels = (
+            [*([k] for k in range(len(widths))), list(range(len(widths)))]
+            if len(widths) > 1
+            else [[0]]
+        )
         chosen = torch.zeros(len(kernels), len(widths), 1)
-        for row, parts in zip(chosen, kernels): row[parts] = 1
-        self.register_buffer("frequencies", (torch.randn(len(kernels), features, len(widths), width) / width**0.5 * chosen[:, None]).flatten(2))
+        for row, parts in zip(chosen, kernels):
+            row[parts] = 1
+        self.register_buffer(
+            "frequencies",
+            (
+                torch.randn(len(kernels), features, len(widths), width)
+                / width**0.5
+                * chosen[:, None]
+            ).flatten(2),
+        )
         self.register_buffer("phases", 2 * torch.pi * torch.rand(len(kernels), features))
         self.maps = nn.Parameter(torch.randn(len(kernels), width, features) / features**0.5)
-        self.scores, self.readout, self.ridge = nn.Parameter(torch.zeros(len(kernels))), nn.Linear(width, n_out), ridge
+        self.scores, self.readout, self.ridge = (
+            nn.Parameter(torch.zeros(len(kernels))),
+            nn.Linear(width, n_out),
+            ridge,
+        )
 
     @property
     def kernel_weights(self) -> Tensor:
@@ -126,9 +212,19 @@ class KernelFusion(FusionHead):
         return self.scores.softmax(0)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        h = torch.cat([F.layer_norm(pool := masked_mean(tokens[name], masks[name]), pool.shape[1:]) for name in self.widths], 1)
-        features = 2**0.5 * torch.cos(torch.einsum("bfd,nd->bnf", self.frequencies, h) + self.phases[:, None])
-        return self.readout(torch.einsum("b,bwf,bnf->nw", self.kernel_weights.sqrt(), self.maps, features))
+        h = torch.cat(
+            [
+                F.layer_norm(pool := masked_mean(tokens[name], masks[name]), pool.shape[1:])
+                for name in self.widths
+            ],
+            1,
+        )
+        features = 2**0.5 * torch.cos(
+            torch.einsum("bfd,nd->bnf", self.frequencies, h) + self.phases[:, None]
+        )
+        return self.readout(
+            torch.einsum("b,bwf,bnf->nw", self.kernel_weights.sqrt(), self.maps, features)
+        )
 
     def penalty(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         return self.ridge * (self.maps.square().sum() + self.readout.weight.square().sum())
@@ -138,22 +234,55 @@ class GraphFusion(SparingHead):
     "Messages between the modalities that are there and a hub, which answers."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
         rounds: int = 2,  # of messages
     ):
         super().__init__(widths, n_out, width)
-        if rounds < 1: raise BadInput(f"{rounds} rounds", "at least one", "Without messages take 'average'.")
+        if rounds < 1:
+            raise BadInput(f"{rounds} rounds", "at least one", "Without messages take 'average'.")
         self.rounds, self.hub = rounds, nn.Parameter(torch.randn(width) / width**0.5)
         self.kinds = nn.ModuleDict({name: nn.Linear(width, 3 * width) for name in widths})
-        self.hub_kind, self.norm, self.readout = nn.Linear(width, 3 * width), nn.LayerNorm(width), nn.Linear(width, n_out)
+        self.hub_kind, self.norm, self.readout = (
+            nn.Linear(width, 3 * width),
+            nn.LayerNorm(width),
+            nn.Linear(width, n_out),
+        )
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         n = len(next(iter(tokens.values())))
-        nodes = torch.stack([*(masked_mean(tokens[name], masks[name]) for name in self.widths), self.hub.expand(n, -1)], 1)
-        there = torch.stack([*(present[name] for name in self.widths), torch.ones_like(next(iter(present.values())))], 1)
+        nodes = torch.stack(
+            [
+                *(masked_mean(tokens[name], masks[name]) for name in self.widths),
+                self.hub.expand(n, -1),
+            ],
+            1,
+        )
+        there = torch.stack(
+            [
+                *(present[name] for name in self.widths),
+                torch.ones_like(next(iter(present.values()))),
+            ],
+            1,
+        )
         for _ in range(self.rounds):
-            query, key, value = torch.stack([kind(nodes[:, i]) for i, kind in enumerate([*(self.kinds[name] for name in self.widths), self.hub_kind])], 1).chunk(3, -1)
-            nodes = self.norm(nodes + F.gelu(F.scaled_dot_product_attention(query, key, value, attn_mask=there[:, None])))
+            query, key, value = torch.stack(
+                [
+                    kind(nodes[:, i])
+                    for i, kind in enumerate(
+                        [*(self.kinds[name] for name in self.widths), self.hub_kind]
+                    )
+                ],
+                1,
+            ).chunk(3, -1)
+            nodes = self.norm(
+                nodes
+                + F.gelu(
+                    F.scaled_dot_product_attention(query, key, value, attn_mask=there[:, None])
+                )
+            )
         return self.readout(nodes[:, -1])
 
 # %% ../../nbs/fusion/01_attention.ipynb #4a9c470b
@@ -200,27 +329,43 @@ class BottleneckFusion(SparingHead):
     "One stream per modality; they exchange a few shared tokens and nothing else."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 2,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 2,
         n_shared: int = 4,  # bottleneck tokens
     ):
         super().__init__(widths, n_out, width)
-        if n_shared < 1: raise BadInput(f"{n_shared} shared tokens", "at least one", "Without any, take 'late'.")
+        if n_shared < 1:
+            raise BadInput(f"{n_shared} shared tokens", "at least one", "Without any, take 'late'.")
         self.shared = nn.Parameter(torch.randn(n_shared, width) / width**0.5)
         self.blocks, self.readout = layers(width, heads, n_layers), nn.Linear(width, n_out)
 
-    def streams(self, tokens: Named, masks: Named, present: Named) -> tuple[dict[str, Tensor], Tensor]:
+    def streams(
+        self, tokens: Named, masks: Named, present: Named
+    ) -> tuple[dict[str, Tensor], Tensor]:
         "The tokens of each modality and the shared tokens (n, n_shared, width) after the last layer."
-        own, there = dict(tokens), torch.stack([present[name] for name in self.widths])[..., None, None]
+        own, there = (
+            dict(tokens),
+            torch.stack([present[name] for name in self.widths])[..., None, None],
+        )
         shared = self.shared.expand(there.shape[1], -1, -1)
         always = there.new_ones(shared.shape[:2])
         for block in self.blocks:
             joined = {name: torch.cat([h, shared], 1) for name, h in own.items()}
-            joined = {name: block(h, h, torch.cat([masks[name], always], 1)) for name, h in joined.items()}
+            joined = {
+                name: block(h, h, torch.cat([masks[name], always], 1)) for name, h in joined.items()
+            }
             own = {name: h[:, : own[name].shape[1]] for name, h in joined.items()}
-            shared = torch.where(there, torch.stack([joined[name][:, -shared.shape[1]:] for name in self.widths]), 0).sum(0) / there.sum(0)
+            shared = torch.where(
+                there, torch.stack([joined[name][:, -shared.shape[1] :] for name in self.widths]), 0
+            ).sum(0) / there.sum(0)
         return own, shared
 
-    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor: return self.readout(self.streams(tokens, masks, present)[1].mean(1))
+    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
+        return self.readout(self.streams(tokens, masks, present)[1].mean(1))
 
 # %% ../../nbs/fusion/01_attention.ipynb #30351563
 class QFormerBlock(nn.Module):
@@ -228,15 +373,35 @@ class QFormerBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, expand: int = 2):
         super().__init__()
-        self.self_attention, self.cross_attention = MultiHeadCrossAttention(width, heads), MultiHeadCrossAttention(width, heads)
-        self.feed_forward, self.norms = two_layers(width, expand * width, width), nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.self_attention, self.cross_attention = (
+            MultiHeadCrossAttention(width, heads),
+            MultiHeadCrossAttention(width, heads),
+        )
+        self.feed_forward, self.norms = (
+            two_layers(width, expand * width, width),
+            nn.ModuleList(nn.LayerNorm(width) for _ in range(3)),
+        )
 
-    def forward(self, queries: Tensor, asking: Tensor, asking_mask: Tensor, answering: Tensor, answering_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        queries: Tensor,
+        asking: Tensor,
+        asking_mask: Tensor,
+        answering: Tensor,
+        answering_mask: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         "Queries (n, q, width) and asking tokens (n, s, width), enriched."
         n_queries = queries.shape[1]
         h = torch.cat([queries, asking], 1)
-        h = self.norms[0](h + self.self_attention(h, h, torch.cat([asking_mask.new_ones(queries.shape[:2]), asking_mask], 1)))
-        queries = self.norms[1](h[:, :n_queries] + self.cross_attention(h[:, :n_queries], answering, answering_mask))
+        h = self.norms[0](
+            h
+            + self.self_attention(
+                h, h, torch.cat([asking_mask.new_ones(queries.shape[:2]), asking_mask], 1)
+            )
+        )
+        queries = self.norms[1](
+            h[:, :n_queries] + self.cross_attention(h[:, :n_queries], answering, answering_mask)
+        )
         h = torch.cat([queries, h[:, n_queries:]], 1)
         h = self.norms[2](h + self.feed_forward(h))
         return h[:, :n_queries], h[:, n_queries:]
@@ -246,41 +411,67 @@ class QFormer(FusionHead):
     "Learnt queries talk to the tokens that ask, fetch from all others, and answer."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 1,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 1,
         n_queries: int = 8,  # learnt queries
         query: str = "y",  # the modality that asks
     ):
         super().__init__(widths, n_out, width)
         several(widths, "early")
         look_up(widths, query, "modality that asks")
-        if min(n_layers, n_queries) < 1: raise BadInput(f"{n_layers} layers and {n_queries} queries", "at least one", "For a head without attention take 'concat'.")
+        if min(n_layers, n_queries) < 1:
+            raise BadInput(
+                f"{n_layers} layers and {n_queries} queries",
+                "at least one",
+                "For a head without attention take 'concat'.",
+            )
         self.query, self.queries = query, nn.Parameter(torch.randn(n_queries, width) / width**0.5)
-        self.blocks, self.readout = nn.ModuleList(QFormerBlock(width, heads) for _ in range(n_layers)), nn.Linear(width, n_out)
+        self.blocks, self.readout = (
+            nn.ModuleList(QFormerBlock(width, heads) for _ in range(n_layers)),
+            nn.Linear(width, n_out),
+        )
 
     def fetch(self, tokens: Named, masks: Named) -> Tensor:
         "The queries after the last layer, (n, n_queries, width)."
         others = [name for name in self.widths if name != self.query]
-        answering, mask = torch.cat([tokens[name] for name in others], 1), torch.cat([masks[name] for name in others], 1)
+        answering, mask = (
+            torch.cat([tokens[name] for name in others], 1),
+            torch.cat([masks[name] for name in others], 1),
+        )
         asking = tokens[self.query]
         queries = self.queries.expand(len(asking), -1, -1)
-        for block in self.blocks: queries, asking = block(queries, asking, masks[self.query], answering, mask)
+        for block in self.blocks:
+            queries, asking = block(queries, asking, masks[self.query], answering, mask)
         return queries
 
-    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor: return self.readout(self.fetch(tokens, masks).mean(1))
+    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
+        return self.readout(self.fetch(tokens, masks).mean(1))
 
 # %% ../../nbs/fusion/01_attention.ipynb #39860336
 class TokenExchange(FusionHead):
     "Tokens of low score are replaced by what the other modalities offer; then each stream attends to itself."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 1,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 1,
         price: float = 1e-3,  # λ, what keeping all tokens costs
     ):
         super().__init__(widths, n_out, width)
         several(widths, "early")
         self.scores = nn.ModuleDict({name: two_layers(width, width // 2 + 1, 1) for name in widths})
         self.offers, self.price = MultiHeadCrossAttention(width, heads), price
-        self.blocks, self.readout = layers(width, heads, n_layers), two_layers(len(widths) * width, width, n_out)
+        self.blocks, self.readout = (
+            layers(width, heads, n_layers),
+            two_layers(len(widths) * width, width, n_out),
+        )
 
     def score(self, name: str, tokens: Tensor) -> Tensor:
         "How much a token is worth keeping, (n, s, 1) in (0, 1)."
@@ -289,15 +480,24 @@ class TokenExchange(FusionHead):
     def exchanged(self, name: str, tokens: Named, masks: Named) -> Tensor:
         "The tokens of a modality, some of them replaced."
         others = [other for other in self.widths if other != name]
-        offered = self.offers(tokens[name], torch.cat([tokens[other] for other in others], 1), torch.cat([masks[other] for other in others], 1))
+        offered = self.offers(
+            tokens[name],
+            torch.cat([tokens[other] for other in others], 1),
+            torch.cat([masks[other] for other in others], 1),
+        )
         score = self.score(name, tokens[name])
         mixed = score * tokens[name] + (1 - score) * offered
         return mixed + (torch.where(score >= 0.5, tokens[name], offered) - mixed).detach()
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         streams = {name: self.exchanged(name, tokens, masks) for name in self.widths}
-        for block in self.blocks: streams = {name: block(h, h, masks[name]) for name, h in streams.items()}
-        return self.readout(torch.cat([masked_mean(streams[name], masks[name]) for name in self.widths], 1))
+        for block in self.blocks:
+            streams = {name: block(h, h, masks[name]) for name, h in streams.items()}
+        return self.readout(
+            torch.cat([masked_mean(streams[name], masks[name]) for name in self.widths], 1)
+        )
 
     def penalty(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        return self.price * sum(masked_mean(self.score(name, h), masks[name]).mean() for name, h in tokens.items())
+        return self.price * sum(
+            masked_mean(self.score(name, h), masks[name]).mean() for name, h in tokens.items()
+        )

@@ -27,15 +27,33 @@ def check_tokens(
     present: Tensor | None = None,  # (n,) bool, False where a row may be empty; None: nowhere
 ) -> Tensor:
     "`mask`, made if there is none, for sequences of the right shape; else a `BadInput` that says what is wrong."
-    if z.ndim != 3: raise BadInput(f"{name} of shape {tuple(z.shape)}", "token sequences (n, s, d)", f"For pooled features use `{name}[:, None]`, and see what attention over one key is worth.")
+    if z.ndim != 3:
+        raise BadInput(
+            f"{name} of shape {tuple(z.shape)}",
+            "token sequences (n, s, d)",
+            f"For pooled features use `{name}[:, None]`, and see what attention over one key is worth.",
+        )
     if width is not None and z.shape[2] != width:
-        raise BadInput(f"{name} of width {z.shape[2]}", f"width {width}, as the head was built for", "Build the head for these features, or align them first.")
-    if mask is None: return torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
+        raise BadInput(
+            f"{name} of width {z.shape[2]}",
+            f"width {width}, as the head was built for",
+            "Build the head for these features, or align them first.",
+        )
+    if mask is None:
+        return torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
     if mask.shape != z.shape[:2] or mask.dtype != torch.bool:
-        raise BadInput(f"a mask of {name} of shape {tuple(mask.shape)} and dtype {mask.dtype}", f"a bool mask {tuple(z.shape[:2])}, True for tokens", "Make it from the tokeniser's attention mask: `mask.bool()`.")
+        raise BadInput(
+            f"a mask of {name} of shape {tuple(mask.shape)} and dtype {mask.dtype}",
+            f"a bool mask {tuple(z.shape[:2])}, True for tokens",
+            "Make it from the tokeniser's attention mask: `mask.bool()`.",
+        )
     if not (full := mask.any(1) if present is None else mask.any(1) | ~present).all():
         row = int((~full).nonzero()[0])
-        raise BadInput(f"{name} without any token in {int((~full).sum())} of {len(z)} rows (first: row {row})", "at least one unmasked token per row", "Drop these items, or give them one placeholder token.")
+        raise BadInput(
+            f"{name} without any token in {int((~full).sum())} of {len(z)} rows (first: row {row})",
+            "at least one unmasked token per row",
+            "Drop these items, or give them one placeholder token.",
+        )
     return mask
 
 # %% ../../nbs/fusion/00_base.ipynb #6885ef93
@@ -44,11 +62,15 @@ def masked_mean(
     mask: Tensor | None,  # (n, s), True where there is a token; None: everywhere
 ) -> Tensor:
     "Mean over the unmasked tokens of each row, (n, d)."
-    mask = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if mask is None else mask.bool()
+    mask = (
+        torch.ones(z.shape[:2], dtype=torch.bool, device=z.device) if mask is None else mask.bool()
+    )
     return torch.where(mask[..., None], z, 0).sum(1) / mask.sum(1, keepdim=True)
 
 # %% ../../nbs/fusion/00_base.ipynb #5756bceb
-PARAMETER_LIMIT = 2_000_000  # above this, "a light head on frozen encoders" would no longer describe it
+PARAMETER_LIMIT = (
+    2_000_000  # above this, "a light head on frozen encoders" would no longer describe it
+)
 Named = Mapping[str, Tensor]  # one tensor per modality
 
 
@@ -62,7 +84,12 @@ class FusionHead(nn.Module, ABC):
         width: int = 64,  # common width
     ):
         super().__init__()
-        if not widths or min(*widths.values(), n_out, width) < 1: raise BadInput(f"widths {dict(widths)}, n_out={n_out}, width={width}", "positive sizes", "Take the widths from the features and n_out from the answers.")
+        if not widths or min(*widths.values(), n_out, width) < 1:
+            raise BadInput(
+                f"widths {dict(widths)}, n_out={n_out}, width={width}",
+                "positive sizes",
+                "Take the widths from the features and n_out from the answers.",
+            )
         self.widths, self.n_out = dict(widths), n_out
         self.inputs = nn.ModuleDict({name: nn.Linear(d, width) for name, d in widths.items()})
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in widths})
@@ -75,37 +102,66 @@ class FusionHead(nn.Module, ABC):
         "What training adds to the cross-entropy, from the same arguments as `combine`; 0 for most heads."
         return 0.0
 
-    def stand_in(self, name: str, tokens: Tensor, mask: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def stand_in(
+        self, name: str, tokens: Tensor, mask: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
         "Projected tokens and mask in which rows that lack the modality hold its token of absence."
-        if present.all(): return tokens, mask
+        if present.all():
+            return tokens, mask
         first = torch.arange(mask.shape[1], device=mask.device) == 0
-        return torch.where(present[:, None, None], tokens, self.absent[name]), torch.where(present[:, None], mask, first)
+        return torch.where(present[:, None, None], tokens, self.absent[name]), torch.where(
+            present[:, None], mask, first
+        )
 
     def combine(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         "`fuse`, with the token of absence where a row lacks a modality."
         if not (some := torch.stack(list(present.values())).any(0)).all():
-            raise BadInput(f"items without any modality (first: row {int((~some).nonzero()[0])})", "at least one modality per item", "Drop these items.")
-        both = {name: self.stand_in(name, tokens[name], masks[name], there) for name, there in present.items()}
-        return self.fuse({name: h for name, (h, _) in both.items()}, {name: mask for name, (_, mask) in both.items()}, present)
+            raise BadInput(
+                f"items without any modality (first: row {int((~some).nonzero()[0])})",
+                "at least one modality per item",
+                "Drop these items.",
+            )
+        both = {
+            name: self.stand_in(name, tokens[name], masks[name], there)
+            for name, there in present.items()
+        }
+        return self.fuse(
+            {name: h for name, (h, _) in both.items()},
+            {name: mask for name, (_, mask) in both.items()},
+            present,
+        )
 
     def projected(
         self,
         tokens: Named,  # modality → (n, s, d); those left out are missing in every row
-        masks: Mapping[str, Tensor | None] = {},  # modality → (n, s) bool, True for tokens; those left out have no padding
+        masks: Mapping[
+            str, Tensor | None
+        ] = {},  # modality → (n, s) bool, True for tokens; those left out have no padding
         present: Named = {},  # modality → (n,) bool, False where a row lacks it; those left out are there in every row
     ) -> tuple[Named, Named, Named]:
         "The arguments of `combine` and `penalty`."
-        for name in (*tokens, *masks, *present): look_up(self.widths, name, "modality")
-        if len(rows := {len(z) for z in (*tokens.values(), *present.values())}) != 1: raise BadInput(f"{' and '.join(map(str, sorted(rows)))} rows", "as many of one modality as of the other", "Join them first: row i of all is item i.")
+        for name in (*tokens, *masks, *present):
+            look_up(self.widths, name, "modality")
+        if len(rows := {len(z) for z in (*tokens.values(), *present.values())}) != 1:
+            raise BadInput(
+                f"{' and '.join(map(str, sorted(rows)))} rows",
+                "as many of one modality as of the other",
+                "Join them first: row i of all is item i.",
+            )
         n, some, known, spaces = rows.pop(), next(iter(tokens.values())), {}, {}
-        there = {name: present.get(name, some.new_full((n,), name in tokens, dtype=torch.bool)) for name in self.widths}
+        there = {
+            name: present.get(name, some.new_full((n,), name in tokens, dtype=torch.bool))
+            for name in self.widths
+        }
         for name, d in self.widths.items():
             z = tokens.get(name, some.new_zeros(n, 1, d))
             spaces[name] = check_tokens(z, masks.get(name), name, d, there[name])
             known[name] = self.inputs[name](z)
         return known, spaces, there
 
-    def forward(self, tokens: Named, masks: Mapping[str, Tensor | None] = {}, present: Named = {}) -> Tensor:
+    def forward(
+        self, tokens: Named, masks: Mapping[str, Tensor | None] = {}, present: Named = {}
+    ) -> Tensor:
         "Logits, (n, n_out), from the arguments of `projected`."
         return self.combine(*self.projected(tokens, masks, present))
 
@@ -123,7 +179,9 @@ class Concat(FusionHead):
         self.readout = two_layers(len(widths) * width, hidden, n_out)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        return self.readout(torch.cat([masked_mean(tokens[name], masks[name]) for name in self.widths], 1))
+        return self.readout(
+            torch.cat([masked_mean(tokens[name], masks[name]) for name in self.widths], 1)
+        )
 
 
 class Average(FusionHead):
@@ -134,7 +192,9 @@ class Average(FusionHead):
         self.readout = two_layers(width, hidden, n_out)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        return self.readout(sum(masked_mean(tokens[name], masks[name]) for name in self.widths) / len(self.widths))
+        return self.readout(
+            sum(masked_mean(tokens[name], masks[name]) for name in self.widths) / len(self.widths)
+        )
 
 # %% ../../nbs/fusion/00_base.ipynb #0f6c37aa
 class MultiHeadCrossAttention(nn.Module):
@@ -142,9 +202,18 @@ class MultiHeadCrossAttention(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        if width % heads: raise BadInput(f"{heads} heads for width {width}", "a number of heads that divides the width", f"Take one of {[h for h in range(1, width + 1) if width % h == 0]}.")
+        if width % heads:
+            raise BadInput(
+                f"{heads} heads for width {width}",
+                "a number of heads that divides the width",
+                f"Take one of {[h for h in range(1, width + 1) if width % h == 0]}.",
+            )
         self.heads = heads
-        self.query, self.key_value, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.query, self.key_value, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
 
     def split(self, h: Tensor) -> Tensor:
         "(n, s, width) → (n, heads, s, width / heads)."
@@ -152,9 +221,18 @@ class MultiHeadCrossAttention(nn.Module):
 
     def forward(self, asking: Tensor, answering: Tensor, answering_mask: Tensor) -> Tensor:
         "What each asking token (n, q, width) collects from the answering tokens (n, k, width)."
-        query, (key, value) = self.split(self.query(asking)), map(self.split, self.key_value(answering).chunk(2, -1))
-        mask = None if answering_mask.all() else answering_mask[:, None, None]  # without a mask the fused kernel is free to run
-        return self.out(F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2))
+        query, (key, value) = (
+            self.split(self.query(asking)),
+            map(self.split, self.key_value(answering).chunk(2, -1)),
+        )
+        mask = (
+            None if answering_mask.all() else answering_mask[:, None, None]
+        )  # without a mask the fused kernel is free to run
+        return self.out(
+            F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            .transpose(1, 2)
+            .flatten(2)
+        )
 
 # %% ../../nbs/fusion/00_base.ipynb #dfbf7619
 class CrossAttentionBlock(nn.Module):
@@ -182,7 +260,10 @@ class CrossAttention(FusionHead):
     block = CrossAttentionBlock  # what a layer is
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
         heads: int = 4,  # attention heads, a divisor of the width
         n_layers: int = 1,  # blocks on top of each other
         query: str = "y",  # the modality that asks
@@ -190,18 +271,37 @@ class CrossAttention(FusionHead):
     ):
         super().__init__(widths, n_out, width)
         look_up(widths, query, "modality that asks")
-        if n_layers < 1: raise BadInput(f"{n_layers} layers", "at least one", "For a head without attention take 'concat' or 'average'.")
-        if len(widths) < 2: raise BadInput(f"the modality {query!r} alone", "at least two: one asks, the others answer", "For one modality take 'concat'.")
+        if n_layers < 1:
+            raise BadInput(
+                f"{n_layers} layers",
+                "at least one",
+                "For a head without attention take 'concat' or 'average'.",
+            )
+        if len(widths) < 2:
+            raise BadInput(
+                f"the modality {query!r} alone",
+                "at least two: one asks, the others answer",
+                "For one modality take 'concat'.",
+            )
         self.asking = tuple(widths) if symmetric else (query,)
-        self.blocks = nn.ModuleDict({who: nn.ModuleList(self.block(width, heads) for _ in range(n_layers)) for who in self.asking})
+        self.blocks = nn.ModuleDict(
+            {
+                who: nn.ModuleList(self.block(width, heads) for _ in range(n_layers))
+                for who in self.asking
+            }
+        )
         self.readout = nn.Linear(len(self.asking) * width, n_out)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         pooled = []
         for who in self.asking:
             others, asking = [name for name in self.widths if name != who], tokens[who]
-            answering, mask = torch.cat([tokens[name] for name in others], 1), torch.cat([masks[name] for name in others], 1)
-            for block in self.blocks[who]: asking = block(asking, answering, mask)
+            answering, mask = (
+                torch.cat([tokens[name] for name in others], 1),
+                torch.cat([masks[name] for name in others], 1),
+            )
+            for block in self.blocks[who]:
+                asking = block(asking, answering, mask)
             pooled.append(masked_mean(asking, masks[who]))
         return self.readout(torch.cat(pooled, 1))
 

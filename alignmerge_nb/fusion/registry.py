@@ -17,9 +17,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import BadInput, atomic_path, generator, look_up, progress
-from .attention import BottleneckFusion, EarlyFusion, GatedCrossAttention, GraphFusion, HybridFusion, KernelFusion
+from alignmerge_nb.fusion.attention import (
+    BottleneckFusion,
+    EarlyFusion,
+    GatedCrossAttention,
+    GraphFusion,
+    HybridFusion,
+    KernelFusion,
+)
 from .attention import LateFusion, LinearCross, QFormer, TokenExchange
-from .base import PARAMETER_LIMIT, Average, Concat, CrossAttention, FusionHead, check_tokens, parameter_count
+from alignmerge_nb.fusion.base import (
+    PARAMETER_LIMIT,
+    Average,
+    Concat,
+    CrossAttention,
+    FusionHead,
+    check_tokens,
+    parameter_count,
+)
 from .sequence import MambaFusion, PrefixDecoder
 from .token_transport import TOKEN_HEADS
 
@@ -30,10 +45,21 @@ __all__ = ['HEADS', 'make_head', 'TokenItems', 'changed', 'without', 'incomplete
 
 # %% ../../nbs/fusion/04_registry.ipynb #1a82f37c
 HEADS: dict[str, type[FusionHead]] = {
-    "concat": Concat, "average": Average, "late": LateFusion,
-    "kernel": KernelFusion, "graph": GraphFusion, "hybrid": HybridFusion,
-    "cross_attention": CrossAttention, "linear": LinearCross, "gated": GatedCrossAttention, "bottleneck": BottleneckFusion, "q_former": QFormer, "exchange": TokenExchange,
-    "early": EarlyFusion, "prefix": PrefixDecoder, "mamba": MambaFusion,
+    "concat": Concat,
+    "average": Average,
+    "late": LateFusion,
+    "kernel": KernelFusion,
+    "graph": GraphFusion,
+    "hybrid": HybridFusion,
+    "cross_attention": CrossAttention,
+    "linear": LinearCross,
+    "gated": GatedCrossAttention,
+    "bottleneck": BottleneckFusion,
+    "q_former": QFormer,
+    "exchange": TokenExchange,
+    "early": EarlyFusion,
+    "prefix": PrefixDecoder,
+    "mamba": MambaFusion,
     **TOKEN_HEADS,
 }
 
@@ -47,12 +73,24 @@ def make_head(
 ) -> FusionHead:
     "A new head with weights that depend on `seed` only."
     kind = look_up(HEADS, name, "fusion head")
-    with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: lend it, give it back
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # torch's initialisers know only the global generator: lend it, give it back
         torch.manual_seed(generator(seed, "head", name).initial_seed())
-        try: head = kind(widths, n_out, **options)
-        except TypeError as error: raise BadInput(f"options {sorted(options)} for {name!r}", "options of its class", f"See `{kind.__name__}`: {error}.") from error
+        try:
+            head = kind(widths, n_out, **options)
+        except TypeError as error:
+            raise BadInput(
+                f"options {sorted(options)} for {name!r}",
+                "options of its class",
+                f"See `{kind.__name__}`: {error}.",
+            ) from error
     if (count := parameter_count(head)) >= PARAMETER_LIMIT:
-        raise BadInput(f"a head of {count:,} parameters", f"fewer than {PARAMETER_LIMIT:,}", "Lower the width, the hidden size or the number of layers.")
+        raise BadInput(
+            f"a head of {count:,} parameters",
+            f"fewer than {PARAMETER_LIMIT:,}",
+            "Lower the width, the hidden size or the number of layers.",
+        )
     head.config = {"head": name, "widths": dict(widths), "n_out": n_out, **options}
     return head.eval()
 
@@ -66,16 +104,36 @@ class TokenItems:
     masks: Mapping[str, Tensor | None] = field(default_factory=dict)  # modality → (n_k, s) bool
 
     def __post_init__(self):
-        if not self.tokens or set(self.tokens) != set(self.index): raise BadInput(f"tokens of {sorted(self.tokens)} and indices of {sorted(self.index)}", "the same modalities, at least one", "Give both for each.")
+        if not self.tokens or set(self.tokens) != set(self.index):
+            raise BadInput(
+                f"tokens of {sorted(self.tokens)} and indices of {sorted(self.index)}",
+                "the same modalities, at least one",
+                "Give both for each.",
+            )
         for name, z in self.tokens.items():
             mask, index = self.masks.get(name), self.index[name]
             check_tokens(z, mask, name)
-            if not torch.isfinite(z if mask is None else z[mask]).all(): raise BadInput(f"{name} with NaN or infinity in its tokens", "finite values", "Drop these items or encode them again.")
-            if len(index) != len(self): raise BadInput(f"{len(self)} items and {len(index)} indices of {name}", "one index of each modality per item", "Build them from the same list of items.")
+            if not torch.isfinite(z if mask is None else z[mask]).all():
+                raise BadInput(
+                    f"{name} with NaN or infinity in its tokens",
+                    "finite values",
+                    "Drop these items or encode them again.",
+                )
+            if len(index) != len(self):
+                raise BadInput(
+                    f"{len(self)} items and {len(index)} indices of {name}",
+                    "one index of each modality per item",
+                    "Build them from the same list of items.",
+                )
             if len(index) and not -1 <= int(index.min()) <= int(index.max()) < len(z):
-                raise BadInput(f"indices of {name} between {int(index.min())} and {int(index.max())}", f"indices into {len(z)} sequences, or -1", "Index the sequences, not the items.")
+                raise BadInput(
+                    f"indices of {name} between {int(index.min())} and {int(index.max())}",
+                    f"indices into {len(z)} sequences, or -1",
+                    "Index the sequences, not the items.",
+                )
 
-    def __len__(self) -> int: return len(next(iter(self.index.values())))
+    def __len__(self) -> int:
+        return len(next(iter(self.index.values())))
 
     @property
     def widths(self) -> dict[str, int]:
@@ -86,7 +144,9 @@ class TokenItems:
 def changed(items: TokenItems, name: str, **parts: Tensor | None) -> TokenItems:
     "The items with other `tokens`, `index` or `masks` of one modality."
     look_up(items.tokens, name, "modality")
-    return replace(items, **{part: {**getattr(items, part), name: value} for part, value in parts.items()})
+    return replace(
+        items, **{part: {**getattr(items, part), name: value} for part, value in parts.items()}
+    )
 
 
 def without(
@@ -104,10 +164,16 @@ def incomplete(
     seed: int = 0,  # of the draw
 ) -> TokenItems:
     "The items, a share of which lacks one modality drawn at random."
-    if not 0 <= share <= 1: raise BadInput(f"share = {share}", "a share between 0 and 1", "Correct it.")
+    if not 0 <= share <= 1:
+        raise BadInput(f"share = {share}", "a share between 0 and 1", "Correct it.")
     rng, names = generator(seed, "missing modalities"), list(items.tokens)
-    loses = torch.where(torch.rand(len(items), generator=rng) < share, torch.randint(len(names), (len(items),), generator=rng), -1)
-    for k, name in enumerate(names): items = changed(items, name, index=torch.where(loses == k, -1, items.index[name]))
+    loses = torch.where(
+        torch.rand(len(items), generator=rng) < share,
+        torch.randint(len(names), (len(items),), generator=rng),
+        -1,
+    )
+    for k, name in enumerate(names):
+        items = changed(items, name, index=torch.where(loses == k, -1, items.index[name]))
     return items
 
 # %% ../../nbs/fusion/04_registry.ipynb #2127e747
@@ -124,7 +190,11 @@ def projected(
         distinct, place = index.clamp(min=0).unique(return_inverse=True)
         mask = items.masks.get(name)
         tokens[name], present[name] = head.inputs[name](z[distinct])[place], index >= 0
-        masks[name] = torch.ones(z.shape[1], dtype=torch.bool, device=z.device).expand(len(rows), -1) if mask is None else mask[distinct][place]
+        masks[name] = (
+            torch.ones(z.shape[1], dtype=torch.bool, device=z.device).expand(len(rows), -1)
+            if mask is None
+            else mask[distinct][place]
+        )
     return tokens, masks, present
 
 
@@ -142,7 +212,11 @@ def predict(
 ) -> Tensor:
     "Logits of the items, (n, n_out)."
     rows = torch.arange(len(items)) if rows is None else rows
-    return torch.cat([logits_of(head, items, part) for part in rows.split(batch)]) if len(rows) else torch.empty(0, head.n_out)
+    return (
+        torch.cat([logits_of(head, items, part) for part in rows.split(batch)])
+        if len(rows)
+        else torch.empty(0, head.n_out)
+    )
 
 # %% ../../nbs/fusion/04_registry.ipynb #831ec2eb
 @dataclass(frozen=True)
@@ -163,7 +237,11 @@ class TrainOptions:
     ) -> float:
         "The factor on the learning rate: a linear rise, then half a cosine to zero."
         rise = max(1, int(self.warm_up * steps))
-        return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+        return (
+            (step + 1) / rise
+            if step < rise
+            else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+        )
 
 # %% ../../nbs/fusion/04_registry.ipynb #29848807
 def epoch_batches(
@@ -173,7 +251,9 @@ def epoch_batches(
     rng: torch.Generator,  # advances with every epoch
 ) -> tuple[Tensor, ...]:
     "The rows in a random order of their first modality's sequences, cut into batches."
-    rows = rows[torch.randperm(len(rows), generator=rng)]  # else items of one picture would always come in the same order
+    rows = rows[
+        torch.randperm(len(rows), generator=rng)
+    ]  # else items of one picture would always come in the same order
     name = next(iter(items.tokens))
     place = torch.randperm(len(items.tokens[name]), generator=rng)[items.index[name][rows]]
     return rows[place.argsort(stable=True)].split(batch)
@@ -187,17 +267,45 @@ def evaluate(
 ) -> tuple[float, float]:
     "Mean cross-entropy and accuracy on `rows`."
     logits = predict(head, items, rows)
-    return float(F.cross_entropy(logits, labels[rows])), float((logits.argmax(1) == labels[rows]).float().mean())
+    return float(F.cross_entropy(logits, labels[rows])), float(
+        (logits.argmax(1) == labels[rows]).float().mean()
+    )
 
 # %% ../../nbs/fusion/04_registry.ipynb #71d5a270
-def check_training(head: FusionHead, items: TokenItems, labels: Tensor, train: Tensor, val: Tensor) -> None:
+def check_training(
+    head: FusionHead, items: TokenItems, labels: Tensor, train: Tensor, val: Tensor
+) -> None:
     "Raise `BadInput` where items, labels and splits do not fit together."
-    if labels.shape != (len(items),) or labels.dtype != torch.int64: raise BadInput(f"labels of shape {tuple(labels.shape)} and dtype {labels.dtype}", f"int64 classes ({len(items)},)", "Give one class index per item.")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < head.n_out: raise BadInput(f"labels between {int(labels.min())} and {int(labels.max())}", f"classes 0…{head.n_out - 1}", "Build the head with n_out = the number of answers.")
-    if not len(train) or not len(val): raise BadInput(f"{len(train)} training and {len(val)} validation items", "at least one of each", "Carve a validation part from the training items.")
-    if len(set(train.tolist()) & set(val.tolist())): raise BadInput("items that are in train and in val", "disjoint splits", "Split by image before you train.")
+    if labels.shape != (len(items),) or labels.dtype != torch.int64:
+        raise BadInput(
+            f"labels of shape {tuple(labels.shape)} and dtype {labels.dtype}",
+            f"int64 classes ({len(items)},)",
+            "Give one class index per item.",
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < head.n_out:
+        raise BadInput(
+            f"labels between {int(labels.min())} and {int(labels.max())}",
+            f"classes 0…{head.n_out - 1}",
+            "Build the head with n_out = the number of answers.",
+        )
+    if not len(train) or not len(val):
+        raise BadInput(
+            f"{len(train)} training and {len(val)} validation items",
+            "at least one of each",
+            "Carve a validation part from the training items.",
+        )
+    if len(set(train.tolist()) & set(val.tolist())):
+        raise BadInput(
+            "items that are in train and in val",
+            "disjoint splits",
+            "Split by image before you train.",
+        )
     if nowhere := [name for name, index in items.index.items() if (index[train] < 0).all()]:
-        raise BadInput(f"{nowhere[0]} missing in every training item", "a modality that some item has", "Leave it out of the items; to blind a head on purpose use `without`.")
+        raise BadInput(
+            f"{nowhere[0]} missing in every training item",
+            "a modality that some item has",
+            "Leave it out of the items; to blind a head on purpose use `without`.",
+        )
 
 
 def train_head(
@@ -211,14 +319,17 @@ def train_head(
 ) -> list[dict[str, float]]:
     "Fit `head` by cross-entropy, leave it with the weights of its best validation epoch, and return the history."
     check_training(head, items, labels, train, val)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+    )
     rng, history, best, kept, stale = generator(seed, "batches"), [], (-1.0, 0.0), None, 0
     steps, step = options.epochs * math.ceil(len(train) / options.batch), 0
     for epoch in progress(range(options.epochs), f"training {type(head).__name__}"):
         start, total = time.perf_counter(), 0.0
         head.train()
         for rows in epoch_batches(items, train, options.batch, rng):
-            for group in optimizer.param_groups: group["lr"] = options.learning_rate * options.rate(step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * options.rate(step, steps)
             given = projected(head, items, rows)
             loss = F.cross_entropy(head.combine(*given), labels[rows]) + head.penalty(*given)
             optimizer.zero_grad()
@@ -226,12 +337,32 @@ def train_head(
             optimizer.step()
             step, total = step + 1, total + float(loss.detach()) * len(rows)
         val_loss, val_accuracy = evaluate(head.eval(), items, labels, val)
-        history.append({"epoch": epoch, "train_loss": total / len(train), "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": time.perf_counter() - start})
-        if not math.isfinite(val_loss): raise BadInput("a validation loss that is not finite", "a finite loss", "Lower the learning rate or standardise the features.")
+        history.append(
+            {
+                "epoch": epoch,
+                "train_loss": total / len(train),
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        if not math.isfinite(val_loss):
+            raise BadInput(
+                "a validation loss that is not finite",
+                "a finite loss",
+                "Lower the learning rate or standardise the features.",
+            )
         stale += 1
-        if (val_accuracy, -val_loss) > best: best, kept, stale = (val_accuracy, -val_loss), {key: value.clone() for key, value in head.state_dict().items()}, 0
-        if stale >= options.patience: break
-    if kept: head.load_state_dict(kept)
+        if (val_accuracy, -val_loss) > best:
+            best, kept, stale = (
+                (val_accuracy, -val_loss),
+                {key: value.clone() for key, value in head.state_dict().items()},
+                0,
+            )
+        if stale >= options.patience:
+            break
+    if kept:
+        head.load_state_dict(kept)
     return history
 
 # %% ../../nbs/fusion/04_registry.ipynb #041edd9f
@@ -248,7 +379,9 @@ def planted_lookup(
     asked = torch.randint(keys, (n,), generator=rng)
     x = torch.cat([F.one_hot(order, keys), F.one_hot(value, values)], 2).float()
     label = value[torch.arange(n), (order == asked[:, None]).int().argmax(1)]
-    return TokenItems({"x": x, "y": torch.eye(keys)[:, None]}, {"x": torch.arange(n), "y": asked}), label
+    return TokenItems(
+        {"x": x, "y": torch.eye(keys)[:, None]}, {"x": torch.arange(n), "y": asked}
+    ), label
 
 # %% ../../nbs/fusion/04_registry.ipynb #b121047d
 def save_head(
@@ -258,8 +391,10 @@ def save_head(
     "Write `config.json` and `model.safetensors`."
     from safetensors.torch import save_file
 
-    with atomic_path(Path(folder) / "model.safetensors") as part: save_file({key: value.contiguous() for key, value in head.state_dict().items()}, part)
-    with atomic_path(Path(folder) / "config.json") as part: part.write_text(json.dumps(head.config, indent=2))
+    with atomic_path(Path(folder) / "model.safetensors") as part:
+        save_file({key: value.contiguous() for key, value in head.state_dict().items()}, part)
+    with atomic_path(Path(folder) / "config.json") as part:
+        part.write_text(json.dumps(head.config, indent=2))
 
 
 def load_head(
@@ -269,7 +404,12 @@ def load_head(
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    if not (folder / "config.json").is_file(): raise BadInput(f"{folder}, which has no config.json", "a folder written by `save_head`", "Check the path.")
+    if not (folder / "config.json").is_file():
+        raise BadInput(
+            f"{folder}, which has no config.json",
+            "a folder written by `save_head`",
+            "Check the path.",
+        )
     config: Mapping = json.loads((folder / "config.json").read_text())
     head = make_head(config.pop("head"), **config)
     head.load_state_dict(load_file(folder / "model.safetensors"))

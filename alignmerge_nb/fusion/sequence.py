@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import BadInput
-from .base import CrossAttentionBlock, FusionHead, MultiHeadCrossAttention, Named, masked_mean
+from alignmerge_nb.fusion.base import (
+    CrossAttentionBlock,
+    FusionHead,
+    MultiHeadCrossAttention,
+    Named,
+    masked_mean,
+)
 
 # %% auto #0
 __all__ = ['in_line', 'last_token', 'sinusoids', 'CausalAttention', 'CausalBlock', 'PrefixDecoder', 'doubling', 'Scan', 'Mamba',
@@ -26,7 +32,10 @@ def in_line(
     names: Mapping[str, int],  # modalities in reading order
 ) -> tuple[Tensor, Tensor]:
     "All tokens of each row (n, S, d), those that exist first and in order, the rest zero; and which exist (n, S)."
-    h, mask = torch.cat([tokens[name] for name in names], 1), torch.cat([masks[name] for name in names], 1)
+    h, mask = (
+        torch.cat([tokens[name] for name in names], 1),
+        torch.cat([masks[name] for name in names], 1),
+    )
     if not mask.all():
         mask, order = mask.sort(dim=1, descending=True, stable=True)
         h = h.gather(1, order[..., None].expand_as(h))
@@ -56,8 +65,15 @@ class CausalAttention(MultiHeadCrossAttention):
     "Each token attends to itself and to those before it."
 
     def forward(self, h: Tensor) -> Tensor:
-        query, (key, value) = self.split(self.query(h)), map(self.split, self.key_value(h).chunk(2, -1))
-        return self.out(F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2))
+        query, (key, value) = (
+            self.split(self.query(h)),
+            map(self.split, self.key_value(h).chunk(2, -1)),
+        )
+        return self.out(
+            F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            .transpose(1, 2)
+            .flatten(2)
+        )
 
 
 class CausalBlock(CrossAttentionBlock):
@@ -77,19 +93,36 @@ class PrefixDecoder(FusionHead):
 
     ordered = True  # the order of the tokens matters
 
-    def __init__(self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 2):
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 2,
+    ):
         super().__init__(widths, n_out, width)
-        if n_layers < 1: raise BadInput(f"{n_layers} layers", "at least one", "For a head without attention take 'concat' or 'average'.")
-        self.blocks, self.readout = nn.ModuleList(CausalBlock(width, heads) for _ in range(n_layers)), nn.Linear(width, n_out)
+        if n_layers < 1:
+            raise BadInput(
+                f"{n_layers} layers",
+                "at least one",
+                "For a head without attention take 'concat' or 'average'.",
+            )
+        self.blocks, self.readout = (
+            nn.ModuleList(CausalBlock(width, heads) for _ in range(n_layers)),
+            nn.Linear(width, n_out),
+        )
 
     def read(self, tokens: Named, masks: Named) -> tuple[Tensor, Tensor]:
         "Every token after the last layer (n, S, width), and which exist."
         h, mask = in_line(tokens, masks, self.widths)
         h = h + sinusoids(h.shape[1], h.shape[2], h)
-        for block in self.blocks: h = block(h)
+        for block in self.blocks:
+            h = block(h)
         return h, mask
 
-    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor: return self.readout(last_token(*self.read(tokens, masks)))
+    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
+        return self.readout(last_token(*self.read(tokens, masks)))
 
 # %% ../../nbs/fusion/02_sequence.ipynb #2226655a
 def doubling(
@@ -100,10 +133,15 @@ def doubling(
     "All states of s_t = a_t s_{t−1} + b_t, beginning with 0, by ⌈log₂ T⌉ rounds of doubling."
     a, b, reach, length = a.clone(), b.clone(), 1, a.shape[1]
     while reach < length:
-        here, there = (slice(None, -reach), slice(reach, None)) if backwards else (slice(reach, None), slice(None, -reach))
+        here, there = (
+            (slice(None, -reach), slice(reach, None))
+            if backwards
+            else (slice(reach, None), slice(None, -reach))
+        )
         b[:, here] += a[:, here] * b[:, there]
         reach *= 2
-        if reach < length: a[:, here] *= a[:, there].clone()
+        if reach < length:
+            a[:, here] *= a[:, there].clone()
     return b
 
 
@@ -118,10 +156,16 @@ class Scan(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
         a, states = ctx.saved_tensors
-        into_b = doubling(torch.cat([a[:, 1:], a[:, :1]], 1), gradient, backwards=True)  # the last factor meets no state
-        return torch.cat([torch.zeros_like(states[:, :1]), into_b[:, 1:] * states[:, :-1]], 1), into_b
+        into_b = doubling(
+            torch.cat([a[:, 1:], a[:, :1]], 1), gradient, backwards=True
+        )  # the last factor meets no state
+        return torch.cat(
+            [torch.zeros_like(states[:, :1]), into_b[:, 1:] * states[:, :-1]], 1
+        ), into_b
 
 # %% ../../nbs/fusion/02_sequence.ipynb #2b7cc3b6
 class Mamba(nn.Module):
@@ -139,11 +183,19 @@ class Mamba(nn.Module):
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, kernel, groups=inner, padding=kernel - 1)
         self.x_proj = nn.Linear(inner, self.rank + 2 * state, bias=False)
-        self.dt_proj, self.out_proj = nn.Linear(self.rank, inner), nn.Linear(inner, width, bias=False)
-        self.A_log, self.D = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1)), nn.Parameter(torch.ones(inner))
+        self.dt_proj, self.out_proj = (
+            nn.Linear(self.rank, inner),
+            nn.Linear(inner, width, bias=False),
+        )
+        self.A_log, self.D = (
+            nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1)),
+            nn.Parameter(torch.ones(inner)),
+        )
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         step = torch.exp(torch.empty(inner).uniform_(math.log(1e-3), math.log(0.1)))
-        self.dt_proj.bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus⁻¹: steps begin between 0.001 and 0.1
+        self.dt_proj.bias = nn.Parameter(
+            step + torch.log(-torch.expm1(-step))
+        )  # softplus⁻¹: steps begin between 0.001 and 0.1
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
         "Tokens (n, T, width) that exist where `mask` (n, T) says so, without a gap between them, after one pass."
@@ -162,13 +214,24 @@ class MambaFusion(FusionHead):
     ordered = True  # the order of the tokens matters
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
         n_layers: int = 2,  # forwards, backwards, …
         state: int = 8,  # numbers a channel remembers
     ):
         super().__init__(widths, n_out, width)
-        if min(n_layers, state) < 1: raise BadInput(f"{n_layers} layers and a state of {state}", "at least one", "Without a state space take 'average'.")
-        self.blocks, self.norms = nn.ModuleList(Mamba(width, state) for _ in range(n_layers)), nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1))
+        if min(n_layers, state) < 1:
+            raise BadInput(
+                f"{n_layers} layers and a state of {state}",
+                "at least one",
+                "Without a state space take 'average'.",
+            )
+        self.blocks, self.norms = (
+            nn.ModuleList(Mamba(width, state) for _ in range(n_layers)),
+            nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1)),
+        )
         self.readout = nn.Linear(width, n_out)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:

@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import BadInput, generator, look_up
-from .base import CrossAttention, CrossAttentionBlock, FusionHead, Named, masked_mean
+from alignmerge_nb.fusion.base import (
+    CrossAttention,
+    CrossAttentionBlock,
+    FusionHead,
+    Named,
+    masked_mean,
+)
 from .sequence import Mamba
 from ..transport.batched import token_couplings
 
@@ -37,7 +43,10 @@ def nearest_plans(
 ) -> Tensor:
     "Plans (B, n, m) that hold the left marginal alone: all mass of a token goes to its nearest one on the right."
     nearest = cost.masked_fill(~right_mask[:, None], torch.inf).argmin(2)
-    return F.one_hot(nearest, cost.shape[2]) * (left_mask.to(cost) / left_mask.sum(1, keepdim=True))[..., None]
+    return (
+        F.one_hot(nearest, cost.shape[2])
+        * (left_mask.to(cost) / left_mask.sum(1, keepdim=True))[..., None]
+    )
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #988c47bb
 def carry(
@@ -52,13 +61,15 @@ def carry(
 def mmd(
     x: Tensor,  # (n, d)
     y: Tensor,  # (m, d)
-    bandwidth: float | None = None,  # h, in squared units of the features; None: their mean squared distance
+    bandwidth: float
+    | None = None,  # h, in squared units of the features; None: their mean squared distance
 ) -> Tensor:
     "Squared maximum mean discrepancy (scalar) under a Gaussian kernel; 0 for equal samples."
     both = torch.cat((x, y))
     lengths = both.square().sum(1)
     squares = (lengths[:, None] + lengths - 2 * both @ both.T).clamp(min=0)
-    if bandwidth is None: bandwidth = squares.detach().mean().clamp(min=torch.finfo(x.dtype).tiny)
+    if bandwidth is None:
+        bandwidth = squares.detach().mean().clamp(min=torch.finfo(x.dtype).tiny)
     sign = torch.cat((x.new_full((len(x),), 1 / len(x)), y.new_full((len(y),), -1 / len(y))))
     return sign @ torch.exp(-squares / (2 * bandwidth)) @ sign
 
@@ -85,7 +96,9 @@ def balanced_plans(
     sweeps: int = 20,  # the same for every item: a test on the batch's error would let items see each other
 ) -> Tensor:
     "Entropic plans (B, n, m) with both marginals, after a fixed number of sweeps."
-    return token_couplings(cost, left_mask, right_mask, epsilon=epsilon, tolerance=0.0, max_iterations=sweeps)[0]
+    return token_couplings(
+        cost, left_mask, right_mask, epsilon=epsilon, tolerance=0.0, max_iterations=sweeps
+    )[0]
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #72bf8036
 class AlignMamba(FusionHead):
@@ -94,7 +107,10 @@ class AlignMamba(FusionHead):
     ordered = True  # the order of the tokens matters
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
         n_layers: int = 1,  # Mamba blocks on top of each other
         state: int = 4,  # numbers that a channel remembers
         anchor: str = "y",  # the modality to whose places the others are carried
@@ -102,10 +118,19 @@ class AlignMamba(FusionHead):
     ):
         super().__init__(widths, n_out, width)
         look_up(widths, anchor, "anchor modality")
-        if len(widths) < 2: raise BadInput(f"the modality {anchor!r} alone", "at least two: the others are carried to the anchor", "For one modality take 'concat'.")
+        if len(widths) < 2:
+            raise BadInput(
+                f"the modality {anchor!r} alone",
+                "at least two: the others are carried to the anchor",
+                "For one modality take 'concat'.",
+            )
         self.anchor, self.weight = anchor, weight
-        if n_layers < 1: raise BadInput(f"{n_layers} layers", "at least one", "Without a scan take 'average'.")
-        self.blocks, self.norms = nn.ModuleList(Mamba(width, state, expand=1) for _ in range(n_layers)), nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1))
+        if n_layers < 1:
+            raise BadInput(f"{n_layers} layers", "at least one", "Without a scan take 'average'.")
+        self.blocks, self.norms = (
+            nn.ModuleList(Mamba(width, state, expand=1) for _ in range(n_layers)),
+            nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1)),
+        )
         self.readout = nn.Linear(width, n_out)
 
     def couple(self, cost: Tensor, left_mask: Tensor, right_mask: Tensor) -> Tensor:
@@ -113,28 +138,42 @@ class AlignMamba(FusionHead):
         return nearest_plans(cost, left_mask, right_mask)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        end = int(masks[self.anchor].any(0).nonzero().max()) + 1  # padding that all items share costs time
+        end = (
+            int(masks[self.anchor].any(0).nonzero().max()) + 1
+        )  # padding that all items share costs time
         anchor, mask, parts = tokens[self.anchor][:, :end], masks[self.anchor][:, :end], []
         for name in self.widths:
-            if name == self.anchor: continue
+            if name == self.anchor:
+                continue
             plans = self.couple(token_costs(tokens[name], anchor).detach(), masks[name], mask)
             parts.append(carry(tokens[name], plans, mask))
         sequence = torch.stack([*parts, anchor], 2).flatten(1, 2)
         mask = mask.repeat_interleave(len(self.widths), 1)
-        for block, norm in zip(self.blocks, self.norms): sequence = sequence + block(norm(sequence), mask)
+        for block, norm in zip(self.blocks, self.norms):
+            sequence = sequence + block(norm(sequence), mask)
         return self.readout(masked_mean(self.norms[-1](sequence), mask))
 
     def penalty(self, tokens: Named, masks: Named, present: Named) -> Tensor | float:
-        if not (rows := complete(present)).any(): return 0.0
+        if not (rows := complete(present)).any():
+            return 0.0
         clouds = {name: some(tokens[name][rows], masks[name][rows]) for name in self.widths}
-        return self.weight * sum(mmd(cloud, clouds[self.anchor]) for name, cloud in clouds.items() if name != self.anchor)
+        return self.weight * sum(
+            mmd(cloud, clouds[self.anchor]) for name, cloud in clouds.items() if name != self.anchor
+        )
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #819e2016
 class AlignMambaBalanced(AlignMamba):
     "The same port with both marginals: entropic plans, all items of a batch at once."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64, n_layers: int = 1, state: int = 4, anchor: str = "y", weight: float = 0.1,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        n_layers: int = 1,
+        state: int = 4,
+        anchor: str = "y",
+        weight: float = 0.1,
         epsilon: float = 0.1,  # in units of each item's mean cost
     ):
         super().__init__(widths, n_out, width, n_layers, state, anchor, weight)
@@ -153,33 +192,55 @@ def mix(
 ) -> Tensor:
     "y, in which some tokens have become the token of x that sends them most."
     partners = x.gather(1, plans.argmax(1)[..., None].expand(-1, -1, x.shape[2]))
-    return torch.where((torch.rand(y.shape[:2], generator=rng) < share).to(y.device)[..., None], partners, y)
+    return torch.where(
+        (torch.rand(y.shape[:2], generator=rng) < share).to(y.device)[..., None], partners, y
+    )
 
 
 class MixupTransport(CrossAttention):
     "Port of CMOT: cross-attention that must answer alike when tokens of the asking sequence are exchanged for their partners."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 1, query: str = "y",
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 1,
+        query: str = "y",
         share: float = 0.2,  # of the asking tokens that are exchanged
         weight: float = 1.0,  # of the divergence in the loss
         epsilon: float = 0.1,  # of the plans, in units of each item's mean cost
         seed: int = 0,  # of the draws
     ):
         super().__init__(widths, n_out, width, heads, n_layers, query)
-        if not 0 <= share <= 1: raise BadInput(f"share = {share}", "a share between 0 and 1", "Correct it.")
-        self.query, self.share, self.weight, self.epsilon, self.rng = query, share, weight, epsilon, generator(seed, "token mixup")
+        if not 0 <= share <= 1:
+            raise BadInput(f"share = {share}", "a share between 0 and 1", "Correct it.")
+        self.query, self.share, self.weight, self.epsilon, self.rng = (
+            query,
+            share,
+            weight,
+            epsilon,
+            generator(seed, "token mixup"),
+        )
 
     def penalty(self, tokens: Named, masks: Named, present: Named) -> Tensor | float:
-        if not self.share or not (rows := complete(present)).any(): return 0.0
-        tokens, masks, present = ({name: z[rows] for name, z in part.items()} for part in (tokens, masks, present))
+        if not self.share or not (rows := complete(present)).any():
+            return 0.0
+        tokens, masks, present = (
+            {name: z[rows] for name, z in part.items()} for part in (tokens, masks, present)
+        )
         mixed = tokens[self.query]
         for name in self.widths:
-            if name == self.query: continue
+            if name == self.query:
+                continue
             cost = token_costs(tokens[name], tokens[self.query]).detach()
             plans = balanced_plans(cost, masks[name], masks[self.query], self.epsilon)
             mixed = mix(tokens[name], mixed, plans, self.share, self.rng)
-        one, other = (F.log_softmax(self.fuse({**tokens, self.query: z}, masks, present), 1) for z in (tokens[self.query], mixed))
+        one, other = (
+            F.log_softmax(self.fuse({**tokens, self.query: z}, masks, present), 1)
+            for z in (tokens[self.query], mixed)
+        )
         return self.weight * ((one - other) * (one.exp() - other.exp())).sum(1).mean() / 2
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #526ad605
@@ -190,7 +251,9 @@ def gaussian_costs(
     other_scales: Tensor,  # (b, d)
 ) -> Tensor:
     "Squared 2-Wasserstein distances (a, b) between Gaussians of diagonal covariance."
-    return (means[:, None] - other_means).square().sum(2) + (scales[:, None] - other_scales).square().sum(2)
+    return (means[:, None] - other_means).square().sum(2) + (
+        scales[:, None] - other_scales
+    ).square().sum(2)
 
 
 def moment_gap(
@@ -198,10 +261,13 @@ def moment_gap(
     y: Tensor,  # (m, d)
 ) -> Tensor:
     "Mean squared difference of mean, variance and skewness, summed (scalar)."
+
     def moments(cloud: Tensor) -> Tensor:
         centred = cloud - cloud.mean(0)
         variance = centred.square().mean(0)
-        return torch.stack((cloud.mean(0), variance, centred.pow(3).mean(0) / (variance + 1e-6).pow(1.5)))
+        return torch.stack(
+            (cloud.mean(0), variance, centred.pow(3).mean(0) / (variance + 1e-6).pow(1.5))
+        )
 
     return (moments(x) - moments(y)).square().mean(1).sum()
 
@@ -210,7 +276,12 @@ class DecAlign(FusionHead):
     "Port of DecAlign: unique and common parts, prototypes coupled by transport, moments and MMD matched, one transformer."
 
     def __init__(
-        self, widths: Mapping[str, int], n_out: int, width: int = 64, heads: int = 4, n_layers: int = 1,
+        self,
+        widths: Mapping[str, int],
+        n_out: int,
+        width: int = 64,
+        heads: int = 4,
+        n_layers: int = 1,
         prototypes: int = 8,  # Gaussians per modality
         decoupling: float = 0.1,  # weight of the cosine term
         unique: float = 0.05,  # weight of the prototype terms
@@ -220,38 +291,97 @@ class DecAlign(FusionHead):
         self.weights = decoupling, unique, common
         self.own = nn.ModuleDict({name: nn.Linear(width, width, bias=False) for name in widths})
         self.shared = nn.Linear(width, width, bias=False)
-        self.means = nn.ParameterDict({name: nn.Parameter(torch.randn(prototypes, width) / width**0.5) for name in widths})
+        self.means = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(prototypes, width) / width**0.5) for name in widths}
+        )
         self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads) for _ in range(n_layers))
         self.readout = nn.Linear(2 * len(widths) * width, n_out)
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        sequence, mask = torch.cat([self.own[name](tokens[name]) for name in self.widths], 1), torch.cat([masks[name] for name in self.widths], 1)
-        for block in self.blocks: sequence = block(sequence, sequence, mask)
+        sequence, mask = (
+            torch.cat([self.own[name](tokens[name]) for name in self.widths], 1),
+            torch.cat([masks[name] for name in self.widths], 1),
+        )
+        for block in self.blocks:
+            sequence = block(sequence, sequence, mask)
         parts = sequence.split([tokens[name].shape[1] for name in self.widths], 1)
         pooled = [masked_mean(part, masks[name]) for name, part in zip(self.widths, parts)]
-        return self.readout(torch.cat([*pooled, *(self.shared(masked_mean(tokens[name], masks[name])) for name in self.widths)], 1))
+        return self.readout(
+            torch.cat(
+                [
+                    *pooled,
+                    *(self.shared(masked_mean(tokens[name], masks[name])) for name in self.widths),
+                ],
+                1,
+            )
+        )
 
     def penalty(self, tokens: Named, masks: Named, present: Named) -> Tensor | float:
-        if (rows := complete(present)).sum() < 2: return 0.0  # one row has no distribution
+        if (rows := complete(present)).sum() < 2:
+            return 0.0  # one row has no distribution
         pooled = {name: masked_mean(tokens[name][rows], masks[name][rows]) for name in self.widths}
-        own, common = ({name: layer(h) for (name, h), layer in zip(pooled.items(), layers)} for layers in (self.own.values(), [self.shared] * len(pooled)))
-        apart = sum(F.cosine_similarity(own[name], common[name], dim=1).square().mean() for name in pooled)
+        own, common = (
+            {name: layer(h) for (name, h), layer in zip(pooled.items(), layers)}
+            for layers in (self.own.values(), [self.shared] * len(pooled))
+        )
+        apart = sum(
+            F.cosine_similarity(own[name], common[name], dim=1).square().mean() for name in pooled
+        )
         pairs = list(combinations(pooled, 2))
-        matched = sum(mmd(common[one], common[other]) + moment_gap(common[one], common[other]) for one, other in pairs)
-        return sum(weight * term for weight, term in zip(self.weights, (apart, sum(self.coupled(own, *pair) for pair in pairs), matched)))
+        matched = sum(
+            mmd(common[one], common[other]) + moment_gap(common[one], common[other])
+            for one, other in pairs
+        )
+        return sum(
+            weight * term
+            for weight, term in zip(
+                self.weights, (apart, sum(self.coupled(own, *pair) for pair in pairs), matched)
+            )
+        )
 
     def coupled(self, own: Named, one: str, other: str) -> Tensor:
         "Transport cost between the prototypes of two modalities, plus the items' distances to the other's prototypes; per coordinate."
         import ot
 
-        squares = {(who, whose): (own[who][:, None] - self.means[whose]).square() for who in (one, other) for whose in (one, other)}  # (n, a, d)
+        squares = {
+            (who, whose): (own[who][:, None] - self.means[whose]).square()
+            for who in (one, other)
+            for whose in (one, other)
+        }  # (n, a, d)
         distances = {key: value.mean(2) for key, value in squares.items()}
         assigned = {who: F.softmax(-distances[who, who], 1) for who in (one, other)}
-        scales = {who: (torch.einsum("na,nad->ad", assigned[who], squares[who, who]) / assigned[who].sum(0)[:, None] + 1e-6).sqrt() for who in (one, other)}
-        cost = gaussian_costs(self.means[one], scales[one], self.means[other], scales[other]) / self.means[one].shape[1]
-        with torch.no_grad(): plan = ot.sinkhorn(assigned[one].mean(0), assigned[other].mean(0), cost, 0.1 * cost.mean(), numItermax=100, stopThr=1e-3, warn=False)
-        near = sum((assigned[who] * distances[who, whose]).sum(1).mean() for who, whose in ((one, other), (other, one)))
+        scales = {
+            who: (
+                torch.einsum("na,nad->ad", assigned[who], squares[who, who])
+                / assigned[who].sum(0)[:, None]
+                + 1e-6
+            ).sqrt()
+            for who in (one, other)
+        }
+        cost = (
+            gaussian_costs(self.means[one], scales[one], self.means[other], scales[other])
+            / self.means[one].shape[1]
+        )
+        with torch.no_grad():
+            plan = ot.sinkhorn(
+                assigned[one].mean(0),
+                assigned[other].mean(0),
+                cost,
+                0.1 * cost.mean(),
+                numItermax=100,
+                stopThr=1e-3,
+                warn=False,
+            )
+        near = sum(
+            (assigned[who] * distances[who, whose]).sum(1).mean()
+            for who, whose in ((one, other), (other, one))
+        )
         return (plan * cost).sum() + near
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #c7ed7293
-TOKEN_HEADS = {"align_mamba": AlignMamba, "align_mamba_balanced": AlignMambaBalanced, "mixup_transport": MixupTransport, "dec_align": DecAlign}
+TOKEN_HEADS = {
+    "align_mamba": AlignMamba,
+    "align_mamba_balanced": AlignMambaBalanced,
+    "mixup_transport": MixupTransport,
+    "dec_align": DecAlign,
+}

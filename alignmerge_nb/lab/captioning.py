@@ -51,17 +51,24 @@ class Vocabulary:
         most: int = 2000,  # words that are kept, the most frequent first
     ) -> Vocabulary:
         count = Counter(word for caption in captions for word in words_of_caption(caption))
-        if not count: raise BadInput("captions without a single word", "words", "Check the texts of the training split.")
+        if not count:
+            raise BadInput(
+                "captions without a single word", "words", "Check the texts of the training split."
+            )
         return cls(tuple(sorted(count, key=lambda word: (-count[word], word))[:most]))
 
-    def __len__(self) -> int: return len(self.words) + 4
+    def __len__(self) -> int:
+        return len(self.words) + 4
 
     def rows(self, captions: Sequence[str], limit: int) -> Tensor:
         "Token numbers (n, limit + 2): start, at most `limit` words, end, padding."
         place = {word: number for number, word in enumerate(self.words, 4)}
         out = torch.full((len(captions), limit + 2), PAD)
         for row, caption in enumerate(captions):
-            if not (words := words_of_caption(caption)): raise BadInput(f"an empty caption (row {row})", "at least one word", "Drop this item.")
+            if not (words := words_of_caption(caption)):
+                raise BadInput(
+                    f"an empty caption (row {row})", "at least one word", "Drop this item."
+                )
             line = [START, *(place.get(word, UNKNOWN) for word in words[:limit]), END]
             out[row, : len(line)] = torch.tensor(line)
         return out
@@ -70,8 +77,10 @@ class Vocabulary:
         "The caption that these token numbers spell, up to the end token."
         words = []
         for number in row:
-            if number == END: break
-            if number >= 4: words.append(self.words[number - 4])
+            if number == END:
+                break
+            if number >= 4:
+                words.append(self.words[number - 4])
         return re.sub(r" ([.,;:!?])(?= |$)", r"\1", " ".join(words))
 
 # %% ../../nbs/lab/02_captioning.ipynb #2421545e
@@ -80,7 +89,11 @@ class Decoder(nn.Module):
 
     def __init__(self, d: int, vocabulary: int, width: int):
         super().__init__()
-        self.sight, self.embed, self.bias = nn.Linear(d, width), nn.Embedding(vocabulary, width, PAD), nn.Parameter(torch.zeros(vocabulary))
+        self.sight, self.embed, self.bias = (
+            nn.Linear(d, width),
+            nn.Embedding(vocabulary, width, PAD),
+            nn.Parameter(torch.zeros(vocabulary)),
+        )
         nn.init.normal_(self.embed.weight, std=width**-0.5)
 
     def states(self, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -105,25 +118,46 @@ class GRUDecoder(Decoder):
     def __init__(self, d: int, vocabulary: int, width: int = 128):
         super().__init__(d, vocabulary, width)
         self.cell, self.first = nn.GRU(width, width, batch_first=True), nn.Linear(width, width)
-        self.attention, self.out = nn.MultiheadAttention(width, 4, batch_first=True), nn.Linear(2 * width, width)
+        self.attention, self.out = (
+            nn.MultiheadAttention(width, 4, batch_first=True),
+            nn.Linear(2 * width, width),
+        )
 
     def states(self, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
         mean = torch.where(mask[..., None], hidden, 0).sum(1) / mask.sum(1, keepdim=True)
         state = self.cell(seen, torch.tanh(self.first(mean))[None].contiguous())[0]
-        return self.out(torch.cat((state, self.attention(state, hidden, hidden, ~mask, need_weights=False)[0]), 2))
+        return self.out(
+            torch.cat(
+                (state, self.attention(state, hidden, hidden, ~mask, need_weights=False)[0]), 2
+            )
+        )
 
 
 class TransformerDecoder(Decoder):
     "Four layers of self-attention over the words and cross-attention to the tokens."
 
-    def __init__(self, d: int, vocabulary: int, width: int = 128, n_layers: int = 4, longest: int = 128):
+    def __init__(
+        self, d: int, vocabulary: int, width: int = 128, n_layers: int = 4, longest: int = 128
+    ):
         super().__init__(d, vocabulary, width)
-        layer = nn.TransformerDecoderLayer(width, 4, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers, self.place = nn.TransformerDecoder(layer, n_layers, nn.LayerNorm(width)), nn.Parameter(0.02 * torch.randn(longest, width))
+        layer = nn.TransformerDecoderLayer(
+            width, 4, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers, self.place = (
+            nn.TransformerDecoder(layer, n_layers, nn.LayerNorm(width)),
+            nn.Parameter(0.02 * torch.randn(longest, width)),
+        )
 
     def states(self, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
-        later = torch.ones(seen.shape[1], seen.shape[1], dtype=torch.bool, device=seen.device).triu(1)
-        return self.layers(seen + self.place[: seen.shape[1]], hidden, tgt_mask=later, memory_key_padding_mask=~mask)
+        later = torch.ones(seen.shape[1], seen.shape[1], dtype=torch.bool, device=seen.device).triu(
+            1
+        )
+        return self.layers(
+            seen + self.place[: seen.shape[1]],
+            hidden,
+            tgt_mask=later,
+            memory_key_padding_mask=~mask,
+        )
 
 
 DECODERS = {"gru": GRUDecoder, "transformer": TransformerDecoder}
@@ -150,31 +184,52 @@ def train_epochs(
 ) -> list[dict[str, float]]:
     "Train, leave the model with the weights of its best epoch, and return the history."
     groups = parameter_groups(model, rates)
-    optimizer, rng = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay), generator(seed, "batches")
+    optimizer, rng = (
+        torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay),
+        generator(seed, "batches"),
+    )
     state = {"history": [], "best": -math.inf, "kept": None, "stale": 0}
-    if checkpoint and checkpoint.exists(): state = taken_up(checkpoint, model, optimizer, rng)
-    elif warm: state |= {"best": without_gradient(score), "kept": copied(model)}
+    if checkpoint and checkpoint.exists():
+        state = taken_up(checkpoint, model, optimizer, rng)
+    elif warm:
+        state |= {"best": without_gradient(score), "kept": copied(model)}
     history, steps = state["history"], options.epochs * math.ceil(len(rows) / options.batch)
     for epoch in progress(range(len(history), options.epochs), f"training {type(model).__name__}"):
-        if state["stale"] >= options.patience: break
+        if state["stale"] >= options.patience:
+            break
         start, total = time.perf_counter(), 0.0
         model.train()
-        for place, batch in enumerate(rows[torch.randperm(len(rows), generator=rng)].split(options.batch)):
-            rate = options.learning_rate * options.rate(epoch * math.ceil(len(rows) / options.batch) + place, steps)
-            for group in optimizer.param_groups: group["lr"] = rate * group["factor"]
+        for place, batch in enumerate(
+            rows[torch.randperm(len(rows), generator=rng)].split(options.batch)
+        ):
+            rate = options.learning_rate * options.rate(
+                epoch * math.ceil(len(rows) / options.batch) + place, steps
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
             value = loss(batch)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
             total += float(value.detach()) * len(batch)
-        if not math.isfinite(total): raise BadInput("a training loss that is not finite", "a finite loss", "Lower the learning rate or standardise the features.")
+        if not math.isfinite(total):
+            raise BadInput(
+                "a training loss that is not finite",
+                "a finite loss",
+                "Lower the learning rate or standardise the features.",
+            )
         model.eval()
         reached = without_gradient(score)
-        history.append({"loss": total / len(rows), "score": reached, "seconds": time.perf_counter() - start})
+        history.append(
+            {"loss": total / len(rows), "score": reached, "seconds": time.perf_counter() - start}
+        )
         state["stale"] += 1
-        if reached > state["best"]: state |= {"best": reached, "kept": copied(model), "stale": 0}
-        if checkpoint: leave(checkpoint, model, optimizer, rng, state)
-    if state["kept"]: model.load_state_dict(state["kept"])
+        if reached > state["best"]:
+            state |= {"best": reached, "kept": copied(model), "stale": 0}
+        if checkpoint:
+            leave(checkpoint, model, optimizer, rng, state)
+    if state["kept"]:
+        model.load_state_dict(state["kept"])
     model.eval()
     return history
 
@@ -194,27 +249,60 @@ def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict]
     "The trainable parameters by their factor on the learning rate: that of the first prefix that fits, else 1."
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad: groups.setdefault(next((factor for prefix, factor in rates.items() if name.startswith(prefix)), 1.0), []).append(parameter)
+        if parameter.requires_grad:
+            groups.setdefault(
+                next((factor for prefix, factor in rates.items() if name.startswith(prefix)), 1.0),
+                [],
+            ).append(parameter)
     return [{"params": part, "factor": factor} for factor, part in groups.items()]
 
 
-def leave(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator, state: dict) -> None:
+def leave(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rng: torch.Generator,
+    state: dict,
+) -> None:
     "Write everything that the next epoch depends on."
-    with atomic_path(path) as part: torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng.get_state(), "state": state}, part)
+    with atomic_path(path) as part:
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "rng": rng.get_state(),
+                "state": state,
+            },
+            part,
+        )
 
 
-def taken_up(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator) -> dict:
+def taken_up(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
+) -> dict:
     "Restore what `leave` wrote; returns the state of the loop."
-    try: found = torch.load(path, weights_only=True)
-    except Exception as error: raise BadInput(f"{path}, which cannot be read ({type(error).__name__})", "a checkpoint of this training", "Remove the file; training starts again.") from error
-    model.load_state_dict(found["model"]), optimizer.load_state_dict(found["optimizer"]), rng.set_state(found["rng"])
+    try:
+        found = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise BadInput(
+            f"{path}, which cannot be read ({type(error).__name__})",
+            "a checkpoint of this training",
+            "Remove the file; training starts again.",
+        ) from error
+    (
+        model.load_state_dict(found["model"]),
+        optimizer.load_state_dict(found["optimizer"]),
+        rng.set_state(found["rng"]),
+    )
     return found["state"]
 
 # %% ../../nbs/lab/02_captioning.ipynb #6a325995
 def caption_loss(decoder: Decoder, tokens: Tensor, mask: Tensor, words: Tensor) -> Tensor:
     "Mean cross-entropy of the words after the first, (n, t) from `Vocabulary.rows`."
     words = words[:, : int((words != PAD).sum(1).max())]
-    return F.cross_entropy(decoder(tokens, mask, words[:, :-1]).flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD)
+    return F.cross_entropy(
+        decoder(tokens, mask, words[:, :-1]).flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD
+    )
 
 
 def train_decoder(
@@ -230,7 +318,9 @@ def train_decoder(
 ) -> list[dict[str, float]]:
     "Fit a decoder; the history's score is minus the validation loss."
     of = lambda rows: caption_loss(decoder, tokens[rows], mask[rows], words[rows])
-    score = lambda: -sum(float(of(part)) * len(part) for part in val.split(options.batch)) / len(val)
+    score = lambda: (
+        -sum(float(of(part)) * len(part) for part in val.split(options.batch)) / len(val)
+    )
     return train_epochs(decoder, train, of, score, options, seed, checkpoint=checkpoint)
 
 # %% ../../nbs/lab/02_captioning.ipynb #91cac78b
@@ -246,7 +336,9 @@ def write(
     n, k = len(tokens), beams
     tokens, mask = tokens.repeat_interleave(k, 0), mask.repeat_interleave(k, 0)
     words = torch.full((n * k, 1), START, device=tokens.device)
-    score = torch.where(torch.arange(n * k, device=tokens.device) % k == 0, 0.0, -torch.inf)  # all beams start equal: only the first counts
+    score = torch.where(
+        torch.arange(n * k, device=tokens.device) % k == 0, 0.0, -torch.inf
+    )  # all beams start equal: only the first counts
     for _ in range(limit + 1):
         log = decoder(tokens, mask, words, last=True)[:, 0].log_softmax(1)
         log[:, [PAD, START, UNKNOWN]] = -torch.inf
@@ -255,8 +347,12 @@ def write(
         log[done, PAD] = 0.0  # a finished caption goes on as itself
         score, pick = (score[:, None] + log).view(n, -1).topk(k, 1)
         beam = (pick // log.shape[1] + torch.arange(n, device=pick.device)[:, None] * k).flatten()
-        words, score = torch.cat((words[beam], (pick % log.shape[1]).flatten()[:, None]), 1), score.flatten()
-        if (words == END).any(1).all(): break
+        words, score = (
+            torch.cat((words[beam], (pick % log.shape[1]).flatten()[:, None]), 1),
+            score.flatten(),
+        )
+        if (words == END).any(1).all():
+            break
     length = (words > PAD).sum(1) - 1
     best = (score / length).view(n, k).argmax(1) + torch.arange(n, device=words.device) * k
     return words[best]
@@ -267,12 +363,18 @@ def planted_captions(
     seed: int = 0,
 ) -> tuple[Tensor, list[str]]:
     "Picture tokens (n, 2, 12) and the captions that they determine."
-    rng, colours, shapes = generator(seed, "planted captions"), ("red", "green", "blue", "black"), ("circle", "square", "star")
+    rng, colours, shapes = (
+        generator(seed, "planted captions"),
+        ("red", "green", "blue", "black"),
+        ("circle", "square", "star"),
+    )
     colour, shape = torch.randint(4, (n,), generator=rng), torch.randint(3, (n,), generator=rng)
     tokens = 0.1 * torch.randn(n, 2, 12, generator=rng)
     tokens[torch.arange(n), 0, colour] += 1
     tokens[torch.arange(n), 1, 6 + shape] += 1
-    return tokens, [f"this is a {colours[c]} {shapes[s]}." for c, s in zip(colour.tolist(), shape.tolist())]
+    return tokens, [
+        f"this is a {colours[c]} {shapes[s]}." for c, s in zip(colour.tolist(), shape.tolist())
+    ]
 
 # %% ../../nbs/lab/02_captioning.ipynb #a7480169
 def nearest(
@@ -345,7 +447,9 @@ def match_loss(
         rows, counts = candidates(table, known, count)
         asks = torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows)
         i, j = (rows, asks) if turned else (asks, rows)
-        logits = match_logits(head, x, y, torch.stack((pairs[i.flatten(), 0], pairs[j.flatten(), 1]), 1)).view(rows.shape)
+        logits = match_logits(
+            head, x, y, torch.stack((pairs[i.flatten(), 0], pairs[j.flatten(), 1]), 1)
+        ).view(rows.shape)
         total = total - logits.masked_fill(~counts, -torch.inf).log_softmax(1)[:, 0].mean() / 2
     return total
 
@@ -377,15 +481,22 @@ def reranked(
     "Scores (q, g) in which the first `top` of each query are ordered anew and stay in front of all others."
     values, rows = similarity.topk(min(top, similarity.shape[1]), 1)
     seen = logits.gather(1, rows)
-    unit = lambda part: (part - part.mean(1, keepdim=True)) / part.std(1, keepdim=True).clamp(min=1e-6)
+    unit = lambda part: (
+        (part - part.mean(1, keepdim=True)) / part.std(1, keepdim=True).clamp(min=1e-6)
+    )
     new = unit(seen) if math.isinf(weight) else unit(values) + weight * unit(seen)
     floor = similarity.amax(1, keepdim=True) - new.amin(1, keepdim=True) + 1
     return similarity.scatter(1, rows, new + floor)
 
 
-def reranked_ranks(similarity: Tensor, logits: Tensor, relevant: Tensor, weight: float, top: int = 20) -> dict[str, Tensor]:
+def reranked_ranks(
+    similarity: Tensor, logits: Tensor, relevant: Tensor, weight: float, top: int = 20
+) -> dict[str, Tensor]:
     "Ranks of both directions after re-ranking."
-    return {"i2t": ranks(reranked(similarity, logits, weight, top), relevant), "t2i": ranks(reranked(similarity.T, logits.T, weight, top), relevant.T)}
+    return {
+        "i2t": ranks(reranked(similarity, logits, weight, top), relevant),
+        "t2i": ranks(reranked(similarity.T, logits.T, weight, top), relevant.T),
+    }
 
 
 def recall_metrics(found: Mapping[str, Tensor], prefix: str = "") -> dict[str, float]:

@@ -37,12 +37,23 @@ def block(
     split: str,
     kind: str,
     texts: tuple[str, str],  # two statements
-    pairs: tuple[Sequence[Pair], Sequence[Pair]],  # of which the first is true and the second false, and the other way round
+    pairs: tuple[
+        Sequence[Pair], Sequence[Pair]
+    ],  # of which the first is true and the second false, and the other way round
 ) -> list[Statement]:
     "The statements of one block, each judged on all pairs."
-    if len(set(texts)) < 2 or set(pairs[0]) & set(pairs[1]) or len(pairs[0]) != len(pairs[1]): raise BadInput(f"the block {name}: {texts}, {pairs}", "two texts, and two equally long lists of different pairs", "Draw it again.")
-    return [Statement(f"{name}-{s}-{side}{k}", pair, text, str(s == side), split, f"{name}-{s}", kind)
-            for s, text in enumerate(texts) for side in (0, 1) for k, pair in enumerate(pairs[side])]
+    if len(set(texts)) < 2 or set(pairs[0]) & set(pairs[1]) or len(pairs[0]) != len(pairs[1]):
+        raise BadInput(
+            f"the block {name}: {texts}, {pairs}",
+            "two texts, and two equally long lists of different pairs",
+            "Draw it again.",
+        )
+    return [
+        Statement(f"{name}-{s}-{side}{k}", pair, text, str(s == side), split, f"{name}-{s}", kind)
+        for s, text in enumerate(texts)
+        for side in (0, 1)
+        for k, pair in enumerate(pairs[side])
+    ]
 
 
 def balance(
@@ -52,8 +63,12 @@ def balance(
     "By how much the most unbalanced value of `part` prefers one label over another: 0 is exact balance."
     statements = list(statements)
     labels, counts = sorted({one.label for one in statements}), defaultdict(Counter)
-    for one in statements: counts[part(one)][one.label] += 1
-    return max(max(count[label] for label in labels) - min(count[label] for label in labels) for count in counts.values())
+    for one in statements:
+        counts[part(one)][one.label] += 1
+    return max(
+        max(count[label] for label in labels) - min(count[label] for label in labels)
+        for count in counts.values()
+    )
 
 # %% ../../nbs/lab/06_derived.ipynb #d6e87ce4
 def scenes(
@@ -75,38 +90,92 @@ def draw(
     rng: torch.Generator,
 ) -> list:
     "`count` different members of `pool`."
-    if len(pool) < count: raise BadInput(f"{len(pool)} to draw {count} from", "enough pictures of every colour and shape", "Give more pictures.")
+    if len(pool) < count:
+        raise BadInput(
+            f"{len(pool)} to draw {count} from",
+            "enough pictures of every colour and shape",
+            "Give more pictures.",
+        )
     return [pool[place] for place in torch.randperm(len(pool), generator=rng)[:count].tolist()]
 
 # %% ../../nbs/lab/06_derived.ipynb #114f50c0
 COUNTED = ("neither picture shows", "exactly one picture shows", "both pictures show")
 
 
-def count_block(known: Mapping[str, dict[str, str]], rng: torch.Generator) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
+def count_block(
+    known: Mapping[str, dict[str, str]], rng: torch.Generator
+) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
     "Two neighbouring numbers of pictures that show something."
-    word, = draw(COLOURS + SHAPES, 1, rng)
-    low, = draw((0, 1), 1, rng)
-    yes, no = (draw([key for key, found in known.items() if (word in found.values()) == shown], 4, rng) for shown in (True, False))
-    sets = {0: [(no[0], no[1]), (no[2], no[3])], 1: [(yes[0], no[0]), (no[1], yes[1])], 2: [(yes[0], yes[1]), (yes[2], yes[3])]}
-    return tuple(f"{COUNTED[count]} {described(word)}" for count in (low + 1, low)), (sets[low + 1], sets[low])
+    (word,) = draw(COLOURS + SHAPES, 1, rng)
+    (low,) = draw((0, 1), 1, rng)
+    yes, no = (
+        draw([key for key, found in known.items() if (word in found.values()) == shown], 4, rng)
+        for shown in (True, False)
+    )
+    sets = {
+        0: [(no[0], no[1]), (no[2], no[3])],
+        1: [(yes[0], no[0]), (no[1], yes[1])],
+        2: [(yes[0], yes[1]), (yes[2], yes[3])],
+    }
+    return tuple(f"{COUNTED[count]} {described(word)}" for count in (low + 1, low)), (
+        sets[low + 1],
+        sets[low],
+    )
 
 
-def same_block(known: Mapping[str, dict[str, str]], rng: torch.Generator) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
+def same_block(
+    known: Mapping[str, dict[str, str]], rng: torch.Generator
+) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
     "The same shape or colour against two different ones; each left picture occurs once in either."
-    (name, attribute), = draw([("shape", "shape"), ("color", "colour")], 1, rng)
+    ((name, attribute),) = draw([("shape", "shape"), ("color", "colour")], 1, rng)
     left, same, different = draw(list(known), 2, rng), [], []
     for key in left:
         value = known[key][attribute]
-        same += [(key, *draw([other for other, found in known.items() if found[attribute] == value and other != key], 1, rng))]
-        different += [(key, *draw([other for other, found in known.items() if found[attribute] != value], 1, rng))]
-    return (f"both pictures show the same {name}", f"the pictures show two different {name}s"), (same, different)
+        same += [
+            (
+                key,
+                *draw(
+                    [
+                        other
+                        for other, found in known.items()
+                        if found[attribute] == value and other != key
+                    ],
+                    1,
+                    rng,
+                ),
+            )
+        ]
+        different += [
+            (
+                key,
+                *draw(
+                    [other for other, found in known.items() if found[attribute] != value], 1, rng
+                ),
+            )
+        ]
+    return (f"both pictures show the same {name}", f"the pictures show two different {name}s"), (
+        same,
+        different,
+    )
 
 
-def order_block(known: Mapping[str, dict[str, str]], rng: torch.Generator) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
+def order_block(
+    known: Mapping[str, dict[str, str]], rng: torch.Generator
+) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
     "What is on which side, judged on pairs and on the same pairs swapped."
     one, two = draw(draw([COLOURS, SHAPES], 1, rng)[0], 2, rng)
-    pairs = list(zip(*(draw([key for key, found in known.items() if word in found.values()], 2, rng) for word in (one, two))))
-    texts = tuple(f"the left picture shows {described(a)} and the right one {described(b)}" for a, b in ((one, two), (two, one)))
+    pairs = list(
+        zip(
+            *(
+                draw([key for key, found in known.items() if word in found.values()], 2, rng)
+                for word in (one, two)
+            )
+        )
+    )
+    texts = tuple(
+        f"the left picture shows {described(a)} and the right one {described(b)}"
+        for a, b in ((one, two), (two, one))
+    )
     return texts, (pairs, [pair[::-1] for pair in pairs])
 
 # %% ../../nbs/lab/06_derived.ipynb #45f98958
@@ -139,17 +208,33 @@ def matchings(
     kept = torch.arange(len(relations[0]))
     while len(kept):
         parts = [relation[kept][:, kept] for relation in relations]
-        found = [torch.from_numpy(linear_sum_assignment((torch.rand(part.shape, generator=rng) + len(kept) * ~part).numpy())[1]) for part in parts]
-        good = torch.stack([part[torch.arange(len(kept)), to] for part, to in zip(parts, found)]).all(0)
-        if good.all(): return kept, found
+        found = [
+            torch.from_numpy(
+                linear_sum_assignment(
+                    (torch.rand(part.shape, generator=rng) + len(kept) * ~part).numpy()
+                )[1]
+            )
+            for part in parts
+        ]
+        good = torch.stack(
+            [part[torch.arange(len(kept)), to] for part, to in zip(parts, found)]
+        ).all(0)
+        if good.all():
+            return kept, found
         kept = kept[good]
-    raise BadInput("relations that allow no matching", "every label for some of the pictures", "Give more pictures, of several colours and shapes or of several groups.")
+    raise BadInput(
+        "relations that allow no matching",
+        "every label for some of the pictures",
+        "Give more pictures, of several colours and shapes or of several groups.",
+    )
 
 # %% ../../nbs/lab/06_derived.ipynb #befad4b3
 def three_way(
     split: str,
     images: Sequence[str],  # n ids
-    tell: Callable[[int, int], str],  # (i, rival j) → a hypothesis that image i entails and image j contradicts
+    tell: Callable[
+        [int, int], str
+    ],  # (i, rival j) → a hypothesis that image i entails and image j contradicts
     kinds: Sequence[str],  # n kinds of hypothesis
     rivals: Tensor,  # (n, n) bool: may j be the rival of i?
     lacking: Tensor,  # (n, n) bool: does j lack what the hypothesis of i presupposes?
@@ -160,7 +245,10 @@ def three_way(
     found = []
     for i, against, beside in zip(kept.tolist(), *(kept[to].tolist() for to in matched)):
         text = tell(i, against)
-        found += [Statement(f"{split}-{i}-{label}", (images[j],), text, label, split, kind=kinds[i]) for label, j in zip(ENTAILMENT, (i, beside, against))]
+        found += [
+            Statement(f"{split}-{i}-{label}", (images[j],), text, label, split, kind=kinds[i])
+            for label, j in zip(ENTAILMENT, (i, beside, against))
+        ]
     return found
 
 # %% ../../nbs/lab/06_derived.ipynb #bd44b252
@@ -186,21 +274,39 @@ def entail_shapes(
     "A scene and a hypothesis: entailment, neutral or contradiction. Derived from easy-VQA."
     made = []
     for split, count in sizes.items():
-        known, rng = scenes(look_up(splits, split, "split")), generator(seed, "entail_shapes", split)
+        known, rng = (
+            scenes(look_up(splits, split, "split")),
+            generator(seed, "entail_shapes", split),
+        )
         chosen = draw(list(known), min(count, len(known)), rng)
-        about, negated = (torch.randint(2, (len(chosen),), generator=rng) for _ in range(2))  # 0: says the colour and presupposes the shape
-        value = torch.tensor([[COLOURS.index(known[key]["colour"]), SHAPES.index(known[key]["shape"])] for key in chosen])
+        about, negated = (
+            torch.randint(2, (len(chosen),), generator=rng) for _ in range(2)
+        )  # 0: says the colour and presupposes the shape
+        value = torch.tensor(
+            [
+                [COLOURS.index(known[key]["colour"]), SHAPES.index(known[key]["shape"])]
+                for key in chosen
+            ]
+        )
         own, presupposed = value.gather(1, about[:, None]), value.gather(1, 1 - about[:, None])
-        lacking = value[:, 1 - about].T != presupposed  # row i: the attribute that i presupposes, of every j
+        lacking = (
+            value[:, 1 - about].T != presupposed
+        )  # row i: the attribute that i presupposes, of every j
         rivals = ~lacking & (value[:, about].T != own)
         words = [[known[key]["colour"], known[key]["shape"]] for key in chosen]
-        tell = lambda i, j: scene_hypothesis(words[i][1 - about[i]], words[i][about[i]], words[j][about[i]], bool(negated[i]))
-        kinds = [("colour", "shape")[a] + "_not" * n for a, n in zip(about.tolist(), negated.tolist())]
+        tell = lambda i, j: scene_hypothesis(
+            words[i][1 - about[i]], words[i][about[i]], words[j][about[i]], bool(negated[i])
+        )
+        kinds = [
+            ("colour", "shape")[a] + "_not" * n for a, n in zip(about.tolist(), negated.tolist())
+        ]
         made += three_way(split, chosen, tell, kinds, rivals, lacking, rng)
     return made
 
 # %% ../../nbs/lab/06_derived.ipynb #190a85fc
-LITTLE = frozenset("a an the of and with in on for to s".split())  # words that two different captions may share
+LITTLE = frozenset(
+    "a an the of and with in on for to s".split()
+)  # words that two different captions may share
 
 
 def noun_phrase(
@@ -208,15 +314,22 @@ def noun_phrase(
     source: str,  # "emoji" or "tuxpaint"
 ) -> str | None:
     "The caption as it can stand in a sentence, or None if it cannot."
-    if source == "emoji": return (text.rpartition(": ")[0] or text).replace(": ", " ")
+    if source == "emoji":
+        return (text.rpartition(": ")[0] or text).replace(": ", " ")
     plain = text.strip().removesuffix(".")
-    if not re.match(r"(A|An|The) ", plain) or re.search(r"[.!?:;—]", plain) or len(plain.split()) > 6: return None
+    if (
+        not re.match(r"(A|An|The) ", plain)
+        or re.search(r"[.!?:;—]", plain)
+        or len(plain.split()) > 6
+    ):
+        return None
     return plain[0].lower() + plain[1:]
 
 
 @dataclass(frozen=True)
 class Captioned:
     "A picture with a caption that can stand in a sentence."
+
     image: str
     caption: str
     source: str  # the set
@@ -235,12 +348,21 @@ def captioned(
     "One picture per caption and split, without captions that an earlier split has."
     seen, found = set(), {}
     for split in sorted(splits, key=SPLITS.index):
-        here, order = {}, sorted(splits[split], key=lambda item: sha256_json([seed, "captioned", item.id]))
+        here, order = (
+            {},
+            sorted(splits[split], key=lambda item: sha256_json([seed, "captioned", item.id])),
+        )
         for item in order:
             source = item.id.partition("/")[0]
-            if (phrase := noun_phrase(item.texts[0], source)) and normalise(phrase) not in seen: here.setdefault(normalise(phrase), Captioned(item.id, phrase, source, item.group.removeprefix(f"{source}/")))
+            if (phrase := noun_phrase(item.texts[0], source)) and normalise(phrase) not in seen:
+                here.setdefault(
+                    normalise(phrase),
+                    Captioned(item.id, phrase, source, item.group.removeprefix(f"{source}/")),
+                )
         seen |= set(here)
-        found[split] = sorted((one for one in here.values() if one.words), key=lambda one: one.image)
+        found[split] = sorted(
+            (one for one in here.values() if one.words), key=lambda one: one.image
+        )
     return found
 
 # %% ../../nbs/lab/06_derived.ipynb #5590db85
@@ -253,9 +375,19 @@ def apart(members: Iterable[Captioned]) -> bool:
 def four_apart(pool: Sequence[Captioned], rng: torch.Generator) -> list[Captioned]:
     "Four pictures of one set whose captions can be told apart."
     for _ in range(1000):
-        first, = draw(pool, 1, rng)
-        if apart(chosen := [first, *draw([one for one in pool if one.source == first.source and one != first], 3, rng)]): return chosen
-    raise BadInput(f"{len(pool)} pictures without four unlike captions", "more different captions", "Give more pictures.")
+        (first,) = draw(pool, 1, rng)
+        if apart(
+            chosen := [
+                first,
+                *draw([one for one in pool if one.source == first.source and one != first], 3, rng),
+            ]
+        ):
+            return chosen
+    raise BadInput(
+        f"{len(pool)} pictures without four unlike captions",
+        "more different captions",
+        "Give more pictures.",
+    )
 
 # %% ../../nbs/lab/06_derived.ipynb #3ccdc8ab
 def nlvr_pictures(
@@ -269,16 +401,48 @@ def nlvr_pictures(
         pool, rng = look_up(pools, split, "split"), generator(seed, "nlvr_pictures", split)
         for number in range(count):
             a, b, c, d = four_apart(pool, rng)
-            one, two = ([(shown.image, c.image), (d.image, shown.image)] for shown in (a, b))  # the same bystanders for both
-            if number % 2: kind, texts = "which", tuple(f"one of the pictures shows {shown.caption}" for shown in (a, b))
-            else: kind, texts = "neither", (f"one of the pictures shows {a.caption}", f"neither picture shows {a.caption}")
+            one, two = (
+                [(shown.image, c.image), (d.image, shown.image)] for shown in (a, b)
+            )  # the same bystanders for both
+            if number % 2:
+                kind, texts = (
+                    "which",
+                    tuple(f"one of the pictures shows {shown.caption}" for shown in (a, b)),
+                )
+            else:
+                kind, texts = (
+                    "neither",
+                    (
+                        f"one of the pictures shows {a.caption}",
+                        f"neither picture shows {a.caption}",
+                    ),
+                )
             made += block(f"{split}-{number}", split, kind, texts, (one, two))
     return made
 
 # %% ../../nbs/lab/06_derived.ipynb #be8a43a6
-NOUNS = {"tuxpaint": {"animals": "animal", "clothes": "piece of clothing", "food": "food", "household": "household item", "plants": "plant", "symbols": "symbol", "vehicles": "vehicle"},
-         "emoji": {"activities": "activity", "animals-nature": "animal or plant", "flags": "flag", "food-drink": "food or drink", "objects": "object",
-                   "people-body": "person or body part", "smileys-emotion": "face or feeling", "symbols": "symbol", "travel-places": "place or vehicle"}}
+NOUNS = {
+    "tuxpaint": {
+        "animals": "animal",
+        "clothes": "piece of clothing",
+        "food": "food",
+        "household": "household item",
+        "plants": "plant",
+        "symbols": "symbol",
+        "vehicles": "vehicle",
+    },
+    "emoji": {
+        "activities": "activity",
+        "animals-nature": "animal or plant",
+        "flags": "flag",
+        "food-drink": "food or drink",
+        "objects": "object",
+        "people-body": "person or body part",
+        "smileys-emotion": "face or feeling",
+        "symbols": "symbol",
+        "travel-places": "place or vehicle",
+    },
+}
 
 
 def entail_pictures(
@@ -289,21 +453,55 @@ def entail_pictures(
     "A picture and a hypothesis about its caption: entailment, neutral or contradiction. Derived from emoji and Tux Paint."
     made, pools = [], captioned(splits, seed)
     for split, count in sizes.items():
-        pool, rng = [one for one in look_up(pools, split, "split") if one.group in NOUNS.get(one.source, {})], generator(seed, "entail_pictures", split)
+        pool, rng = (
+            [
+                one
+                for one in look_up(pools, split, "split")
+                if one.group in NOUNS.get(one.source, {})
+            ],
+            generator(seed, "entail_pictures", split),
+        )
         chosen = draw(pool, min(count, len(pool)), rng)
-        source, group = (torch.tensor([[getattr(a, name) == getattr(b, name) for b in chosen] for a in chosen]) for name in ("source", "group"))
+        source, group = (
+            torch.tensor([[getattr(a, name) == getattr(b, name) for b in chosen] for a in chosen])
+            for name in ("source", "group")
+        )
         words = [one.words for one in chosen]
         told_apart = source & torch.tensor([[a.isdisjoint(b) for b in words] for a in words])
         tell = lambda i, _: f"the {NOUNS[chosen[i].source][chosen[i].group]} is {chosen[i].caption}"
-        made += three_way(split, [one.image for one in chosen], tell, [one.source for one in chosen], told_apart & group, told_apart & ~group, rng)
+        made += three_way(
+            split,
+            [one.image for one in chosen],
+            tell,
+            [one.source for one in chosen],
+            told_apart & group,
+            told_apart & ~group,
+            rng,
+        )
     return made
 
 # %% ../../nbs/lab/06_derived.ipynb #21d9e2e4
 DERIVED = {
-    "nlvr_shapes": (nlvr_shapes, ("easyvqa",), "derived from easy-VQA: a statement about two scenes, True or False"),
-    "nlvr_pictures": (nlvr_pictures, ("emoji", "tuxpaint"), "derived from emoji and Tux Paint: what one of two pictures shows, True or False"),
-    "entail_shapes": (entail_shapes, ("easyvqa",), "derived from easy-VQA: a hypothesis about a scene, three classes"),
-    "entail_pictures": (entail_pictures, ("emoji", "tuxpaint"), "derived from emoji and Tux Paint: a hypothesis about a picture, three classes"),
+    "nlvr_shapes": (
+        nlvr_shapes,
+        ("easyvqa",),
+        "derived from easy-VQA: a statement about two scenes, True or False",
+    ),
+    "nlvr_pictures": (
+        nlvr_pictures,
+        ("emoji", "tuxpaint"),
+        "derived from emoji and Tux Paint: what one of two pictures shows, True or False",
+    ),
+    "entail_shapes": (
+        entail_shapes,
+        ("easyvqa",),
+        "derived from easy-VQA: a hypothesis about a scene, three classes",
+    ),
+    "entail_pictures": (
+        entail_pictures,
+        ("emoji", "tuxpaint"),
+        "derived from emoji and Tux Paint: a hypothesis about a picture, three classes",
+    ),
 }
 
 
@@ -315,25 +513,40 @@ def derived_splits(
     sources, splits = look_up(DERIVED, name, "derived task")[1], {split: [] for split in SPLITS}
     for source in sources:
         for split, part in split_items(load_dataset(source, home=home)).items():
-            splits[split] += part if len(sources) == 1 else [Item(f"{source}/{item.id}", item.image, item.texts, f"{source}/{item.group}") for item in part]
+            splits[split] += (
+                part
+                if len(sources) == 1
+                else [
+                    Item(f"{source}/{item.id}", item.image, item.texts, f"{source}/{item.group}")
+                    for item in part
+                ]
+            )
     return splits
 
 
 def derive(
     name: str,  # a key of DERIVED
     seed: int = 0,  # of the draw
-    sizes: Mapping[str, int] | None = None,  # split → blocks (nlvr_…) or pictures (entail_…); None: the usual
+    sizes: Mapping[str, int]
+    | None = None,  # split → blocks (nlvr_…) or pictures (entail_…); None: the usual
     home: str | Path | None = None,  # as for `derived_splits`
 ) -> list[Statement]:
     "The statements of a derived task, all splits."
     make = look_up(DERIVED, name, "derived task")[0]
-    return make(derived_splits(name, home), **({} if sizes is None else {"sizes": sizes}), seed=seed)
+    return make(
+        derived_splits(name, home), **({} if sizes is None else {"sizes": sizes}), seed=seed
+    )
 
 # %% ../../nbs/lab/06_derived.ipynb #0d2ab7f4
 def write_statements(path: str | Path, statements: Iterable[Statement]) -> int:
     "Write statements, one per line, whole or not at all; return how many there are."
-    lines = [json.dumps({key: value for key, value in asdict(one).items() if value}, ensure_ascii=False) + "\n" for one in statements]
-    with atomic_path(path) as part: part.write_text("".join(lines), encoding="utf-8")
+    lines = [
+        json.dumps({key: value for key, value in asdict(one).items() if value}, ensure_ascii=False)
+        + "\n"
+        for one in statements
+    ]
+    with atomic_path(path) as part:
+        part.write_text("".join(lines), encoding="utf-8")
     return len(lines)
 
 
@@ -344,10 +557,32 @@ def read_statements(
     found, names = [], {field.name for field in fields(Statement)}
     for where, entry in json_lines(Path(path)):
         entry_fields(entry, where, id=str, images=list, text=str, label=str, split=str)
-        if strange := set(entry) - names: raise BadInput(f"{where}: the field {min(strange)!r}", f"fields among {', '.join(sorted(names))}", "Correct the line.")
-        if entry["split"] not in SPLITS: raise BadInput(f"{where}: the field 'split' is {entry['split']!r}", f"one of {', '.join(SPLITS)}", "Correct the line.")
-        if not entry["images"] or not all(isinstance(image, str) for image in entry["images"]): raise BadInput(f"{where}: the field 'images' is {entry['images']!r}", "ids of pictures", "Correct the line.")
-        found.append(Statement(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}))
+        if strange := set(entry) - names:
+            raise BadInput(
+                f"{where}: the field {min(strange)!r}",
+                f"fields among {', '.join(sorted(names))}",
+                "Correct the line.",
+            )
+        if entry["split"] not in SPLITS:
+            raise BadInput(
+                f"{where}: the field 'split' is {entry['split']!r}",
+                f"one of {', '.join(SPLITS)}",
+                "Correct the line.",
+            )
+        if not entry["images"] or not all(isinstance(image, str) for image in entry["images"]):
+            raise BadInput(
+                f"{where}: the field 'images' is {entry['images']!r}",
+                "ids of pictures",
+                "Correct the line.",
+            )
+        found.append(
+            Statement(
+                **{
+                    key: tuple(value) if isinstance(value, list) else value
+                    for key, value in entry.items()
+                }
+            )
+        )
     return found
 
 # %% ../../nbs/lab/06_derived.ipynb #8d340164
@@ -361,12 +596,33 @@ def blind_scores(
     from sklearn.pipeline import make_pipeline
 
     train, held = ([one for one in statements if one.split == name] for name in ("train", split))
-    if not train or not held: raise BadInput(f"{len(train)} training statements and {len(held)} in {split!r}", "some of each", "Load both splits.")
+    if not train or not held:
+        raise BadInput(
+            f"{len(train)} training statements and {len(held)} in {split!r}",
+            "some of each",
+            "Load both splits.",
+        )
     labels, by_text = Counter(one.label for one in train), defaultdict(Counter)
-    for one in train: by_text[one.text][one.label] += 1
+    for one in train:
+        by_text[one.text][one.label] += 1
     common = labels.most_common(1)[0][0]
-    guesses = {"majority": [common] * len(held), "prior": [by_text[one.text].most_common(1)[0][0] if one.text in by_text else common for one in held]}
+    guesses = {
+        "majority": [common] * len(held),
+        "prior": [
+            by_text[one.text].most_common(1)[0][0] if one.text in by_text else common
+            for one in held
+        ],
+    }
     if len(labels) > 1:
-        reader = make_pipeline(CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+"), LogisticRegression(max_iter=200))
-        guesses["reader"] = reader.fit([one.text for one in train], [one.label for one in train]).predict([one.text for one in held]).tolist()
-    return {"chance": 1 / len(labels)} | {name: statement_scores(guess, held)["accuracy"] for name, guess in guesses.items()}
+        reader = make_pipeline(
+            CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+"),
+            LogisticRegression(max_iter=200),
+        )
+        guesses["reader"] = (
+            reader.fit([one.text for one in train], [one.label for one in train])
+            .predict([one.text for one in held])
+            .tolist()
+        )
+    return {"chance": 1 / len(labels)} | {
+        name: statement_scores(guess, held)["accuracy"] for name, guess in guesses.items()
+    }

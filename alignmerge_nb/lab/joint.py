@@ -21,7 +21,14 @@ from ..aligners.contrastive import contrastive_loss
 from ..aligners.linear import Linear
 from ..core import BadInput, atomic_path, data_home, generator, sha256_json
 from ..data.datasets import Item, open_image
-from ..encoders.models import Encoder, TextEncoder, TimmEncoder, load_encoder, preprocess, weights_hash
+from alignmerge_nb.encoders.models import (
+    Encoder,
+    TextEncoder,
+    TimmEncoder,
+    load_encoder,
+    preprocess,
+    weights_hash,
+)
 from ..encoders.specs import EncoderSpec, encoder_spec
 from ..features import Features, content, feature_key, read_tensors, stack
 from ..fusion.base import FusionHead, masked_mean
@@ -40,7 +47,8 @@ def macs(function: Callable, *args) -> float:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter: function(*args)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        function(*args)
     return counter.get_total_flops() / 2
 
 
@@ -86,7 +94,9 @@ class TextTail(Tail):
 class Passed(nn.Module):
     "In the place of a transformer's embeddings: hidden states that come from elsewhere."
 
-    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **others) -> Tensor:
+    def forward(
+        self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **others
+    ) -> Tensor:
         return inputs_embeds
 
 
@@ -94,7 +104,9 @@ class Passed(nn.Module):
 class Split:
     "An encoder in two parts."
 
-    body: Callable[[Tensor | Sequence[str]], tuple[Tensor, Tensor]]  # a batch → held activations (n, s, d) and mask
+    body: Callable[
+        [Tensor | Sequence[str]], tuple[Tensor, Tensor]
+    ]  # a batch → held activations (n, s, d) and mask
     tail: Tail
 
 
@@ -107,12 +119,22 @@ def as_sequence(grid: Tensor) -> tuple[Tensor, Tensor]:
 def split_image(encoder: TimmEncoder, blocks: int | None) -> Split:
     "An image network of timm; parts of it only where stem, blocks and head follow each other, as in EfficientNet."
     model = encoder.model
-    if blocks is None: return Split(as_sequence, MapTail(Forward(model)))
-    if not all(hasattr(model, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")) or not 1 <= blocks < len(model.blocks):
-        raise BadInput(f"blocks={blocks} of {encoder.spec.name}", "1 to all but one blocks of an EfficientNet, or None", "Train all weights with blocks=None.")
+    if blocks is None:
+        return Split(as_sequence, MapTail(Forward(model)))
+    if not all(
+        hasattr(model, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
+    ) or not 1 <= blocks < len(model.blocks):
+        raise BadInput(
+            f"blocks={blocks} of {encoder.spec.name}",
+            "1 to all but one blocks of an EfficientNet, or None",
+            "Train all weights with blocks=None.",
+        )
     stages = list(model.blocks)
     body = nn.Sequential(model.conv_stem, model.bn1, *stages[:-blocks])
-    return Split(lambda batch: as_sequence(body(batch)), MapTail(nn.Sequential(*stages[-blocks:], model.conv_head, model.bn2)))
+    return Split(
+        lambda batch: as_sequence(body(batch)),
+        MapTail(nn.Sequential(*stages[-blocks:], model.conv_head, model.bn2)),
+    )
 
 
 class Forward(nn.Module):
@@ -122,21 +144,33 @@ class Forward(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Tensor) -> Tensor: return self.model.forward_features(batch)
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.model.forward_features(batch)
 
 
 def split_text(encoder: TextEncoder, blocks: int | None) -> Split:
     "A BERT-like text transformer."
     model = encoder.model
     if blocks is None:
-        def numbers(batch: Sequence[str]) -> tuple[Tensor, Tensor]: ids, mask = encoder.tokenise(batch); return ids[..., None].float(), mask
+
+        def numbers(batch: Sequence[str]) -> tuple[Tensor, Tensor]:
+            ids, mask = encoder.tokenise(batch)
+            return ids[..., None].float(), mask
+
         return Split(numbers, TextTail(model, True))
     layers = getattr(getattr(model, "encoder", None), "layer", ())
-    if not 1 <= blocks <= len(layers): raise BadInput(f"blocks={blocks} of {encoder.spec.name}", f"1 to {len(layers)} layers, or None", "Train all weights with blocks=None.")
+    if not 1 <= blocks <= len(layers):
+        raise BadInput(
+            f"blocks={blocks} of {encoder.spec.name}",
+            f"1 to {len(layers)} layers, or None",
+            "Train all weights with blocks=None.",
+        )
 
     def body(batch: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids, mask = (part.to(model.device) for part in encoder.tokenise(batch))
-        return model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states[-1 - blocks], mask
+        return model(
+            input_ids=ids, attention_mask=mask.long(), output_hidden_states=True
+        ).hidden_states[-1 - blocks], mask
 
     end = copy.copy(model)  # shares the weights, but has its own table of parts
     end._modules = {**model._modules, "embeddings": Passed(), "encoder": copy.copy(model.encoder)}
@@ -147,8 +181,13 @@ def split_text(encoder: TextEncoder, blocks: int | None) -> Split:
 def split_encoder(encoder: Encoder, blocks: int | None) -> Split:
     "Body and tail of an encoder; together they are the encoder."
     for kind, split in ((TimmEncoder, split_image), (TextEncoder, split_text)):
-        if isinstance(encoder, kind): return split(encoder, blocks)
-    raise BadInput(f"an encoder of type {type(encoder).__name__}", "a timm image model or a text transformer", "Choose another encoder for joint training.")
+        if isinstance(encoder, kind):
+            return split(encoder, blocks)
+    raise BadInput(
+        f"an encoder of type {type(encoder).__name__}",
+        "a timm image model or a text transformer",
+        "Choose another encoder for joint training.",
+    )
 
 # %% ../../nbs/lab/03_joint.ipynb #63cefa3f
 @torch.no_grad()
@@ -163,33 +202,59 @@ def hold(
 ) -> tuple[Features, float]:
     "The body's output for all images, or all texts, of some items, and the seconds that it took when it was computed."
     spec = encoder_spec(name)
-    if spec.modality == "image": spec = replace(spec, size=size)
+    if spec.modality == "image":
+        spec = replace(spec, size=size)
     rows, weights = content(spec, items), weights_hash(spec)
     key = sha256_json([feature_key(spec, weights, rows, True, "float32"), "held", blocks])
     path = data_home() / "features" / key / "held.safetensors"
-    record = lambda values, mask: Features(values, [name for name, _ in rows], mask, spec.name, dataset, weights, key)
+    record = lambda values, mask: Features(
+        values, [name for name, _ in rows], mask, spec.name, dataset, weights, key
+    )
     if path.is_file():
         tensors, meta = read_tensors(path)
         return record(tensors["values"], tensors["mask"]), float(meta["seconds"])
-    split, start, parts = split_encoder(load_encoder(spec).to(device), blocks), time.perf_counter(), []
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1]))  # texts of similar length together
+    split, start, parts = (
+        split_encoder(load_encoder(spec).to(device), blocks),
+        time.perf_counter(),
+        [],
+    )
+    order = sorted(
+        range(len(rows)), key=lambda i: len(rows[i][1])
+    )  # texts of similar length together
     for some in (order[at : at + batch] for at in range(0, len(rows), batch)):
         images = spec.modality == "image"
-        given = torch.stack([pixels_of(items[i], spec) for i in some]).to(device, memory_format=torch.channels_last) if images else [rows[i][1] for i in some]
+        given = (
+            torch.stack([pixels_of(items[i], spec) for i in some]).to(
+                device, memory_format=torch.channels_last
+            )
+            if images
+            else [rows[i][1] for i in some]
+        )
         parts.append(tuple(part.cpu() for part in split.body(given)))
     back = torch.tensor(order).argsort()
     values, mask = (part[back] for part in stack(parts))
     seconds = time.perf_counter() - start
     if blocks is not None:
-        with atomic_path(path) as part: save_file({"values": values.contiguous(), "mask": mask.contiguous()}, part, {"seconds": str(seconds)})
+        with atomic_path(path) as part:
+            save_file(
+                {"values": values.contiguous(), "mask": mask.contiguous()},
+                part,
+                {"seconds": str(seconds)},
+            )
     return record(values, mask), seconds
 
 
 def pixels_of(item: Item, spec: EncoderSpec) -> Tensor:
     "The preprocessed picture of an item."
     try:
-        with open_image(item.image) as picture: return preprocess(picture, spec)
-    except (OSError, ValueError) as error: raise BadInput(f"the picture {item.image} ({error})", "a picture that can be read", "Fetch the data set again.") from error
+        with open_image(item.image) as picture:
+            return preprocess(picture, spec)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"the picture {item.image} ({error})",
+            "a picture that can be read",
+            "Fetch the data set again.",
+        ) from error
 
 # %% ../../nbs/lab/03_joint.ipynb #67257354
 @torch.no_grad()
@@ -201,8 +266,15 @@ def through(
 ) -> Features:
     "Tokens of held activations: with the tail as it was loaded, those of the frozen encoder."
     tail = tail.to(device)
-    parts = [tail(values.to(device), mask.to(device)) for values, mask in zip(held.values.split(batch), held.mask.split(batch))]
-    return replace(held, values=torch.cat([tokens.float().cpu() for tokens, _ in parts]), mask=torch.cat([mask.cpu() for _, mask in parts]))
+    parts = [
+        tail(values.to(device), mask.to(device))
+        for values, mask in zip(held.values.split(batch), held.mask.split(batch))
+    ]
+    return replace(
+        held,
+        values=torch.cat([tokens.float().cpu() for tokens, _ in parts]),
+        mask=torch.cat([mask.cpu() for _, mask in parts]),
+    )
 
 # %% ../../nbs/lab/03_joint.ipynb #1d966b51
 class LinearMap(nn.Module):
@@ -214,11 +286,17 @@ class LinearMap(nn.Module):
         side: str,  # "x" or "y"
     ):
         super().__init__()
-        mean, weight = (getattr(aligner, f"{part}_{side}").detach().clone() for part in ("mean", "weight"))
-        self.register_buffer("mean", mean), self.register_buffer("unit", weight.square().mean().sqrt() * len(weight) ** 0.5)
+        mean, weight = (
+            getattr(aligner, f"{part}_{side}").detach().clone() for part in ("mean", "weight")
+        )
+        (
+            self.register_buffer("mean", mean),
+            self.register_buffer("unit", weight.square().mean().sqrt() * len(weight) ** 0.5),
+        )
         self.weight = nn.Parameter(weight / self.unit)
 
-    def forward(self, z: Tensor) -> Tensor: return (z - self.mean) @ self.weight * self.unit
+    def forward(self, z: Tensor) -> Tensor:
+        return (z - self.mean) @ self.weight * self.unit
 
 
 class Mapped(Tail):
@@ -248,13 +326,22 @@ class JointModel(nn.Module):
         for name, tokens in frozen.tokens.items():
             rows, mask = frozen.index[name][train].unique(), frozen.masks.get(name)
             part = tokens[rows].flatten(0, 1) if mask is None else tokens[rows][mask[rows]]
-            spread = part.std(0).clamp_min(0.01 * float(part.std()) + 1e-12)  # a channel that the pre-training left constant must not be blown up once it can move
-            self.register_buffer(f"mean_{name}", part.mean(0)), self.register_buffer(f"deviation_{name}", spread)
+            spread = part.std(0).clamp_min(
+                0.01 * float(part.std()) + 1e-12
+            )  # a channel that the pre-training left constant must not be blown up once it can move
+            (
+                self.register_buffer(f"mean_{name}", part.mean(0)),
+                self.register_buffer(f"deviation_{name}", spread),
+            )
 
     def sequences(self, name: str, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         "Standardised tokens and their mask."
         tokens, mask = self.tails[name](held, mask)
-        return torch.where(mask[..., None], (tokens - getattr(self, f"mean_{name}")) / getattr(self, f"deviation_{name}"), 0), mask
+        return torch.where(
+            mask[..., None],
+            (tokens - getattr(self, f"mean_{name}")) / getattr(self, f"deviation_{name}"),
+            0,
+        ), mask
 
     def forward(self, items: TokenItems, rows: Tensor) -> Tensor:
         "Logits of some items, whose tokens are held activations, (b, n_out)."
@@ -262,9 +349,17 @@ class JointModel(nn.Module):
         for name in self.head.widths:
             distinct, place = items.index[name][rows].unique(return_inverse=True)
             held, mask = items.tokens[name][distinct], items.masks.get(name)
-            mask = torch.ones(held.shape[:2], dtype=torch.bool, device=held.device) if mask is None else mask[distinct]
+            mask = (
+                torch.ones(held.shape[:2], dtype=torch.bool, device=held.device)
+                if mask is None
+                else mask[distinct]
+            )
             tokens, mask = self.sequences(name, held, mask)
-            known[name], masks[name], present[name] = self.head.inputs[name](tokens)[place], mask[place], torch.ones(len(rows), dtype=torch.bool, device=held.device)
+            known[name], masks[name], present[name] = (
+                self.head.inputs[name](tokens)[place],
+                mask[place],
+                torch.ones(len(rows), dtype=torch.bool, device=held.device),
+            )
         return self.head.combine(known, masks, present)
 
 # %% ../../nbs/lab/03_joint.ipynb #752a0a2b
@@ -289,9 +384,21 @@ def train_joint(
 
     def score() -> float:
         logits = answers(model, items, val)
-        return float((logits.argmax(1) == labels[val]).float().mean()) - 1e-3 * float(F.cross_entropy(logits, labels[val]))
+        return float((logits.argmax(1) == labels[val]).float().mean()) - 1e-3 * float(
+            F.cross_entropy(logits, labels[val])
+        )
 
-    return train_epochs(model, torch.arange(len(groups)), loss, score, replace(options, batch=pictures_per_batch(groups, options)), seed, {"tails": tail_rate}, checkpoint, warm=True)
+    return train_epochs(
+        model,
+        torch.arange(len(groups)),
+        loss,
+        score,
+        replace(options, batch=pictures_per_batch(groups, options)),
+        seed,
+        {"tails": tail_rate},
+        checkpoint,
+        warm=True,
+    )
 
 
 def by_picture(items: TokenItems, rows: Tensor) -> list[Tensor]:
@@ -325,22 +432,37 @@ class JointPair(nn.Module):
         scale: float = 20.0,  # first inverse temperature
     ):
         super().__init__()
-        self.tails, self.scale = nn.ModuleDict(tails).requires_grad_(trained), nn.Parameter(torch.tensor(math.log(scale)))
+        self.tails, self.scale = (
+            nn.ModuleDict(tails).requires_grad_(trained),
+            nn.Parameter(torch.tensor(math.log(scale))),
+        )
         self.maps = nn.ModuleDict({side: LinearMap(aligner, side) for side in ("x", "y")})
 
     def forward(self, side: str, held: Tensor, mask: Tensor) -> Tensor:
         "Vectors in the shared space (n, d) from held activations, in parts of similar length without needless padding."
         order = mask.sum(1).argsort(stable=True)
-        parts = [self.tails[side](held[some, :wide], mask[some, :wide]) for some in order.split(16) for wide in [int(mask[some].any(0).nonzero().max()) + 1]]
+        parts = [
+            self.tails[side](held[some, :wide], mask[some, :wide])
+            for some in order.split(16)
+            for wide in [int(mask[some].any(0).nonzero().max()) + 1]
+        ]
         pooled = torch.cat([masked_mean(*part) for part in parts])[order.argsort()]
         return self.maps[side](pooled)
 
 
 @torch.no_grad()
-def vectors(model: JointPair, side: str, held: Features, device: str = "cpu", batch: int = 64) -> Features:
+def vectors(
+    model: JointPair, side: str, held: Features, device: str = "cpu", batch: int = 64
+) -> Features:
     "Pooled features in the shared space."
     parts = zip(held.values.split(batch), held.mask.split(batch))
-    return replace(held, values=torch.cat([model(side, values.to(device), mask.to(device)).cpu() for values, mask in parts]), mask=None)
+    return replace(
+        held,
+        values=torch.cat(
+            [model(side, values.to(device), mask.to(device)).cpu() for values, mask in parts]
+        ),
+        mask=None,
+    )
 
 # %% ../../nbs/lab/03_joint.ipynb #9e76feb8
 def train_pair(
@@ -356,18 +478,35 @@ def train_pair(
 ) -> list[dict[str, float]]:
     "Fit by the contrastive loss; the score of an epoch is the mean reciprocal rank of the validation pairs."
     device = next(model.parameters()).device
-    of = lambda side, held, rows: model(side, held.values[rows].to(device), held.mask[rows].to(device))
+    of = lambda side, held, rows: model(
+        side, held.values[rows].to(device), held.mask[rows].to(device)
+    )
 
     def loss(batch: Tensor) -> Tensor:
-        return contrastive_loss(of("x", x, train[batch, 0]), of("y", y, train[batch, 1]), model.scale.exp())
+        return contrastive_loss(
+            of("x", x, train[batch, 0]), of("y", y, train[batch, 1]), model.scale.exp()
+        )
 
     def score() -> float:
-        both = [torch.cat([of(side, held, part) for part in val[:, k].split(64)]) for k, (side, held) in enumerate((("x", x), ("y", y)))]
+        both = [
+            torch.cat([of(side, held, part) for part in val[:, k].split(64)])
+            for k, (side, held) in enumerate((("x", x), ("y", y)))
+        ]
         similarity = F.normalize(both[0], dim=1) @ F.normalize(both[1], dim=1).T
         place = lambda table: 1 + (table > table.diagonal()[:, None]).sum(1)
         return float((1 / place(similarity) + 1 / place(similarity.T)).mean()) / 2
 
-    return train_epochs(model, torch.arange(len(train)), loss, score, options, seed, {"tails": tail_rate}, checkpoint, warm=True)
+    return train_epochs(
+        model,
+        torch.arange(len(train)),
+        loss,
+        score,
+        options,
+        seed,
+        {"tails": tail_rate},
+        checkpoint,
+        warm=True,
+    )
 
 # %% ../../nbs/lab/03_joint.ipynb #b3954531
 @dataclass(frozen=True)
@@ -413,7 +552,10 @@ def sequences_trained(
     groups, rng = by_picture(items, train), generator(seed, "batches")
     count = {name: torch.zeros(len(z), dtype=torch.long) for name, z in items.tokens.items()}
     for _ in range(epochs):
-        for batch in torch.randperm(len(groups), generator=rng).split(pictures_per_batch(groups, options)):
+        for batch in torch.randperm(len(groups), generator=rng).split(
+            pictures_per_batch(groups, options)
+        ):
             rows = torch.cat([groups[place] for place in batch.tolist()])
-            for name in count: count[name][items.index[name][rows].unique().cpu()] += 1
+            for name in count:
+                count[name][items.index[name][rows].unique().cpu()] += 1
     return count

@@ -21,7 +21,16 @@ from ..data.splits import split_items
 from ..features import Features, encode, owner, question_items
 from ..fusion.registry import TrainOptions
 from .runs import Outcome, options_of, sources
-from .tasks import INPUTS, RetrievalData, VQAData, accuracies, blind_baselines, caption_items, caption_pairs, few
+from alignmerge_nb.lab.tasks import (
+    INPUTS,
+    RetrievalData,
+    VQAData,
+    accuracies,
+    blind_baselines,
+    caption_items,
+    caption_pairs,
+    few,
+)
 from .tasks import fit_head, retrieval_ranks, vqa_correct, vqa_data
 from ..paper.rows import RunConfig
 
@@ -34,11 +43,19 @@ __all__ = ['VQA_OPTIONS', 'dataset_features', 'token_features', 'retrieval_data'
 def dataset_features(dataset: str, encoder: str) -> Features:
     "Pooled features of all items of a data set (a union: of its parts, ids prefixed with their names)."
     parts = look_up(DATASETS, dataset, "data set").parts
-    if not parts: return encode(encoder, load_dataset(dataset), dataset=dataset)
+    if not parts:
+        return encode(encoder, load_dataset(dataset), dataset=dataset)
     found = [(part, dataset_features(part, encoder)) for part in parts]
     ids = tuple(f"{part}/{key}" for part, features in found for key in features.ids)
     keys = "+".join(features.key[:12] for _, features in found)
-    return replace(found[0][1], values=torch.cat([features.values for _, features in found]), ids=ids, mask=None, dataset=dataset, key=keys)
+    return replace(
+        found[0][1],
+        values=torch.cat([features.values for _, features in found]),
+        ids=ids,
+        mask=None,
+        dataset=dataset,
+        key=keys,
+    )
 
 
 @lru_cache(maxsize=8)
@@ -48,13 +65,23 @@ def token_features(dataset: str, encoder: str, size: int | None = None) -> Featu
 
 
 @lru_cache(maxsize=32)
-def retrieval_data(dataset: str, image_encoder: str, text_encoder: str, split: str) -> RetrievalData:
+def retrieval_data(
+    dataset: str, image_encoder: str, text_encoder: str, split: str
+) -> RetrievalData:
     "The retrieval task on a data set; its splits never depend on a run's seed."
     x, y = dataset_features(dataset, image_encoder), dataset_features(dataset, text_encoder)
     items = load_dataset(dataset)
     there = set(x.ids) & {owner(key) for key in y.ids}
-    splits = {name: tuple(item.id for item in part if item.id in there) for name, part in split_items(items, by=split).items()}
-    return RetrievalData(x, y, {f"{item.id}#{k}": text for item in items for k, text in enumerate(item.texts)}, splits)
+    splits = {
+        name: tuple(item.id for item in part if item.id in there)
+        for name, part in split_items(items, by=split).items()
+    }
+    return RetrievalData(
+        x,
+        y,
+        {f"{item.id}#{k}": text for item in items for k, text in enumerate(item.texts)},
+        splits,
+    )
 
 # %% ../../nbs/lab/05_protocols.ipynb #3778c203
 def training_rows(
@@ -65,32 +92,56 @@ def training_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     "Features x (n, dx), y (m, dy) and pairs (p, 2) of rows that belong together."
     ids = data.splits["train"]
-    if n_pairs is not None and n_pairs > len(ids): raise BadInput(f"{n_pairs} pairs", f"at most {len(ids)}, the training split", "Ask for fewer, or None for all.")
+    if n_pairs is not None and n_pairs > len(ids):
+        raise BadInput(
+            f"{n_pairs} pairs",
+            f"at most {len(ids)}, the training split",
+            "Ask for fewer, or None for all.",
+        )
     order = [ids[i] for i in torch.randperm(len(ids), generator=generator(seed, "pairs")).tolist()]
     paired, rest = order[:n_pairs], order[len(order) if n_pairs is None else n_pairs :]
     half = len(rest) // 2
-    left, right = {"none": ([], []), "disjoint": (rest[:half], rest[half:]), "shuffled": (rest, rest)}[unpaired]
+    left, right = {
+        "none": ([], []),
+        "disjoint": (rest[:half], rest[half:]),
+        "shuffled": (rest, rest),
+    }[unpaired]
     captions: dict[str, list[str]] = {}
-    for key in data.y.ids: captions.setdefault(owner(key), []).append(key)
+    for key in data.y.ids:
+        captions.setdefault(owner(key), []).append(key)
     shown = [key for name in paired for key in captions[name]]
-    hidden = sorted(key for name in right for key in captions[name])  # sorted by id: not in the order of the images
+    hidden = sorted(
+        key for name in right for key in captions[name]
+    )  # sorted by id: not in the order of the images
     place = {name: row for row, name in enumerate(paired)}
-    pairs = torch.tensor([[place[owner(key)], row] for row, key in enumerate(shown)], dtype=torch.long).reshape(-1, 2)
+    pairs = torch.tensor(
+        [[place[owner(key)], row] for row, key in enumerate(shown)], dtype=torch.long
+    ).reshape(-1, 2)
     return data.x.select([*paired, *left]).values, data.y.select([*shown, *hidden]).values, pairs
 
 # %% ../../nbs/lab/05_protocols.ipynb #0328e71e
 def fitted(config: RunConfig, x: Tensor, y: Tensor, pairs: Tensor, settings: dict) -> Aligner:
     "The aligner of a configuration, fitted; methods that draw random numbers get its seed."
     aligner = make_aligner(config.aligner, **settings)
-    if "seed" in aligner.config: aligner = make_aligner(config.aligner, **{**settings, "seed": config.seed})
+    if "seed" in aligner.config:
+        aligner = make_aligner(config.aligner, **{**settings, "seed": config.seed})
     return aligner.fit(x, y, pairs, encoders={"x": config.image_encoder, "y": config.text_encoder})
 
 
 def material(config: RunConfig, data: RetrievalData) -> tuple[Tensor, Tensor, Tensor]:
     "What the aligner of a configuration is fitted on: x, y and pairs."
-    if config.aligner != "conse": return training_rows(data, config.n_pairs, config.unpaired, config.seed)
-    if config.n_pairs != 0: raise BadInput(f"ConSE with n_pairs = {config.n_pairs}", "n_pairs = 0", "ConSE takes its pairs from `prototypes`.")
-    x, y = (dataset_features("prototypes", encoder).values for encoder in (config.image_encoder, config.text_encoder))
+    if config.aligner != "conse":
+        return training_rows(data, config.n_pairs, config.unpaired, config.seed)
+    if config.n_pairs != 0:
+        raise BadInput(
+            f"ConSE with n_pairs = {config.n_pairs}",
+            "n_pairs = 0",
+            "ConSE takes its pairs from `prototypes`.",
+        )
+    x, y = (
+        dataset_features("prototypes", encoder).values
+        for encoder in (config.image_encoder, config.text_encoder)
+    )
     return x, y, torch.arange(len(x))[:, None].expand(len(x), 2)
 
 
@@ -98,14 +149,26 @@ def retrieval_run(config: RunConfig) -> Outcome:
     "Select, fit, evaluate once on the test split; with the wrongly matched control and what the fit says of itself."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
     x, y, pairs = material(config, data)
-    settings, lead = (config.params, 1.0) if config.params else choose(config.aligner, x, y, pairs, config.seed)
+    settings, lead = (
+        (config.params, 1.0) if config.params else choose(config.aligner, x, y, pairs, config.seed)
+    )
     aligner = fitted(config, x, y, pairs, settings)
     metrics, found = retrieval_ranks(aligner, data, "test")
     if config.seed == 0:
         wrong = pairs[torch.randperm(len(pairs), generator=generator(config.seed, "control")), 1]
-        metrics["control_r10"] = retrieval_ranks(fitted(config, x, y, torch.stack((pairs[:, 0], wrong), 1), settings), data, "test")[0]["r10"]
+        metrics["control_r10"] = retrieval_ranks(
+            fitted(config, x, y, torch.stack((pairs[:, 0], wrong), 1), settings), data, "test"
+        )[0]["r10"]
     metrics |= {"pairs": len(pairs), "gallery": len(data.splits["test"])}
-    metrics |= {"choice_lead": lead} | {f"chosen_{key}": value for key, value in settings.items() if isinstance(value, (int, float))} | aligner.diagnostics(data.of("test")[0].values)
+    metrics |= (
+        {"choice_lead": lead}
+        | {
+            f"chosen_{key}": value
+            for key, value in settings.items()
+            if isinstance(value, (int, float))
+        }
+        | aligner.diagnostics(data.of("test")[0].values)
+    )
     return Outcome(metrics, found, sources(data.x, data.y))
 
 # %% ../../nbs/lab/05_protocols.ipynb #5b758c7d
@@ -126,30 +189,48 @@ VQA_OPTIONS = {  # what a configuration may set, and what it is otherwise
 @lru_cache(maxsize=2)
 def vqa_features(image_encoder: str, text_encoder: str, size: int) -> tuple[Features, Features]:
     "Tokens of all easy-VQA pictures and of its distinct questions."
-    return token_features("easyvqa", image_encoder, size), encode(text_encoder, question_items(load_dataset("easyvqa")), tokens=True, dataset="easyvqa")
+    return token_features("easyvqa", image_encoder, size), encode(
+        text_encoder, question_items(load_dataset("easyvqa")), tokens=True, dataset="easyvqa"
+    )
 
 
 def vqa_material(config: RunConfig, options: dict) -> tuple[VQAData, Features]:
     "The task's data for one configuration, and the tokens of the training pictures' derived captions."
     parts, seed = split_items(load_dataset("easyvqa")), config.seed
-    splits = {"train": few(parts["train"], options["pictures"], seed), "val": few(parts["val"], options["val_pictures"], seed), "test": few(parts["test"], options["test_pictures"])}
+    splits = {
+        "train": few(parts["train"], options["pictures"], seed),
+        "val": few(parts["val"], options["val_pictures"], seed),
+        "test": few(parts["test"], options["test_pictures"]),
+    }
     images, questions = vqa_features(config.image_encoder, config.text_encoder, options["size"])
-    return vqa_data(splits, images, questions), encode(config.text_encoder, caption_items(splits["train"]), tokens=True, dataset="easyvqa")
+    return vqa_data(splits, images, questions), encode(
+        config.text_encoder, caption_items(splits["train"]), tokens=True, dataset="easyvqa"
+    )
 
 
 def training_options(options: dict) -> TrainOptions:
     "How a head is trained, from the options of a run; to the last epoch, with the weights of the best."
-    return TrainOptions(options["epochs"], options["batch"], options["learning_rate"], options["weight_decay"], patience=options["epochs"])
+    return TrainOptions(
+        options["epochs"],
+        options["batch"],
+        options["learning_rate"],
+        options["weight_decay"],
+        patience=options["epochs"],
+    )
 
 
 def aligner_on(
     config: RunConfig,
-    known: Callable[[], tuple[Tensor, Tensor]],  # makes what it is fitted on, (p, dx) and (p, dy); not called without an aligner
+    known: Callable[
+        [], tuple[Tensor, Tensor]
+    ],  # makes what it is fitted on, (p, dx) and (p, dy); not called without an aligner
 ) -> Aligner | None:
-    "The aligner of a configuration, fitted on features that are all paired, wrongly for the input \"mispaired\"; None for \"none\"."
-    if config.aligner == "none": return None
+    'The aligner of a configuration, fitted on features that are all paired, wrongly for the input "mispaired"; None for "none".'
+    if config.aligner == "none":
+        return None
     x, y = known()
-    if config.options.get("input") == "mispaired": y = y[torch.randperm(len(y), generator=generator(config.seed, "wrong pairs"))]
+    if config.options.get("input") == "mispaired":
+        y = y[torch.randperm(len(y), generator=generator(config.seed, "wrong pairs"))]
     return make_aligner(config.aligner, **config.params).fit(x, y)
 
 
@@ -158,11 +239,22 @@ def vqa_run(config: RunConfig) -> Outcome:
     options = options_of(config, VQA_OPTIONS, "option of a question-answering run")
     data, captions = vqa_material(config, options)
     aligner = aligner_on(config, lambda: caption_pairs(data, captions))
-    inputs = look_up(INPUTS, options["input"], "input")(data.asked, data.rows("train"), aligner, config.seed)
-    head, history = fit_head(config.head, inputs, data, config.seed, training_options(options), width=options["width"])
+    inputs = look_up(INPUTS, options["input"], "input")(
+        data.asked, data.rows("train"), aligner, config.seed
+    )
+    head, history = fit_head(
+        config.head, inputs, data, config.seed, training_options(options), width=options["width"]
+    )
     correct, rows = vqa_correct(head, inputs, data, "test"), data.rows("test")
-    metrics = accuracies(correct, [data.kinds[i] for i in rows.tolist()]) | blind_baselines(data, "test") | {"epochs": float(len(history))}
+    metrics = (
+        accuracies(correct, [data.kinds[i] for i in rows.tolist()])
+        | blind_baselines(data, "test")
+        | {"epochs": float(len(history))}
+    )
     metrics["val_accuracy"] = float(vqa_correct(head, inputs, data, "val").double().mean())
     images, questions = vqa_features(config.image_encoder, config.text_encoder, options["size"])
-    vectors = {"correct": correct, "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1]}
+    vectors = {
+        "correct": correct,
+        "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1],
+    }
     return Outcome(metrics, vectors, sources(images, questions))

@@ -27,10 +27,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import BadInput, atomic_path, canonical_json, data_home, look_up, progress, sha256_json
+from alignmerge_nb.core import (
+    BadInput,
+    atomic_path,
+    canonical_json,
+    data_home,
+    look_up,
+    progress,
+    sha256_json,
+)
 from ..data.datasets import DATASETS
 from ..features import Features
-from ..paper.rows import LIBRARY, RunConfig, definitions, depends_on, pack, read_rows, source_hash, write_rows
+from alignmerge_nb.paper.rows import (
+    LIBRARY,
+    RunConfig,
+    definitions,
+    depends_on,
+    pack,
+    read_rows,
+    source_hash,
+    write_rows,
+)
 
 # %% auto #0
 __all__ = ['GENERATED', 'PROSE', 'PACKAGES', 'Job', 'data_hash', 'git', 'installed', 'surroundings', 'Outcome', 'closure_of',
@@ -38,13 +55,35 @@ __all__ = ['GENERATED', 'PROSE', 'PACKAGES', 'Job', 'data_hash', 'git', 'install
            'job_of', 'Desk', 'throw_away', 'made']
 
 # %% ../../nbs/lab/04_runs.ipynb #a79faa79
-GENERATED = ("paper/results", "paper/executed", "paper/tables", "paper/figures", "paper/numbers.tex", "paper/main.pdf")
+GENERATED = (
+    "paper/results",
+    "paper/executed",
+    "paper/tables",
+    "paper/figures",
+    "paper/numbers.tex",
+    "paper/main.pdf",
+)
 
 
-PROSE = ("paper/main.tex", "paper/refs.bib", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")  # decides no number
+PROSE = (
+    "paper/main.tex",
+    "paper/refs.bib",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+)  # decides no number
 
 
-PACKAGES = ("alignmerge-nb", "torch", "numpy", "scipy", "POT", "timm", "transformers", "scikit-learn")
+PACKAGES = (
+    "alignmerge-nb",
+    "torch",
+    "numpy",
+    "scipy",
+    "POT",
+    "timm",
+    "transformers",
+    "scikit-learn",
+)
 
 
 @lru_cache
@@ -53,9 +92,17 @@ def data_hash(
 ) -> str:
     "Hash of the records of a data set (a union: of its parts), of the prototypes and of all weights."
     home, spec = data_home(), DATASETS.get(dataset)
-    names = [*((spec.parts or (dataset,)) if spec else ()), "prototypes"] if dataset else [path.parent.name for path in home.glob("*/source.json")]
-    records = [home / name / "source.json" for name in names] + list((home / "weights").glob("*/source.json"))
-    return sha256_json({str(path.relative_to(home)): path.read_text() for path in records if path.exists()})
+    names = (
+        [*((spec.parts or (dataset,)) if spec else ()), "prototypes"]
+        if dataset
+        else [path.parent.name for path in home.glob("*/source.json")]
+    )
+    records = [home / name / "source.json" for name in names] + list(
+        (home / "weights").glob("*/source.json")
+    )
+    return sha256_json(
+        {str(path.relative_to(home)): path.read_text() for path in records if path.exists()}
+    )
 
 
 def git(*words: str) -> str | None:
@@ -66,16 +113,34 @@ def git(*words: str) -> str | None:
 
 def installed(package: str) -> str | None:
     "The installed version of a package, None where it is not there."
-    try: return version(package)
-    except PackageNotFoundError: return None
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @lru_cache
 def surroundings() -> dict:
     "What does not change during a process: commit, dirty flag, source hash, versions, machine."
-    status = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){path}" for path in (*GENERATED, *PROSE)))
-    code = {"commit": git("rev-parse", "HEAD"), "dirty": status is None or bool(status), "source": source_hash()}
-    return {**code, "versions": {"python": platform.python_version(), **{package: installed(package) for package in PACKAGES}}}
+    status = git(
+        "status",
+        "--porcelain",
+        "--",
+        ":/",
+        *(f":(top,exclude){path}" for path in (*GENERATED, *PROSE)),
+    )
+    code = {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": status is None or bool(status),
+        "source": source_hash(),
+    }
+    return {
+        **code,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: installed(package) for package in PACKAGES},
+        },
+    }
 
 # %% ../../nbs/lab/04_runs.ipynb #8f365b62
 class Outcome(NamedTuple):
@@ -98,32 +163,73 @@ def stored(
     compute: Callable[[RunConfig], Outcome],
 ) -> dict | None:
     "The row at `path` if it is whole and was made by today's code, data and versions; else None, and the run is done again."
-    try: row = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError): return None  # no JSON, or not even text
-    if not isinstance(row, dict) or not {"key", "config", "metrics", "vectors", "provenance"} <= set(row) or row["key"] != path.stem: return None
-    today = {"closure": closure_of(config, compute), "data": data_hash(config.dataset), "versions": surroundings()["versions"]}
+    try:
+        row = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None  # no JSON, or not even text
+    if (
+        not isinstance(row, dict)
+        or not {"key", "config", "metrics", "vectors", "provenance"} <= set(row)
+        or row["key"] != path.stem
+    ):
+        return None
+    today = {
+        "closure": closure_of(config, compute),
+        "data": data_hash(config.dataset),
+        "versions": surroundings()["versions"],
+    }
     birth = row["provenance"]
-    if any(birth.get(name) != value for name, value in today.items()): return None
-    return None if birth.get("dirty", True) and not surroundings()["dirty"] else row  # a clean tree does not keep what a dirty one made
+    if any(birth.get(name) != value for name, value in today.items()):
+        return None
+    return (
+        None if birth.get("dirty", True) and not surroundings()["dirty"] else row
+    )  # a clean tree does not keep what a dirty one made
 
 
 def run(
     config: RunConfig,
-    compute: Callable[[RunConfig], Outcome],  # a function of a module, so that worker processes can call it
+    compute: Callable[
+        [RunConfig], Outcome
+    ],  # a function of a module, so that worker processes can call it
     folder: Path,  # where rows are kept, one file each
 ) -> dict:
     "The row of this configuration: stored, or computed and stored."
     path = Path(folder) / config.experiment / f"{config.key}.json"
-    if row := stored(path, config, compute): return row
+    if row := stored(path, config, compute):
+        return row
     start = time.perf_counter()
     outcome = compute(config)
     bad = [name for name, value in outcome.metrics.items() if not math.isfinite(value)]
-    if bad: raise BadInput(f"metrics that are not finite ({', '.join(bad)})", "numbers", f"Look into the run {canonical_json(asdict(config))}.")
-    birth = {"task": compute.__name__, "closure": closure_of(config, compute), "device": "cpu", "threads": torch.get_num_threads(), "features": outcome.features, "seconds": round(time.perf_counter() - start, 3)}
-    row = {"key": config.key, "config": asdict(config), "metrics": {name: float(value) for name, value in outcome.metrics.items()}}
+    if bad:
+        raise BadInput(
+            f"metrics that are not finite ({', '.join(bad)})",
+            "numbers",
+            f"Look into the run {canonical_json(asdict(config))}.",
+        )
+    birth = {
+        "task": compute.__name__,
+        "closure": closure_of(config, compute),
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "features": outcome.features,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    row = {
+        "key": config.key,
+        "config": asdict(config),
+        "metrics": {name: float(value) for name, value in outcome.metrics.items()},
+    }
     row |= {"vectors": {name: pack(value) for name, value in outcome.vectors.items()}}
-    row |= {"provenance": {**surroundings(), "data": data_hash(config.dataset), **birth, "utc": datetime.now(timezone.utc).isoformat(timespec="seconds")}}
-    with atomic_path(path) as part: part.write_text(canonical_json(row))
+    row |= {
+        "provenance": {
+            **surroundings(),
+            "data": data_hash(config.dataset),
+            **birth,
+            "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+    }
+    with atomic_path(path) as part:
+        part.write_text(canonical_json(row))
     return row
 
 # %% ../../nbs/lab/04_runs.ipynb #5e1fa002
@@ -141,11 +247,14 @@ def options_of(
     what: str,  # for the message: "option of an ablation run"
 ) -> dict[str, object]:
     "All options of a run; one that is not known is an error."
-    for key in config.options: look_up(known, key, what)
+    for key in config.options:
+        look_up(known, key, what)
     return {**known, **config.options}
 
 # %% ../../nbs/lab/04_runs.ipynb #5ac8cfee
-Job = tuple[RunConfig, Callable[[RunConfig], Outcome]]  # a configuration and the function of a module that computes it
+Job = tuple[
+    RunConfig, Callable[[RunConfig], Outcome]
+]  # a configuration and the function of a module that computes it
 
 
 def end_with_parent() -> None:
@@ -167,19 +276,32 @@ def run_jobs(
     threads: int = 1,  # of each worker
 ) -> list[dict]:
     "The rows of all jobs, in their order; only missing ones are computed, the first jobs first."
-    if len({config.key for config, _ in jobs}) < len(jobs): raise BadInput("a grid with equal configurations", "different ones", "Remove the doubles.")
-    missing = [(config, compute) for config, compute in jobs if not stored(Path(folder) / config.experiment / f"{config.key}.json", config, compute)]
+    if len({config.key for config, _ in jobs}) < len(jobs):
+        raise BadInput("a grid with equal configurations", "different ones", "Remove the doubles.")
+    missing = [
+        (config, compute)
+        for config, compute in jobs
+        if not stored(Path(folder) / config.experiment / f"{config.key}.json", config, compute)
+    ]
     if workers > 1 and len(missing) > 1:
-        pool = ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), start_worker, (threads,))
+        pool = ProcessPoolExecutor(
+            min(workers, len(missing)), get_context("spawn"), start_worker, (threads,)
+        )
         try:
             waiting = [pool.submit(run, config, compute, folder) for config, compute in missing]
             for done in progress(as_completed(waiting), "runs", total=len(waiting)):
                 done.result()  # raises what the worker raised
         except BrokenProcessPool as error:
-            raise BadInput("a worker process that died", "workers that finish", "Free some memory or use fewer `workers`; finished rows are kept.") from error
-        finally: pool.shutdown(cancel_futures=True)
+            raise BadInput(
+                "a worker process that died",
+                "workers that finish",
+                "Free some memory or use fewer `workers`; finished rows are kept.",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
     else:
-        for config, compute in progress(missing, "runs"): run(config, compute, folder)
+        for config, compute in progress(missing, "runs"):
+            run(config, compute, folder)
     return [run(config, compute, folder) for config, compute in jobs]
 
 
@@ -197,8 +319,15 @@ def job_of(row: Mapping) -> Job:
     "What computes a row again."
     name = row["provenance"].get("task")
     modules = sorted({module for module, defined in definitions(LIBRARY)[0] if defined == name})
-    if len(modules) != 1: raise BadInput(f"a row of the task {name!r}", "a function of the library", "Compute the row again with today's library.")
-    return RunConfig.from_dict(row["config"]), getattr(import_module(f"{LIBRARY.name}.{modules[0]}"), name)
+    if len(modules) != 1:
+        raise BadInput(
+            f"a row of the task {name!r}",
+            "a function of the library",
+            "Compute the row again with today's library.",
+        )
+    return RunConfig.from_dict(row["config"]), getattr(
+        import_module(f"{LIBRARY.name}.{modules[0]}"), name
+    )
 
 # %% ../../nbs/lab/04_runs.ipynb #d86c11bf
 @dataclass(frozen=True)
@@ -212,25 +341,42 @@ class Desk:
     @property
     def paper(self) -> Path:
         "The checkout's `paper/`, or a throw-away folder for the tier `smoke`."
-        if self.tier == "smoke": return throw_away()
+        if self.tier == "smoke":
+            return throw_away()
         for folder in (Path.cwd(), *Path.cwd().parents):
-            if (folder / "paper" / "params").is_dir(): return folder / "paper"
-        raise BadInput(f"no paper/params above {Path.cwd()}", "a checkout of the project", "Run from inside it.")
+            if (folder / "paper" / "params").is_dir():
+                return folder / "paper"
+        raise BadInput(
+            f"no paper/params above {Path.cwd()}",
+            "a checkout of the project",
+            "Run from inside it.",
+        )
 
     @property
-    def tables(self) -> Path: return made(self.paper / "tables" / self.tier)
+    def tables(self) -> Path:
+        return made(self.paper / "tables" / self.tier)
 
     @property
-    def figures(self) -> Path: return made(self.paper / "figures" / self.tier)
+    def figures(self) -> Path:
+        return made(self.paper / "figures" / self.tier)
 
-    def rows(self, configs: Sequence[RunConfig], compute: Callable[[RunConfig], Outcome], workers: int = 1) -> list[dict]:
+    def rows(
+        self,
+        configs: Sequence[RunConfig],
+        compute: Callable[[RunConfig], Outcome],
+        workers: int = 1,
+    ) -> list[dict]:
         "Rows of the configurations: computed (and collected under results/), or read where only rendering is asked for."
         path = self.paper / "results" / self.tier / f"{self.experiment}.jsonl"
         if not self.render_only:
             write_rows(run_grid(configs, compute, self.paper / "runs" / self.tier, workers), path)
         by_key = {row["key"]: row for row in read_rows(path)}
         if missing := [config for config in configs if config.key not in by_key]:
-            raise BadInput(f"{path} without {len(missing)} of {len(configs)} rows", "all rows of the parameters", f"Run `make paper TIER={self.tier}`.")
+            raise BadInput(
+                f"{path} without {len(missing)} of {len(configs)} rows",
+                "all rows of the parameters",
+                f"Run `make paper TIER={self.tier}`.",
+            )
         return [by_key[config.key] for config in configs]
 
 

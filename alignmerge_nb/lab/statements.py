@@ -31,7 +31,10 @@ def text_id(text: str) -> str:
 
 def text_items(statements: Iterable[Statement]) -> list[Item]:
     "The different texts as items, ready to be encoded."
-    return [Item(text_id(text), None, (text,), "statement") for text in sorted({one.text for one in statements})]
+    return [
+        Item(text_id(text), None, (text,), "statement")
+        for text in sorted({one.text for one in statements})
+    ]
 
 # %% ../../nbs/lab/07_statements.ipynb #fe2ffc80
 @dataclass(frozen=True)
@@ -57,20 +60,52 @@ def statement_data(
 ) -> StatementData:
     "The task's data from statements and their features."
     counts = {len(one.images) for one in statements}
-    if counts not in ({1}, {2}): raise BadInput(f"statements about {sorted(counts)} pictures", "all about one, or all about two", "Keep the sets apart.")
-    sides, used = ("x",) if counts == {1} else ("left", "right"), sorted({image for one in statements for image in one.images})
+    if counts not in ({1}, {2}):
+        raise BadInput(
+            f"statements about {sorted(counts)} pictures",
+            "all about one, or all about two",
+            "Keep the sets apart.",
+        )
+    sides, used = (
+        ("x",) if counts == {1} else ("left", "right"),
+        sorted({image for one in statements for image in one.images}),
+    )
     image_row, place = row_of(images, used, "pictures"), {image: i for i, image in enumerate(used)}
     text_row = row_of(texts, [f"{text_id(one.text)}#0" for one in statements], "texts")
     chosen = torch.tensor([image_row[image] for image in used])
-    pictures, mask = images.values[chosen].float(), None if images.mask is None else images.mask[chosen].bool()
-    index = {side: torch.tensor([place[one.images[k]] for one in statements]) for k, side in enumerate(sides)} | {"y": torch.tensor([text_row[f"{text_id(one.text)}#0"] for one in statements])}
-    items = TokenItems({**dict.fromkeys(sides, pictures), "y": texts.values.float()}, index, {**dict.fromkeys(sides, mask), "y": None if texts.mask is None else texts.mask.bool()})
+    pictures, mask = (
+        images.values[chosen].float(),
+        None if images.mask is None else images.mask[chosen].bool(),
+    )
+    index = {
+        side: torch.tensor([place[one.images[k]] for one in statements])
+        for k, side in enumerate(sides)
+    } | {"y": torch.tensor([text_row[f"{text_id(one.text)}#0"] for one in statements])}
+    items = TokenItems(
+        {**dict.fromkeys(sides, pictures), "y": texts.values.float()},
+        index,
+        {**dict.fromkeys(sides, mask), "y": None if texts.mask is None else texts.mask.bool()},
+    )
     frequent = Counter(one.label for one in statements if one.split == "train").most_common(answers)
     label = {text: i for i, text in enumerate(sorted(text for text, _ in frequent))}
     labels = torch.tensor([label.get(one.label, len(label)) for one in statements])
-    known = labels < len(label)  # nothing can be learnt from a label that cannot be predicted, but it counts where one is judged
-    splits = {name: torch.tensor([i for i, one in enumerate(statements) if one.split == name and (known[i] or name != "train")], dtype=torch.int64) for name in SPLITS}
-    return StatementData(items, labels, (*label, *[""] * int(not known.all())), tuple(statements), splits)
+    known = (
+        labels < len(label)
+    )  # nothing can be learnt from a label that cannot be predicted, but it counts where one is judged
+    splits = {
+        name: torch.tensor(
+            [
+                i
+                for i, one in enumerate(statements)
+                if one.split == name and (known[i] or name != "train")
+            ],
+            dtype=torch.int64,
+        )
+        for name in SPLITS
+    }
+    return StatementData(
+        items, labels, (*label, *[""] * int(not known.all())), tuple(statements), splits
+    )
 
 # %% ../../nbs/lab/07_statements.ipynb #01c2d7bf
 def judged(
@@ -80,6 +115,15 @@ def judged(
 ) -> dict[str, float]:
     "The scores of predicted classes on a split, beside those of models that do not look."
     rows = data.rows(split).tolist()
-    if predicted.shape != (len(rows),): raise BadInput(f"predictions of shape {tuple(predicted.shape)}", f"one class for each of the {len(rows)} statements of {split!r}", "Predict for `data.rows(split)`.")
-    scores = statement_scores([data.vocabulary[k] for k in predicted.tolist()], [data.statements[i] for i in rows])
-    return scores | {f"blind_{name}": value for name, value in blind_scores(data.statements, split).items()}
+    if predicted.shape != (len(rows),):
+        raise BadInput(
+            f"predictions of shape {tuple(predicted.shape)}",
+            f"one class for each of the {len(rows)} statements of {split!r}",
+            "Predict for `data.rows(split)`.",
+        )
+    scores = statement_scores(
+        [data.vocabulary[k] for k in predicted.tolist()], [data.statements[i] for i in rows]
+    )
+    return scores | {
+        f"blind_{name}": value for name, value in blind_scores(data.statements, split).items()
+    }

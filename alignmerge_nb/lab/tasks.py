@@ -17,7 +17,15 @@ from ..core import BadInput, generator, look_up
 from ..data.datasets import Item
 from ..features import Features, owner, question_items
 from ..fusion.base import FusionHead, masked_mean
-from ..fusion.registry import TokenItems, TrainOptions, changed, make_head, predict, train_head, without
+from alignmerge_nb.fusion.registry import (
+    TokenItems,
+    TrainOptions,
+    changed,
+    make_head,
+    predict,
+    train_head,
+    without,
+)
 from ..metrics.retrieval import relevance, retrieve
 
 # %% auto #0
@@ -40,15 +48,21 @@ class RetrievalData:
         "The features of one split."
         images = look_up(self.splits, split, "split")
         wanted = set(images)
-        return self.x.select(images), self.y.select([key for key in self.y.ids if owner(key) in wanted])
+        return self.x.select(images), self.y.select(
+            [key for key in self.y.ids if owner(key) in wanted]
+        )
 
 
-def retrieval_ranks(aligner: Aligner, data: RetrievalData, split: str) -> tuple[dict[str, float], dict[str, Tensor]]:
+def retrieval_ranks(
+    aligner: Aligner, data: RetrievalData, split: str
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     "Metrics of `retrieve` on one split, and the ranks behind them (with the image of each caption as `t2i_unit`)."
     x, y = data.of(split)
     owners = [owner(key) for key in y.ids]
     relevant = relevance(x.ids, owners, [data.captions[key] for key in y.ids])
-    metrics, found = retrieve(aligner.transform_x(x.values), aligner.transform_y(y.values), relevant)
+    metrics, found = retrieve(
+        aligner.transform_x(x.values), aligner.transform_y(y.values), relevant
+    )
     place = {key: row for row, key in enumerate(x.ids)}
     return metrics, {**found, "t2i_unit": torch.tensor([place[key] for key in owners])}
 
@@ -78,10 +92,17 @@ def question_kind(
     answer: str,  # one of `EASY_VQA_ANSWERS`
 ) -> str:
     "yes_no, negated, shape or colour."
-    if answer in ("yes", "no"): return "negated" if words_of(question) & {"no", "not"} else "yes_no"
-    if answer in SHAPES: return "shape"
-    if answer in COLOURS: return "colour"
-    raise BadInput(f"the answer {answer!r} to {question!r}", f"one of {', '.join(EASY_VQA_ANSWERS)}", "Check the manifest, or leave questions of other data sets out.")
+    if answer in ("yes", "no"):
+        return "negated" if words_of(question) & {"no", "not"} else "yes_no"
+    if answer in SHAPES:
+        return "shape"
+    if answer in COLOURS:
+        return "colour"
+    raise BadInput(
+        f"the answer {answer!r} to {question!r}",
+        f"one of {', '.join(EASY_VQA_ANSWERS)}",
+        "Check the manifest, or leave questions of other data sets out.",
+    )
 
 # %% ../../nbs/lab/01_tasks.ipynb #e2d1dcb7
 def facts(
@@ -91,9 +112,17 @@ def facts(
     known = {}
     for question, answer in questions:
         kind, words = question_kind(question, answer), words_of(question)
-        if kind in ("shape", "colour"): known[kind] = answer
-        elif (answer == "yes") != (kind == "negated"):  # "is there a …: yes" and "is there not a …: no" both assert
-            known |= {name: word for name, group in (("shape", SHAPES), ("colour", COLOURS)) for word in group if word in words}
+        if kind in ("shape", "colour"):
+            known[kind] = answer
+        elif (answer == "yes") != (
+            kind == "negated"
+        ):  # "is there a …: yes" and "is there not a …: no" both assert
+            known |= {
+                name: word
+                for name, group in (("shape", SHAPES), ("colour", COLOURS))
+                for word in group
+                if word in words
+            }
     return known
 
 
@@ -109,7 +138,11 @@ def caption_items(
     items: Iterable[Item],  # training pictures with questions
 ) -> list[Item]:
     "The items whose caption can be derived, with it as their text."
-    return [replace(item, texts=(caption,)) for item in items if (caption := derived_caption(item.questions))]
+    return [
+        replace(item, texts=(caption,))
+        for item in items
+        if (caption := derived_caption(item.questions))
+    ]
 
 # %% ../../nbs/lab/01_tasks.ipynb #bebaf753
 def few(
@@ -119,8 +152,14 @@ def few(
 ) -> list[Item]:
     "`n` of the items, the same for the same seed, in the order of their ids; a smaller n is a part of a larger one."
     items = sorted(items, key=lambda item: item.id)
-    if n is None: return items
-    if not 1 <= n <= len(items): raise BadInput(f"n={n} of {len(items)} pictures", f"a number between 1 and {len(items)}, or None for all", "Lower it.")
+    if n is None:
+        return items
+    if not 1 <= n <= len(items):
+        raise BadInput(
+            f"n={n} of {len(items)} pictures",
+            f"a number between 1 and {len(items)}, or None for all",
+            "Lower it.",
+        )
     chosen = torch.randperm(len(items), generator=generator(seed, "few pictures"))[:n]
     return [items[i] for i in sorted(chosen.tolist())]
 
@@ -149,7 +188,11 @@ def row_of(
     "id → row, complete for `keys`."
     table = {key: row for row, key in enumerate(features.ids)}
     if missing := [key for key in keys if key not in table]:
-        raise BadInput(f"{len(missing)} {what} without features (first: {missing[0]})", "features of all of them", "Encode the same items that the task is built from.")
+        raise BadInput(
+            f"{len(missing)} {what} without features (first: {missing[0]})",
+            "features of all of them",
+            "Encode the same items that the task is built from.",
+        )
     return table
 
 # %% ../../nbs/lab/01_tasks.ipynb #5d18d26d
@@ -161,20 +204,52 @@ def vqa_data(
 ) -> VQAData:
     "The task's data from items and their features."
     items = [item for part in splits.values() for item in part]
-    if len({item.id for item in items}) < len(items): raise BadInput("pictures that are in two splits", "disjoint splits", "Use `split_items`.")
+    if len({item.id for item in items}) < len(items):
+        raise BadInput("pictures that are in two splits", "disjoint splits", "Use `split_items`.")
     image_row = row_of(images, (item.id for item in items), "pictures")
     asked = {item.texts[0]: f"{item.id}#0" for item in question_items(items)}
-    question_row, place = row_of(questions, asked.values(), "questions"), {item.id: i for i, item in enumerate(items)}
+    question_row, place = (
+        row_of(questions, asked.values(), "questions"),
+        {item.id: i for i, item in enumerate(items)},
+    )
     answer = {text: i for i, text in enumerate(vocabulary)}
-    flat = [(name, item.id, question, text) for name, part in splits.items() for item in part for question, text in item.questions]
+    flat = [
+        (name, item.id, question, text)
+        for name, part in splits.items()
+        for item in part
+        for question, text in item.questions
+    ]
     if unknown := [text for *_, text in flat if text not in answer]:
-        raise BadInput(f"the answer {unknown[0]!r} ({len(unknown)} answers outside the vocabulary)", f"one of {', '.join(vocabulary)}", "Drop these questions or widen the vocabulary.")
+        raise BadInput(
+            f"the answer {unknown[0]!r} ({len(unknown)} answers outside the vocabulary)",
+            f"one of {', '.join(vocabulary)}",
+            "Drop these questions or widen the vocabulary.",
+        )
     used = torch.tensor([image_row[item.id] for item in items])
-    tokens = TokenItems({"x": images.values[used].float(), "y": questions.values.float()},
-                        {"x": torch.tensor([place[key] for _, key, _, _ in flat]), "y": torch.tensor([question_row[asked[question]] for _, _, question, _ in flat])},
-                        {"x": None if images.mask is None else images.mask[used].bool(), "y": None if questions.mask is None else questions.mask.bool()})
-    return VQAData(tokens, torch.tensor([answer[text] for *_, text in flat]), tuple(question_kind(question, text) for _, _, question, text in flat), tuple(vocabulary),
-                   tuple(item.id for item in items), {name: torch.tensor([i for i, row in enumerate(flat) if row[0] == name], dtype=torch.int64) for name in splits})
+    tokens = TokenItems(
+        {"x": images.values[used].float(), "y": questions.values.float()},
+        {
+            "x": torch.tensor([place[key] for _, key, _, _ in flat]),
+            "y": torch.tensor([question_row[asked[question]] for _, _, question, _ in flat]),
+        },
+        {
+            "x": None if images.mask is None else images.mask[used].bool(),
+            "y": None if questions.mask is None else questions.mask.bool(),
+        },
+    )
+    return VQAData(
+        tokens,
+        torch.tensor([answer[text] for *_, text in flat]),
+        tuple(question_kind(question, text) for _, _, question, text in flat),
+        tuple(vocabulary),
+        tuple(item.id for item in items),
+        {
+            name: torch.tensor(
+                [i for i, row in enumerate(flat) if row[0] == name], dtype=torch.int64
+            )
+            for name in splits
+        },
+    )
 
 # %% ../../nbs/lab/01_tasks.ipynb #f3d738c4
 def aligned_tokens(
@@ -189,7 +264,9 @@ def aligned_tokens(
     out = rows.new_zeros(*z.shape[:2], rows.shape[1])
     out[mask] = rows
     seen = out[fit_on][mask[fit_on]]
-    deviation = seen.std(0).clamp_min(1e-6 * float(seen.std()) + 1e-12)  # a constant channel stays near zero instead of becoming noise
+    deviation = seen.std(0).clamp_min(
+        1e-6 * float(seen.std()) + 1e-12
+    )  # a constant channel stays near zero instead of becoming noise
     return torch.where(mask[..., None], (out - seen.mean(0)) / deviation, 0)
 
 
@@ -198,13 +275,23 @@ def prepare(
     aligner: Aligner | None,  # fitted; None: tokens as encoded
     items: TokenItems,
     train: Tensor,  # the items that give mean and standard deviation
-    texts: Iterable[str] = ("y",),  # modalities that the aligner takes as text; all others are vision
+    texts: Iterable[str] = (
+        "y",
+    ),  # modalities that the aligner takes as text; all others are vision
 ) -> TokenItems:
     "The items with aligned, standardised tokens."
     for name, z in items.tokens.items():
-        transform = None if aligner is None else aligner.transform_y if name in texts else aligner.transform_x
+        transform = (
+            None
+            if aligner is None
+            else aligner.transform_y
+            if name in texts
+            else aligner.transform_x
+        )
         seen = items.index[name][train].unique()
-        items = changed(items, name, tokens=aligned_tokens(z, items.masks.get(name), transform, seen[seen >= 0]))
+        items = changed(
+            items, name, tokens=aligned_tokens(z, items.masks.get(name), transform, seen[seen >= 0])
+        )
     return items
 
 
@@ -217,10 +304,16 @@ def caption_pairs(
     train = {data.image_ids[i]: i for i in items.index["x"][data.rows("train")].unique().tolist()}
     owners = [key.rpartition("#")[0] for key in captions.ids]
     if strange := [key for key in owners if key not in train]:
-        raise BadInput(f"captions of {len(strange)} pictures that are not in the training split (first: {strange[0]})", "captions of training pictures only", "Derive them from the training items: validation and test answers must stay unseen.")
+        raise BadInput(
+            f"captions of {len(strange)} pictures that are not in the training split (first: {strange[0]})",
+            "captions of training pictures only",
+            "Derive them from the training items: validation and test answers must stay unseen.",
+        )
     rows = torch.tensor([train[key] for key in owners])
     mask = items.masks.get("x")
-    return masked_mean(items.tokens["x"][rows], None if mask is None else mask[rows]), masked_mean(captions.values.float(), captions.mask)
+    return masked_mean(items.tokens["x"][rows], None if mask is None else mask[rows]), masked_mean(
+        captions.values.float(), captions.mask
+    )
 
 
 def rotated(
@@ -232,7 +325,10 @@ def rotated(
     names = [name for name in items.tokens if name not in texts]
     d = items.widths[names[0]]
     q, r = torch.linalg.qr(torch.randn(d, d, generator=generator(seed, "rotate z")))
-    for name in names: items = changed(items, name, tokens=items.tokens[name] @ (q * r.diagonal().sign()))  # with the signs of R's diagonal, uniform over all rotations
+    for name in names:
+        items = changed(
+            items, name, tokens=items.tokens[name] @ (q * r.diagonal().sign())
+        )  # with the signs of R's diagonal, uniform over all rotations
     return items
 
 # %% ../../nbs/lab/01_tasks.ipynb #5f939138
@@ -242,9 +338,18 @@ def accuracies(
 ) -> dict[str, float]:
     "Accuracy overall and by kind, in [0, 1], and the number of questions."
     kinds = list(kinds)
-    if len(kinds) != len(correct) or not kinds: raise BadInput(f"{len(correct)} verdicts and {len(kinds)} kinds", "equally many, at least one", "Take both from the same rows.")
+    if len(kinds) != len(correct) or not kinds:
+        raise BadInput(
+            f"{len(correct)} verdicts and {len(kinds)} kinds",
+            "equally many, at least one",
+            "Take both from the same rows.",
+        )
     parts = {kind: torch.tensor([k == kind for k in kinds]) for kind in sorted(set(kinds))}
-    return {"accuracy": float(correct.float().mean())} | {f"accuracy_{kind}": float(correct[part].float().mean()) for kind, part in parts.items()} | {"n": float(len(kinds))}
+    return (
+        {"accuracy": float(correct.float().mean())}
+        | {f"accuracy_{kind}": float(correct[part].float().mean()) for kind, part in parts.items()}
+        | {"n": float(len(kinds))}
+    )
 
 
 def blind_baselines(
@@ -256,10 +361,15 @@ def blind_baselines(
     answers, asked = data.answers.tolist(), data.asked.index["y"].tolist()
     overall = Counter(answers[i] for i in train).most_common(1)[0][0]
     by_question: dict[int, Counter] = {}
-    for i in train: by_question.setdefault(asked[i], Counter())[answers[i]] += 1
+    for i in train:
+        by_question.setdefault(asked[i], Counter())[answers[i]] += 1
     guess = {question: counts.most_common(1)[0][0] for question, counts in by_question.items()}
     share = lambda right: sum(right) / len(rows)
-    return {"chance": 1 / len(data.vocabulary), "majority": share([answers[i] == overall for i in rows]), "prior": share([answers[i] == guess.get(asked[i], overall) for i in rows])}
+    return {
+        "chance": 1 / len(data.vocabulary),
+        "majority": share([answers[i] == overall for i in rows]),
+        "prior": share([answers[i] == guess.get(asked[i], overall) for i in rows]),
+    }
 
 # %% ../../nbs/lab/01_tasks.ipynb #08d2975f
 def vqa_correct(
@@ -269,7 +379,12 @@ def vqa_correct(
     split: str,
 ) -> Tensor:
     "Right or wrong for each question of a split, (n,) bool, in the order of `data.rows(split)`."
-    if head.n_out != len(data.vocabulary): raise BadInput(f"a head with {head.n_out} logits", f"{len(data.vocabulary)}, one per answer", "Build it with n_out = len(data.vocabulary).")
+    if head.n_out != len(data.vocabulary):
+        raise BadInput(
+            f"a head with {head.n_out} logits",
+            f"{len(data.vocabulary)}, one per answer",
+            "Build it with n_out = len(data.vocabulary).",
+        )
     rows = data.rows(split)
     return predict(head, items, rows).argmax(1) == data.answers[rows]
 
@@ -283,7 +398,9 @@ def vqa(
     "Accuracy overall and by kind of question, beside the baselines that see no picture."
     rows = data.rows(split)
     correct = vqa_correct(head, prepare(aligner, data.asked, data.rows("train")), data, split)
-    return accuracies(correct, [data.kinds[i] for i in rows.tolist()]) | blind_baselines(data, split)
+    return accuracies(correct, [data.kinds[i] for i in rows.tolist()]) | blind_baselines(
+        data, split
+    )
 
 
 TASKS = {"retrieval": retrieval, "vqa": vqa}
@@ -292,16 +409,21 @@ TASKS = {"retrieval": retrieval, "vqa": vqa}
 INPUTS = {  # from items, training rows, aligner and seed
     "raw": lambda items, train, aligner, seed: prepare(None, items, train),
     "aligned": lambda items, train, aligner, seed: prepare(aligner, items, train),
-    "mispaired": lambda items, train, aligner, seed: prepare(aligner, items, train),  # by an aligner that was fitted on wrong pairs
+    "mispaired": lambda items, train, aligner, seed: prepare(
+        aligner, items, train
+    ),  # by an aligner that was fitted on wrong pairs
     "rotated": lambda items, train, aligner, seed: rotated(prepare(aligner, items, train), seed),
     "text_only": lambda items, train, aligner, seed: blinded(prepare(None, items, train), {"y"}),
-    "image_only": lambda items, train, aligner, seed: blinded(prepare(None, items, train), set(items.tokens) - {"y"}),
+    "image_only": lambda items, train, aligner, seed: blinded(
+        prepare(None, items, train), set(items.tokens) - {"y"}
+    ),
 }
 
 
 def blinded(items: TokenItems, seen: set[str]) -> TokenItems:
     "The items with every modality that is not `seen` replaced by a single zero token."
-    for name in set(items.tokens) - seen: items = without(items, name)
+    for name in set(items.tokens) - seen:
+        items = without(items, name)
     return items
 
 
@@ -315,7 +437,9 @@ def fit_head(
 ) -> tuple[FusionHead, list[dict[str, float]]]:
     "A head trained on the training questions, stopped on the validation questions, and its history."
     head = make_head(name, items.widths, len(data.vocabulary), seed, **shape)
-    return head, train_head(head, items, data.answers, data.rows("train"), data.rows("val"), options, seed)
+    return head, train_head(
+        head, items, data.answers, data.rows("train"), data.rows("val"), options, seed
+    )
 
 # %% ../../nbs/lab/01_tasks.ipynb #fb15ed33
 def planted_vqa(
@@ -324,12 +448,34 @@ def planted_vqa(
 ) -> VQAData:
     "A VQA task with a known answer: eight colours, one token of three carries the colour."
     rng = generator(seed, "planted vqa")
-    colour, place = torch.randint(len(COLOURS), (n,), generator=rng), torch.randint(3, (n,), generator=rng)
+    colour, place = (
+        torch.randint(len(COLOURS), (n,), generator=rng),
+        torch.randint(3, (n,), generator=rng),
+    )
     x = 0.1 * torch.randn(n, 3, 12, generator=rng)
     x[torch.arange(n), place, colour] += 3
-    flat = [(i, 0, COLOURS[c], "colour") for i, c in enumerate(colour.tolist())] + [(i, 1, "yes" if COLOURS[c] == "red" else "no", "yes_no") for i, c in enumerate(colour.tolist())]
+    flat = [(i, 0, COLOURS[c], "colour") for i, c in enumerate(colour.tolist())] + [
+        (i, 1, "yes" if COLOURS[c] == "red" else "no", "yes_no")
+        for i, c in enumerate(colour.tolist())
+    ]
     image, question, answer, kinds = zip(*flat)
-    items = TokenItems({"x": x, "y": torch.randn(2, 4, 6, generator=rng)}, {"x": torch.tensor(image), "y": torch.tensor(question)}, {"y": torch.tensor([[True] * 4, [True] * 3 + [False]])})
-    part = torch.tensor(image) * 10 // n  # seven tenths of the pictures to train, one to val, two to test
-    return VQAData(items, torch.tensor([EASY_VQA_ANSWERS.index(text) for text in answer]), kinds, EASY_VQA_ANSWERS, tuple(map(str, range(n))),
-                   {"train": (part < 7).nonzero()[:, 0], "val": (part == 7).nonzero()[:, 0], "test": (part > 7).nonzero()[:, 0]})
+    items = TokenItems(
+        {"x": x, "y": torch.randn(2, 4, 6, generator=rng)},
+        {"x": torch.tensor(image), "y": torch.tensor(question)},
+        {"y": torch.tensor([[True] * 4, [True] * 3 + [False]])},
+    )
+    part = (
+        torch.tensor(image) * 10 // n
+    )  # seven tenths of the pictures to train, one to val, two to test
+    return VQAData(
+        items,
+        torch.tensor([EASY_VQA_ANSWERS.index(text) for text in answer]),
+        kinds,
+        EASY_VQA_ANSWERS,
+        tuple(map(str, range(n))),
+        {
+            "train": (part < 7).nonzero()[:, 0],
+            "val": (part == 7).nonzero()[:, 0],
+            "test": (part > 7).nonzero()[:, 0],
+        },
+    )

@@ -38,14 +38,17 @@ def overlapping(
 ) -> tuple[Tensor, Tensor]:
     "n items of a linear world: x (n, dx) and y (n, dy), of variance about one, which share as much as `overlap` says."
     for name, share in (("overlap", overlap), ("clustered", clustered), ("noise", noise)):
-        if not 0 <= share <= 1: raise BadInput(f"{name} = {share}", "a share between 0 and 1", "Correct it.")
+        if not 0 <= share <= 1:
+            raise BadInput(f"{name} = {share}", "a share between 0 and 1", "Correct it.")
     common = clustered_factors(n, factors, clustered, clusters, seed, "common")
 
     def side(d: int, name: str) -> Tensor:
         private = clustered_factors(n, factors, clustered, clusters, seed, f"private {name}")
         mix = torch.randn(2, factors, d, generator=generator(seed, "mix", name)) / factors**0.5
         signal = overlap**0.5 * common @ mix[0] + (1 - overlap) ** 0.5 * private @ mix[1]
-        return (1 - noise) ** 0.5 * signal + noise**0.5 * torch.randn(n, d, generator=generator(seed, "noise", name))
+        return (1 - noise) ** 0.5 * signal + noise**0.5 * torch.randn(
+            n, d, generator=generator(seed, "noise", name)
+        )
 
     return side(dx, "x"), side(dy, "y")
 
@@ -67,11 +70,21 @@ def skewed(n: int, k: int, seed: int, what: str) -> Tensor:
 
 def bent(cloud: Tensor, curvature: float, rng: torch.Generator) -> Tensor:
     "The cloud (n, d) through a random invertible flow; `curvature` is the size of its last layers' weights."
-    flow = Flow(cloud.shape[1], "glow", steps=3, hidden=32, seed=int(torch.randint(1 << 30, (), generator=rng)))
+    flow = Flow(
+        cloud.shape[1],
+        "glow",
+        steps=3,
+        hidden=32,
+        seed=int(torch.randint(1 << 30, (), generator=rng)),
+    )
     for layer in flow.steps:
         if isinstance(layer, AffineCoupling):
-            with torch.no_grad(): layer.outer.weight.normal_(0, curvature / layer.outer.in_features**0.5, generator=rng)
-    with torch.no_grad(): return flow(cloud)[0]
+            with torch.no_grad():
+                layer.outer.weight.normal_(
+                    0, curvature / layer.outer.in_features**0.5, generator=rng
+                )
+    with torch.no_grad():
+        return flow(cloud)[0]
 
 
 def folded(shared: Tensor) -> Tensor:
@@ -98,8 +111,13 @@ def factor_world(
 ) -> FactorWorld:
     "n items of a world with known factors and known partners."
     curvature = look_up(MIXINGS, mixing, "mixing")
-    if not (0 <= overlap <= 1 and 0 <= noise <= 1): raise BadInput(f"overlap = {overlap} and noise = {noise}", "shares between 0 and 1", "Correct them.")
-    shared, private_x, private_y = (skewed(n, factors, seed, what) for what in ("shared", "private x", "private y"))
+    if not (0 <= overlap <= 1 and 0 <= noise <= 1):
+        raise BadInput(
+            f"overlap = {overlap} and noise = {noise}", "shares between 0 and 1", "Correct them."
+        )
+    shared, private_x, private_y = (
+        skewed(n, factors, seed, what) for what in ("shared", "private x", "private y")
+    )
     sizes = torch.linspace(1.4, 0.6, factors)
     stretch = (mismatch * torch.randn(factors, generator=generator(seed, "mismatch"))).exp()
 
@@ -109,7 +127,15 @@ def factor_world(
         signal = torch.cat((overlap**0.5 * common, (1 - overlap) ** 0.5 * private), 1) @ embedding
         signal = bent(signal, curvature, rng) if curvature else signal
         spread = signal.var(0).sum().sqrt()
-        return (1 - noise) ** 0.5 * signal + (noise / d) ** 0.5 * spread * torch.randn(n, d, generator=generator(seed, "noise", name))
+        return (1 - noise) ** 0.5 * signal + (noise / d) ** 0.5 * spread * torch.randn(
+            n, d, generator=generator(seed, "noise", name)
+        )
 
     seen = folded(shared) if mixing == "folded" else shared
-    return FactorWorld(side(seen * sizes, private_x, dx, "x"), side(shared * sizes * stretch, private_y, dy, "y"), shared, private_x, private_y)
+    return FactorWorld(
+        side(seen * sizes, private_x, dx, "x"),
+        side(shared * sizes * stretch, private_y, dy, "y"),
+        shared,
+        private_x,
+        private_y,
+    )

@@ -38,39 +38,65 @@ STACK = "encoder.layer", "layers", "blocks"  # where libraries keep a model's bl
 
 
 def read_block(
-    raw: Mapping[str, Tensor],  # one block's tensors (or their gradients), as its library calls them
+    raw: Mapping[
+        str, Tensor
+    ],  # one block's tensors (or their gradients), as its library calls them
 ) -> dict[str, Tensor]:
     "The same tensors under common names; thirds of a fused one are views."
     state = {}
     for part, names in SPELLINGS.items():
-        name = next((name for name in names if {f"{name}.weight", f"{name}.bias"} <= set(raw)), None)
-        if name is None: raise BadInput(f"a block without {part!r} (it has {', '.join(sorted(raw)[:6])}, …)", f"one of {', '.join(names)}, with weight and bias", "Merge blocks of BERT, ViT or DINOv2.")
+        name = next(
+            (name for name in names if {f"{name}.weight", f"{name}.bias"} <= set(raw)), None
+        )
+        if name is None:
+            raise BadInput(
+                f"a block without {part!r} (it has {', '.join(sorted(raw)[:6])}, …)",
+                f"one of {', '.join(names)}, with weight and bias",
+                "Merge blocks of BERT, ViT or DINOv2.",
+            )
         for leaf in ("weight", "bias"):
             tensor = raw[f"{name}.{leaf}"]
-            state[f"{part}.{leaf}"] = tensor.chunk(3)[list(SPELLINGS).index(part)] if name == "attn.qkv" else tensor
+            state[f"{part}.{leaf}"] = (
+                tensor.chunk(3)[list(SPELLINGS).index(part)] if name == "attn.qkv" else tensor
+            )
     return state
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     "The blocks of a transformer, in order."
-    found = next((stack for name in STACK if (stack := dict(model.named_modules()).get(name)) is not None), None)
-    if found is None: raise BadInput(f"a {type(model).__name__} without {' or '.join(STACK)}", "a transformer of transformers or timm", "Pass the inner model.")
+    found = next(
+        (stack for name in STACK if (stack := dict(model.named_modules()).get(name)) is not None),
+        None,
+    )
+    if found is None:
+        raise BadInput(
+            f"a {type(model).__name__} without {' or '.join(STACK)}",
+            "a transformer of transformers or timm",
+            "Pass the inner model.",
+        )
     return list(found)
 
 # %% ../../nbs/merging/00_weights.ipynb #dc5bdcc5
-State = dict[str, Tensor]  # "block.part.leaf" → tensor: the weights of some blocks under common names
+State = dict[
+    str, Tensor
+]  # "block.part.leaf" → tensor: the weights of some blocks under common names
 
 
 def read_blocks(blocks: Sequence[nn.Module]) -> State:
     "A copy of the blocks' weights."
-    return {f"{i}.{name}": tensor.detach().clone() for i, block in enumerate(blocks) for name, tensor in read_block(block.state_dict()).items()}
+    return {
+        f"{i}.{name}": tensor.detach().clone()
+        for i, block in enumerate(blocks)
+        for name, tensor in read_block(block.state_dict()).items()
+    }
 
 
 @torch.no_grad()
 def write_blocks(blocks: Sequence[nn.Module], state: State) -> None:
     "Put weights into blocks, in place."
     for i, block in enumerate(blocks):
-        for name, tensor in read_block(block.state_dict()).items(): tensor.copy_(state[f"{i}.{name}"])
+        for name, tensor in read_block(block.state_dict()).items():
+            tensor.copy_(state[f"{i}.{name}"])
 
 # %% ../../nbs/merging/00_weights.ipynb #5980765e
 def check_mergeable(
@@ -80,12 +106,24 @@ def check_mergeable(
     first, count = states[0], lambda state: 1 + max(int(name.partition(".")[0]) for name in state)
     for other in states[1:]:
         if count(first) != count(other):
-            raise BadInput(f"{count(first)} blocks and {count(other)}", f"equally many, at most {min(count(first), count(other))}", "Choose as many consecutive blocks of the deeper model.")
+            raise BadInput(
+                f"{count(first)} blocks and {count(other)}",
+                f"equally many, at most {min(count(first), count(other))}",
+                "Choose as many consecutive blocks of the deeper model.",
+            )
         for name, tensor in first.items():
-            if name not in other: raise BadInput(f"a state without {name}", f"one with {name} {tuple(tensor.shape)}", "Read it with `read_blocks`.")
+            if name not in other:
+                raise BadInput(
+                    f"a state without {name}",
+                    f"one with {name} {tuple(tensor.shape)}",
+                    "Read it with `read_blocks`.",
+                )
             if tensor.shape != other[name].shape:
-                raise BadInput(f"{name} of shape {tuple(tensor.shape)} and {tuple(other[name].shape)}", f"a partner whose {name} is {tuple(tensor.shape)}",
-                               "Weights of other widths cannot be merged: take a model of this width, or align features with an `Aligner`.")
+                raise BadInput(
+                    f"{name} of shape {tuple(tensor.shape)} and {tuple(other[name].shape)}",
+                    f"a partner whose {name} is {tuple(tensor.shape)}",
+                    "Weights of other widths cannot be merged: take a model of this width, or align features with an `Aligner`.",
+                )
 
 # %% ../../nbs/merging/00_weights.ipynb #3fad366b
 def interpolate(a: State, b: State, weight: float) -> State:
@@ -101,8 +139,15 @@ def arithmetic(
 ) -> State:
     "A start and its scaled task vectors."
     check_mergeable(*states, *([] if start is None else [start]))
-    base = {name: torch.zeros_like(tensor) for name, tensor in states[0].items()} if start is None else start
-    return {name: origin + sum(scale * (state[name] - origin) for scale, state in zip(scales, states)) for name, origin in base.items()}
+    base = (
+        {name: torch.zeros_like(tensor) for name, tensor in states[0].items()}
+        if start is None
+        else start
+    )
+    return {
+        name: origin + sum(scale * (state[name] - origin) for scale, state in zip(scales, states))
+        for name, origin in base.items()
+    }
 
 
 def length_kept(weight: float) -> tuple[float, float]:
@@ -113,19 +158,31 @@ def length_kept(weight: float) -> tuple[float, float]:
 # %% ../../nbs/merging/00_weights.ipynb #77865438
 def regmean(
     states: Sequence[State],
-    grams: Sequence[Mapping[str, Tensor]],  # for each state: "block.part" of a linear layer → (d, d) mean of x xᵀ over its inputs
+    grams: Sequence[
+        Mapping[str, Tensor]
+    ],  # for each state: "block.part" of a linear layer → (d, d) mean of x xᵀ over its inputs
     weights: Sequence[float],  # of each state, sum one
     shrinkage: float = 0.9,  # of the Grams' off-diagonal entries; 1: none
 ) -> State:
     "Linear layers by least squares on the models' own inputs, the rest by averaging."
     check_mergeable(*states)
-    merged = {name: sum(weight * state[name] for weight, state in zip(weights, states)) for name in states[0]}
+    merged = {
+        name: sum(weight * state[name] for weight, state in zip(weights, states))
+        for name in states[0]
+    }
     for name in grams[0]:
-        shrunk = [weight * (shrinkage * gram[name] + (1 - shrinkage) * gram[name].diag().diag()) for weight, gram in zip(weights, grams)]
+        shrunk = [
+            weight * (shrinkage * gram[name] + (1 - shrinkage) * gram[name].diag().diag())
+            for weight, gram in zip(weights, grams)
+        ]
         whole, key = sum(shrunk).double(), f"{name}.weight"
-        whole = whole + 1e-6 * whole.diagonal().mean() * torch.eye(len(whole)).to(whole)  # inputs that never vary leave it singular
+        whole = whole + 1e-6 * whole.diagonal().mean() * torch.eye(len(whole)).to(
+            whole
+        )  # inputs that never vary leave it singular
         target = sum(state[key] @ gram for state, gram in zip(states, shrunk))
-        merged[key] = torch.cholesky_solve(target.double().T, torch.linalg.cholesky(whole)).T.to(states[0][key])
+        merged[key] = torch.cholesky_solve(target.double().T, torch.linalg.cholesky(whole)).T.to(
+            states[0][key]
+        )
     return merged
 
 # %% ../../nbs/merging/00_weights.ipynb #61281b32
@@ -137,20 +194,38 @@ def fisher_merge(
 ) -> State:
     "The mean of the states, weighted by their precisions."
     check_mergeable(*states, *fishers)
-    least = [floor * sum(float(tensor.sum()) for tensor in fisher.values()) / sum(tensor.numel() for tensor in fisher.values()) for fisher in fishers]
-    shares = {name: [weight * (fisher[name] + small) for weight, fisher, small in zip(weights, fishers, least)] for name in states[0]}
-    return {name: sum(part * state[name] for part, state in zip(parts, states)) / sum(parts).clamp(min=1e-30) for name, parts in shares.items()}
+    least = [
+        floor
+        * sum(float(tensor.sum()) for tensor in fisher.values())
+        / sum(tensor.numel() for tensor in fisher.values())
+        for fisher in fishers
+    ]
+    shares = {
+        name: [
+            weight * (fisher[name] + small)
+            for weight, fisher, small in zip(weights, fishers, least)
+        ]
+        for name in states[0]
+    }
+    return {
+        name: sum(part * state[name] for part, state in zip(parts, states))
+        / sum(parts).clamp(min=1e-30)
+        for name, parts in shares.items()
+    }
 
 
 def diagonal_fisher(
-    log_likelihood: Callable[[int], Tensor],  # number of an example → log p(y | x) of its drawn y, with a graph
+    log_likelihood: Callable[
+        [int], Tensor
+    ],  # number of an example → log p(y | x) of its drawn y, with a graph
     parameters: Sequence[Tensor],
     count: int,  # examples
 ) -> list[Tensor]:
     "Mean squared gradients, one tensor per parameter."
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     for number in range(count):
-        for total, gradient in zip(sums, torch.autograd.grad(log_likelihood(number), parameters)): total += gradient.square()
+        for total, gradient in zip(sums, torch.autograd.grad(log_likelihood(number), parameters)):
+            total += gradient.square()
     return [total / count for total in sums]
 
 # %% ../../nbs/merging/00_weights.ipynb #1371a3a1
@@ -168,14 +243,37 @@ def weight_distances(
     "L2 distance, cosine, soft sign and truncated soft sign dissimilarity of all weights in one vector."
     check_mergeable(a, b)
     one, two = (torch.cat([state[name].flatten() for name in a]) for state in (a, b))
-    large = lambda flat: torch.where(flat.abs() >= flat.abs().kthvalue(len(flat) - max(1, round(kept * len(flat))) + 1).values, flat, 0)
-    cosine = float(one.double() @ two.double() / (one.double().norm() * two.double().norm()).clamp(min=1e-30))
-    return {"l2": float((one - two).norm()), "cosine_dissimilarity": 1 - cosine, "soft_sign": soft_sign(one, two), "soft_sign_truncated": soft_sign(large(one), large(two))}
+    large = lambda flat: torch.where(
+        flat.abs() >= flat.abs().kthvalue(len(flat) - max(1, round(kept * len(flat))) + 1).values,
+        flat,
+        0,
+    )
+    cosine = float(
+        one.double() @ two.double() / (one.double().norm() * two.double().norm()).clamp(min=1e-30)
+    )
+    return {
+        "l2": float((one - two).norm()),
+        "cosine_dissimilarity": 1 - cosine,
+        "soft_sign": soft_sign(one, two),
+        "soft_sign_truncated": soft_sign(large(one), large(two)),
+    }
 
 # %% ../../nbs/merging/00_weights.ipynb #9f61d128
-AXES = {"query.weight": ("key", "stream"), "query.bias": ("key",), "key.weight": ("key", "stream"), "key.bias": ("key",), "value.weight": ("value", "stream"), "value.bias": ("value",),
-        "out.weight": ("stream", "value"), "out.bias": ("stream",), "fc1.weight": ("hidden", "stream"), "fc1.bias": ("hidden",), "fc2.weight": ("stream", "hidden"), "fc2.bias": ("stream",),
-        **{f"norm{number}.{leaf}": ("stream",) for number in (1, 2) for leaf in ("weight", "bias")}}
+AXES = {
+    "query.weight": ("key", "stream"),
+    "query.bias": ("key",),
+    "key.weight": ("key", "stream"),
+    "key.bias": ("key",),
+    "value.weight": ("value", "stream"),
+    "value.bias": ("value",),
+    "out.weight": ("stream", "value"),
+    "out.bias": ("stream",),
+    "fc1.weight": ("hidden", "stream"),
+    "fc1.bias": ("hidden",),
+    "fc2.weight": ("stream", "hidden"),
+    "fc2.bias": ("stream",),
+    **{f"norm{number}.{leaf}": ("stream",) for number in (1, 2) for leaf in ("weight", "bias")},
+}
 
 
 def axes_of(name: str) -> tuple[str, ...]:
@@ -186,13 +284,16 @@ def axes_of(name: str) -> tuple[str, ...]:
 
 def permute(
     state: State,
-    orders: Mapping[str, Tensor],  # group → the new order of its neurons; groups that are not there keep theirs
+    orders: Mapping[
+        str, Tensor
+    ],  # group → the new order of its neurons; groups that are not there keep theirs
 ) -> State:
     "The same network with its neurons renumbered."
     moved = dict(state)
     for name in state:
         for axis, group in enumerate(axes_of(name)):
-            if group in orders: moved[name] = moved[name].index_select(axis, orders[group])
+            if group in orders:
+                moved[name] = moved[name].index_select(axis, orders[group])
     return moved
 
 
@@ -214,29 +315,58 @@ class Middle(nn.Module):
         pooling: str = "mean",  # of the last hidden state: "mean" or "cls"
     ):
         super().__init__()
-        self.blocks, self.count, self.heads, self.pooling = nn.ModuleList(copy.deepcopy(list(blocks))).eval(), count, heads, pooling
+        self.blocks, self.count, self.heads, self.pooling = (
+            nn.ModuleList(copy.deepcopy(list(blocks))).eval(),
+            count,
+            heads,
+            pooling,
+        )
         self.tokens, self.mask, self.own = tokens, mask, read_blocks(blocks[:count])
-        self.rows, self.seen = torch.empty(0, dtype=torch.long), torch.empty(0, 0, dtype=torch.bool)  # the batch under way and its mask, for whoever watches
+        self.rows, self.seen = (
+            torch.empty(0, dtype=torch.long),
+            torch.empty(0, 0, dtype=torch.bool),
+        )  # the batch under way and its mask, for whoever watches
 
-    def forward(self, rows: Tensor, state: State | None = None, stream: Tensor | None = None) -> Tensor:
+    def forward(
+        self, rows: Tensor, state: State | None = None, stream: Tensor | None = None
+    ) -> Tensor:
         "Pooled features (len(rows), d) of some rows; `state` is loaded first, and `stream` reorders the tokens' channels."
         write_blocks(self.blocks[: self.count], self.own if state is None else state)
         pooled = self.tokens.new_zeros(len(rows), self.tokens.shape[2])
-        lengths = torch.full((len(rows),), self.tokens.shape[1]) if self.mask is None else self.mask[rows].sum(1)
+        lengths = (
+            torch.full((len(rows),), self.tokens.shape[1])
+            if self.mask is None
+            else self.mask[rows].sum(1)
+        )
         for part in lengths.argsort().split(32):  # captions of one length together: little padding
-            pooled = pooled.index_copy(0, part, self.read(rows[part], int(lengths[part].max()), stream))
+            pooled = pooled.index_copy(
+                0, part, self.read(rows[part], int(lengths[part].max()), stream)
+            )
         return pooled
 
     def read(self, rows: Tensor, length: int, stream: Tensor | None) -> Tensor:
         "One batch, with the weights as they are."
-        hidden, mask = self.tokens[rows, :length], None if self.mask is None else self.mask[rows, :length]
+        hidden, mask = (
+            self.tokens[rows, :length],
+            None if self.mask is None else self.mask[rows, :length],
+        )
         hidden = hidden if stream is None else hidden[..., stream]
-        whole = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if mask is None else mask
+        whole = (
+            torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+            if mask is None
+            else mask
+        )
         self.rows, self.seen = rows, whole
-        blocked = () if mask is None or mask.all() else ((~mask)[:, None, None].to(hidden) * torch.finfo(hidden.dtype).min,)
+        blocked = (
+            ()
+            if mask is None or mask.all()
+            else ((~mask)[:, None, None].to(hidden) * torch.finfo(hidden.dtype).min,)
+        )
         for block in self.blocks:
             hidden = block(hidden, *blocked)
-            hidden = hidden if isinstance(hidden, Tensor) else hidden[0]  # transformers 4 returns a tuple
+            hidden = (
+                hidden if isinstance(hidden, Tensor) else hidden[0]
+            )  # transformers 4 returns a tuple
         return hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, whole)
 
 # %% ../../nbs/merging/00_weights.ipynb #1da98698
@@ -245,7 +375,9 @@ Orders = dict[str, Tensor]  # group → the new order of its neurons
 
 def groups_of(state: State) -> list[str]:
     "The blocks' own groups of neurons, in order."
-    return list(dict.fromkeys(group for name in state for group in axes_of(name) if group != "stream"))
+    return list(
+        dict.fromkeys(group for name in state for group in axes_of(name) if group != "stream")
+    )
 
 
 def random_orders(state: State, heads: int, seed: int = 0) -> Orders:
@@ -255,11 +387,16 @@ def random_orders(state: State, heads: int, seed: int = 0) -> Orders:
     width = len(state["0.out.bias"])
     for group in groups_of(state):
         block, _, kind = group.partition(".")
-        if kind == "hidden": orders[group] = draw(len(state[f"{block}.fc1.bias"]))
+        if kind == "hidden":
+            orders[group] = draw(len(state[f"{block}.fc1.bias"]))
         else:
             order = orders.setdefault(f"{block}.heads", draw(heads))  # one for keys and values
-            orders[group] = head_order(order, torch.stack([draw(width // heads) for _ in range(heads)]))
-    return {"stream": draw(width)} | {group: order for group, order in orders.items() if not group.endswith(".heads")}
+            orders[group] = head_order(
+                order, torch.stack([draw(width // heads) for _ in range(heads)])
+            )
+    return {"stream": draw(width)} | {
+        group: order for group, order in orders.items() if not group.endswith(".heads")
+    }
 
 
 def renumbered(middle: Middle, seed: int = 0) -> Middle:
@@ -273,7 +410,9 @@ def assign(scores: Tensor) -> Tensor:
     "The order (n,) of columns with the largest sum of scores[i, order[i]]."
     from scipy.optimize import linear_sum_assignment
 
-    return torch.from_numpy(linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)[1]).to(scores.device)
+    return torch.from_numpy(
+        linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)[1]
+    ).to(scores.device)
 
 
 def assign_heads(
@@ -281,8 +420,14 @@ def assign_heads(
     heads: int,  # of the model that is reordered
 ) -> list[Tensor]:
     "Orders of channels with one order of heads."
-    tiles = [score.unflatten(0, (heads, -1)).unflatten(2, (heads, -1)).transpose(1, 2) for score in scores]  # (h, h, size, size)
-    inner = [torch.stack([torch.stack([assign(tile) for tile in line]) for line in part]) for part in tiles]
+    tiles = [
+        score.unflatten(0, (heads, -1)).unflatten(2, (heads, -1)).transpose(1, 2)
+        for score in scores
+    ]  # (h, h, size, size)
+    inner = [
+        torch.stack([torch.stack([assign(tile) for tile in line]) for line in part])
+        for part in tiles
+    ]
     value = sum(part.gather(3, best[..., None]).sum((2, 3)) for part, best in zip(tiles, inner))
     order = assign(value)
     return [head_order(order, best[torch.arange(heads), order]) for best in inner]
@@ -292,23 +437,33 @@ def overlap(
     a: State,
     b: State,
     group: str,
-    orders: Mapping[str, Tensor] | None = None,  # of the other groups; None: unknown, hence the bound by sorted weights
+    orders: Mapping[str, Tensor]
+    | None = None,  # of the other groups; None: unknown, hence the bound by sorted weights
 ) -> Tensor:
     "Inner products (n, n) of the group's neurons, over all tensors that have them."
     total = 0
     for name, tensor in a.items():
         axes = axes_of(name)
-        if group not in axes: continue
-        other = permute({name: b[name]}, {key: order for key, order in (orders or {}).items() if key != group})[name]
-        one, two = (each.movedim(axes.index(group), 0).reshape(each.shape[axes.index(group)], -1) for each in (tensor, other))
-        total = total + (one @ two.T if orders is not None else one.sort(1).values @ two.sort(1).values.T)
+        if group not in axes:
+            continue
+        other = permute(
+            {name: b[name]}, {key: order for key, order in (orders or {}).items() if key != group}
+        )[name]
+        one, two = (
+            each.movedim(axes.index(group), 0).reshape(each.shape[axes.index(group)], -1)
+            for each in (tensor, other)
+        )
+        total = total + (
+            one @ two.T if orders is not None else one.sort(1).values @ two.sort(1).values.T
+        )
     return total
 
 # %% ../../nbs/merging/00_weights.ipynb #cbd13098
 def ordered(scores: Callable[[str], Tensor], group: str, heads: int) -> Orders:
     "The best orders of a group; keys and values of a block are ordered together, by heads."
     block, _, kind = group.partition(".")
-    if kind not in ("key", "value"): return {group: assign(scores(group))}
+    if kind not in ("key", "value"):
+        return {group: assign(scores(group))}
     both = [f"{block}.key", f"{block}.value"]
     return dict(zip(both, assign_heads([scores(each) for each in both], heads)))
 
@@ -324,33 +479,54 @@ def match_weights(
     orders = {"stream": assign(overlap(a, b, "stream"))}
     for sweep in range(sweeps):
         for group in groups_of(a):
-            if not group.endswith(".value"): orders |= ordered(partial(overlap, a, b, orders=orders), group, heads)
+            if not group.endswith(".value"):
+                orders |= ordered(partial(overlap, a, b, orders=orders), group, heads)
         before, orders["stream"] = orders["stream"], assign(overlap(a, b, "stream", orders))
-        if torch.equal(before, orders["stream"]): break
+        if torch.equal(before, orders["stream"]):
+            break
     return orders
 
 # %% ../../nbs/merging/00_weights.ipynb #5b262eef
 LINEAR = "query", "key", "value", "out", "fc1", "fc2"
-GROUPS_SEEN = {("query", 0): "stream", ("query", 1): "key", ("key", 1): "key", ("out", 0): "value", ("fc1", 0): "stream", ("fc2", 0): "hidden"}  # input (0) or output (1) of a layer → whose neurons
+GROUPS_SEEN = {
+    ("query", 0): "stream",
+    ("query", 1): "key",
+    ("key", 1): "key",
+    ("out", 0): "value",
+    ("fc1", 0): "stream",
+    ("fc2", 0): "hidden",
+}  # input (0) or output (1) of a layer → whose neurons
 
 
 @contextmanager
 def watched(middle: Middle, see: Callable[[str, Tensor, Tensor], None]) -> Iterator[None]:
-    "Inside the block, `see(\"block.part\", input, output)` is called by every linear layer that is merged."
+    'Inside the block, `see("block.part", input, output)` is called by every linear layer that is merged.'
     hooks = []
     for i, block in enumerate(middle.blocks[: middle.count]):
         modules = dict(block.named_modules())
         for third, part in enumerate(LINEAR):
             spelling = next(name for name in SPELLINGS[part] if name in modules)
-            own = lambda out, third=third, fused=spelling == "attn.qkv": out.chunk(3, -1)[third] if fused else out
-            hooks.append(modules[spelling].register_forward_hook(lambda layer, given, out, name=f"{i}.{part}", own=own: see(name, given[0], own(out))))
-    try: yield
+            own = lambda out, third=third, fused=spelling == "attn.qkv": (
+                out.chunk(3, -1)[third] if fused else out
+            )
+            hooks.append(
+                modules[spelling].register_forward_hook(
+                    lambda layer, given, out, name=f"{i}.{part}", own=own: see(
+                        name, given[0], own(out)
+                    )
+                )
+            )
+    try:
+        yield
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()
-def grams_of(middle: Middle, rows: Tensor, state: State | None = None, stream: Tensor | None = None) -> State:
+def grams_of(
+    middle: Middle, rows: Tensor, state: State | None = None, stream: Tensor | None = None
+) -> State:
     "For `regmean`: the mean of x xᵀ over the tokens that enter each linear layer."
     sums, counts = {}, {}
 
@@ -359,7 +535,8 @@ def grams_of(middle: Middle, rows: Tensor, state: State | None = None, stream: T
         sums[name] = sums.get(name, 0) + tokens.T @ tokens
         counts[name] = counts.get(name, 0) + len(tokens)
 
-    with watched(middle, see): middle(rows, state, stream)
+    with watched(middle, see):
+        middle(rows, state, stream)
     return {name: total / counts[name] for name, total in sums.items()}
 
 # %% ../../nbs/merging/00_weights.ipynb #5975814d
@@ -377,11 +554,15 @@ def activations(
         for side, hidden in enumerate((given, out)):
             if kind := GROUPS_SEEN.get((part, side)):
                 key = "stream" if kind == "stream" else f"{block}.{kind}", name
-                seen.setdefault(key, hidden.new_zeros(len(rows), hidden.shape[2]))[[place[row] for row in middle.rows.tolist()]] = masked_mean(hidden, middle.seen)
+                seen.setdefault(key, hidden.new_zeros(len(rows), hidden.shape[2]))[
+                    [place[row] for row in middle.rows.tolist()]
+                ] = masked_mean(hidden, middle.seen)
 
-    with watched(middle, see): middle(rows)
+    with watched(middle, see):
+        middle(rows)
     found: dict[str, list[Tensor]] = {}
-    for (group, _), values in seen.items(): found.setdefault(group, []).append(((values - values.mean(0)) / (values.std(0) + 1e-6)).T)
+    for (group, _), values in seen.items():
+        found.setdefault(group, []).append(((values - values.mean(0)) / (values.std(0) + 1e-6)).T)
     return {group: torch.cat(parts, 1) for group, parts in found.items()}
 
 
@@ -393,5 +574,6 @@ def match_activations(
     "Orders of b's neurons by which neurons are active together."
     orders: Orders = {}
     for group in a:
-        if group not in orders: orders |= ordered(lambda wanted: a[wanted] @ b[wanted].T, group, heads)
+        if group not in orders:
+            orders |= ordered(lambda wanted: a[wanted] @ b[wanted].T, group, heads)
     return orders

@@ -28,12 +28,23 @@ class BleuCounts:
         from sacrebleu.metrics import BLEU
 
         sums = (self.values if draw is None else self.values[draw]).sum(0).tolist()
-        return float(BLEU.compute_bleu(sums[2 : 2 + order], sums[6 : 6 + order], sums[0], sums[1], smooth_method="exp", max_ngram_order=order).score)
+        return float(
+            BLEU.compute_bleu(
+                sums[2 : 2 + order],
+                sums[6 : 6 + order],
+                sums[0],
+                sums[1],
+                smooth_method="exp",
+                max_ngram_order=order,
+            ).score
+        )
 
     def interval(self, draws: int = 500, seed: int = 0) -> tuple[float, float]:
         "The 95 % bootstrap interval over captions."
         rng, n = generator(seed, "bleu"), len(self.values)
-        found = torch.tensor([self.bleu(torch.randint(n, (n,), generator=rng)) for _ in range(draws)])
+        found = torch.tensor(
+            [self.bleu(torch.randint(n, (n,), generator=rng)) for _ in range(draws)]
+        )
         return tuple(found.quantile(torch.tensor([0.025, 0.975])).tolist())
 
 
@@ -42,10 +53,34 @@ def bleu_counts(
     wanted: Sequence[Sequence[str]],  # per picture, the captions that people wrote
 ) -> BleuCounts:
     "The counts of sacrebleu's standard BLEU in lower case."
-    try: from sacrebleu.metrics import BLEU
-    except ImportError as error: raise BadInput("no package 'sacrebleu'", "sacrebleu 2.4 or newer", "Run `pip install 'sacrebleu>=2.4'`.") from error
-    if len(written) != len(wanted) or not written: raise BadInput(f"{len(written)} captions for {len(wanted)} pictures", "one each, at least one", "Write a caption for every test picture.")
-    if empty := [row for row, texts in enumerate(wanted) if not any(text.strip() for text in texts)]: raise BadInput(f"no reference for row {empty[0]}", "at least one caption", "Drop this item.")
-    metric = BLEU(lowercase=True, effective_order=True)  # changes the score of one sentence, not its counts
-    scores = [metric.sentence_score(caption, list(texts)) for caption, texts in zip(written, wanted)]
-    return BleuCounts(torch.tensor([[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores]))
+    try:
+        from sacrebleu.metrics import BLEU
+    except ImportError as error:
+        raise BadInput(
+            "no package 'sacrebleu'",
+            "sacrebleu 2.4 or newer",
+            "Run `pip install 'sacrebleu>=2.4'`.",
+        ) from error
+    if len(written) != len(wanted) or not written:
+        raise BadInput(
+            f"{len(written)} captions for {len(wanted)} pictures",
+            "one each, at least one",
+            "Write a caption for every test picture.",
+        )
+    if empty := [
+        row for row, texts in enumerate(wanted) if not any(text.strip() for text in texts)
+    ]:
+        raise BadInput(
+            f"no reference for row {empty[0]}", "at least one caption", "Drop this item."
+        )
+    metric = BLEU(
+        lowercase=True, effective_order=True
+    )  # changes the score of one sentence, not its counts
+    scores = [
+        metric.sentence_score(caption, list(texts)) for caption, texts in zip(written, wanted)
+    ]
+    return BleuCounts(
+        torch.tensor(
+            [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores]
+        )
+    )

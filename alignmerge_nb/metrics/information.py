@@ -65,7 +65,9 @@ def gaussian_information(x: Tensor, y: Tensor) -> tuple[float, float]:
 
     joint = torch.from_numpy(ledoit_wolf(torch.cat((standard(x), standard(y)), 1).cpu().numpy())[0])
     d = x.shape[1]
-    return float(torch.logdet(joint[:d, :d]) + torch.logdet(joint[d:, d:]) - torch.logdet(joint)) / 2, math.inf
+    return float(
+        torch.logdet(joint[:d, :d]) + torch.logdet(joint[d:, d:]) - torch.logdet(joint)
+    ) / 2, math.inf
 
 # %% ../../nbs/metrics/02_information.ipynb #789b66a8
 def ksg_information(x: Tensor, y: Tensor, neighbours: int = 3) -> tuple[float, float]:
@@ -75,9 +77,16 @@ def ksg_information(x: Tensor, y: Tensor, neighbours: int = 3) -> tuple[float, f
 
     left, right = (standard(cloud).cpu().numpy() for cloud in (x, y))
     both = torch.cat((standard(x), standard(y)), 1).cpu().numpy()
-    radius = KDTree(both).query(both, neighbours + 1, p=math.inf)[0][:, -1] * (1 - 1e-10)  # strictly within
-    counts = [KDTree(cloud).query_ball_point(cloud, radius, p=math.inf, return_length=True) for cloud in (left, right)]  # with the item itself
-    value = digamma(neighbours) + digamma(len(both)) - sum(digamma(count).mean() for count in counts)
+    radius = KDTree(both).query(both, neighbours + 1, p=math.inf)[0][:, -1] * (
+        1 - 1e-10
+    )  # strictly within
+    counts = [
+        KDTree(cloud).query_ball_point(cloud, radius, p=math.inf, return_length=True)
+        for cloud in (left, right)
+    ]  # with the item itself
+    value = (
+        digamma(neighbours) + digamma(len(both)) - sum(digamma(count).mean() for count in counts)
+    )
     return float(value), float(digamma(len(both)) - digamma(neighbours))
 
 # %% ../../nbs/metrics/02_information.ipynb #7d98848b
@@ -100,10 +109,15 @@ class Critic(nn.Module):
 
     def __init__(self, dx: int, dy: int, hidden: int, seed: int):
         super().__init__()
-        self.left, self.right = (initialise(network(d, 32, hidden), generator(seed, "critic", name)) for name, d in (("x", dx), ("y", dy)))
+        self.left, self.right = (
+            initialise(network(d, 32, hidden), generator(seed, "critic", name))
+            for name, d in (("x", dx), ("y", dy))
+        )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        one = lambda z: torch.cat((z, z.new_ones(len(z), 1)), 1)  # so that a term of one side alone can be expressed
+        one = lambda z: torch.cat(
+            (z, z.new_ones(len(z), 1)), 1
+        )  # so that a term of one side alone can be expressed
         return one(self.left(x)) @ one(self.right(y)).T / 32**0.5
 
 # %% ../../nbs/metrics/02_information.ipynb #9d1d4dad
@@ -118,8 +132,14 @@ def critic_information(
     seed: int = 0,
 ) -> tuple[float, float]:
     "Nats by a trained critic on held-out items, and the cap."
-    objective, (x, y) = look_up(BOUNDS, bound, "bound"), (standard(cloud).to(cloud) for cloud in (x, y))
-    order, rng = torch.randperm(len(x), generator=generator(seed, "halves")), generator(seed, "batches")
+    objective, (x, y) = (
+        look_up(BOUNDS, bound, "bound"),
+        (standard(cloud).to(cloud) for cloud in (x, y)),
+    )
+    order, rng = (
+        torch.randperm(len(x), generator=generator(seed, "halves")),
+        generator(seed, "batches"),
+    )
     learn, judge = order[: len(x) // 2], order[len(x) // 2 :]
     critic, batch = Critic(x.shape[1], y.shape[1], hidden, seed).to(x), min(batch, len(judge))
 
@@ -129,7 +149,8 @@ def critic_information(
 
     train(list(critic.parameters()), loss, steps, learning_rate, 0.01)
     parts = judge[: len(judge) // batch * batch].reshape(-1, batch)
-    with torch.no_grad(): value = sum(float(objective(critic(x[rows], y[rows]))) for rows in parts) / len(parts)
+    with torch.no_grad():
+        value = sum(float(objective(critic(x[rows], y[rows]))) for rows in parts) / len(parts)
     return value, math.log(batch) if bound == "infonce" else math.inf
 
 
@@ -151,15 +172,23 @@ def mutual_information(
 ) -> Information:
     "Estimated I(X; Y + σN)."
     check_cloud(x, "x", least=8), check_cloud(y, "y", least=8)
-    if len(x) != len(y): raise BadInput(f"{len(x)} and {len(y)} rows", "partners, row by row", "Select the pairs first.")
-    if not sigma >= 0: raise BadInput(f"sigma = {sigma}", "0 or more", "Use the resolution that matters, for example 0.1.")
+    if len(x) != len(y):
+        raise BadInput(
+            f"{len(x)} and {len(y)} rows", "partners, row by row", "Select the pairs first."
+        )
+    if not sigma >= 0:
+        raise BadInput(
+            f"sigma = {sigma}", "0 or more", "Use the resolution that matters, for example 0.1."
+        )
     value, cap = look_up(ESTIMATORS, estimator, "estimator")(x, noisy(y, sigma, seed), **settings)
     return Information(value, estimator, sigma, cap, len(x))
 
 # %% ../../nbs/metrics/02_information.ipynb #80cbb20e
 def explained(target: Tensor, guess: Tensor) -> float:
     "1 − squared error over variance, both summed over the coordinates; below 0 where the guess is worse than the mean."
-    return 1 - float((target - guess).square().sum() / (target - target.mean(0)).square().sum().clamp(min=1e-300))
+    return 1 - float(
+        (target - guess).square().sum() / (target - target.mean(0)).square().sum().clamp(min=1e-300)
+    )
 
 
 def linear_r2(
@@ -173,7 +202,10 @@ def linear_r2(
 
     inputs, outputs = (cloud.double().cpu().numpy() for cloud in (standard(z), target))
     probe = RidgeCV(10.0 ** torch.arange(-2.0, 5.0).numpy()).fit(inputs[learn], outputs[learn])
-    return explained(target[judge].double(), torch.from_numpy(probe.predict(inputs[judge]).reshape(len(judge), -1)))
+    return explained(
+        target[judge].double(),
+        torch.from_numpy(probe.predict(inputs[judge]).reshape(len(judge), -1)),
+    )
 
 
 def kernel_r2(
@@ -191,5 +223,9 @@ def kernel_r2(
     for penalty in penalties:
         inverse = (vectors / (values + penalty)) @ vectors.T
         weights = inverse @ goal
-        best = min(best, (float((weights / inverse.diagonal()[:, None]).square().sum()), weights), key=lambda each: each[0])
+        best = min(
+            best,
+            (float((weights / inverse.diagonal()[:, None]).square().sum()), weights),
+            key=lambda each: each[0],
+        )
     return explained(target[judge].double(), gaussian(z[judge], z[learn], width) @ best[1] + centre)

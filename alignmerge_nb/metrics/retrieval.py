@@ -28,9 +28,19 @@ def relevance(
     captions: Sequence[str],  # m caption texts
 ) -> Tensor:
     "(n, m) boolean: caption j was written for image i, or reads the same as one that was."
-    if len(caption_owners) != len(captions): raise BadInput(f"{len(captions)} captions with {len(caption_owners)} owners", "one owner per caption", "Join by id.")
+    if len(caption_owners) != len(captions):
+        raise BadInput(
+            f"{len(captions)} captions with {len(caption_owners)} owners",
+            "one owner per caption",
+            "Join by id.",
+        )
     row = {image: i for i, image in enumerate(image_ids)}
-    if missing := set(caption_owners) - set(row): raise BadInput(f"captions of images that are not there ({sorted(missing)[0]!r}, …)", "captions of the given images", "Select both by the same ids.")
+    if missing := set(caption_owners) - set(row):
+        raise BadInput(
+            f"captions of images that are not there ({sorted(missing)[0]!r}, …)",
+            "captions of the given images",
+            "Select both by the same ids.",
+        )
     texts = {text: k for k, text in enumerate(dict.fromkeys(map(same_text, captions)))}
     text_of = torch.tensor([texts[same_text(caption)] for caption in captions])
     has = torch.zeros(len(image_ids), len(texts), dtype=torch.bool)
@@ -43,9 +53,20 @@ def ranks(
     relevant: Tensor,  # (q, g) boolean, at least one True per row
 ) -> Tensor:
     "1-based rank of each query's best relevant item (q,), ties counted against the model."
-    if similarity.shape != relevant.shape: raise BadInput(f"similarity {tuple(similarity.shape)} and relevance {tuple(relevant.shape)}", "equal shapes", "Build both from the same items.")
-    if not relevant.any(1).all(): raise BadInput(f"{int((~relevant.any(1)).sum())} queries without a relevant item", "at least one each", "Drop queries whose match is not in the gallery.")
-    if similarity.isnan().any(): raise BadInput("NaN similarities", "finite features", "Check the aligner's output.")
+    if similarity.shape != relevant.shape:
+        raise BadInput(
+            f"similarity {tuple(similarity.shape)} and relevance {tuple(relevant.shape)}",
+            "equal shapes",
+            "Build both from the same items.",
+        )
+    if not relevant.any(1).all():
+        raise BadInput(
+            f"{int((~relevant.any(1)).sum())} queries without a relevant item",
+            "at least one each",
+            "Drop queries whose match is not in the gallery.",
+        )
+    if similarity.isnan().any():
+        raise BadInput("NaN similarities", "finite features", "Check the aligner's output.")
     best = similarity.masked_fill(~relevant, -torch.inf).amax(1, keepdim=True)
     return 1 + ((similarity >= best) & ~relevant).sum(1)
 
@@ -57,7 +78,9 @@ def chance(
     "Expected recall@k of a random order, as a share in [0, 1]."
     gallery, hits = relevant.shape[1], relevant.sum(1).double()
     misses = torch.arange(min(k, gallery), dtype=torch.float64)  # no hit at 1, 2, …, k
-    return float((1 - ((gallery - hits[:, None] - misses) / (gallery - misses)).clamp(min=0).prod(1)).mean())
+    return float(
+        (1 - ((gallery - hits[:, None] - misses) / (gallery - misses)).clamp(min=0).prod(1)).mean()
+    )
 
 
 CUTOFFS = (1, 5, 10)
@@ -90,6 +113,11 @@ def retrieve(
 # %% ../../nbs/metrics/00_retrieval.ipynb #878663ff
 def hubness(similarity: Tensor, k: int = 10) -> float:
     "Skewness of how often each column is among the k most similar of a row; 0 is none."
-    count = similarity.topk(min(k, similarity.shape[1]), dim=1).indices.flatten().bincount(minlength=similarity.shape[1]).double()
+    count = (
+        similarity.topk(min(k, similarity.shape[1]), dim=1)
+        .indices.flatten()
+        .bincount(minlength=similarity.shape[1])
+        .double()
+    )
     centred = count - count.mean()
     return float((centred**3).mean() / centred.square().mean().clamp(min=1e-12) ** 1.5)

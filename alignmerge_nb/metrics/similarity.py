@@ -62,11 +62,14 @@ def nearest(kernel: Tensor, neighbours: int) -> Tensor:
 
 def mutual_knn(k: Tensor, l: Tensor, neighbours: int = 10) -> float:
     "Share of nearest neighbours in common, in [0, 1]; by chance neighbours / (n − 1)."
-    return float((nearest(k, neighbours) & nearest(l, neighbours)).sum()) / (min(neighbours, len(k) - 1) * len(k))
+    return float((nearest(k, neighbours) & nearest(l, neighbours)).sum()) / (
+        min(neighbours, len(k) - 1) * len(k)
+    )
 
 
 def cknna(k: Tensor, l: Tensor, neighbours: int = 10) -> float:
     "Debiased CKA over the pairs of items that are near in both."
+
     def criterion(k: Tensor, l: Tensor) -> float:
         mask = nearest(k, neighbours) & nearest(l, neighbours)
         return hsic(k * mask, l * mask)
@@ -96,7 +99,8 @@ class Tested:
         "Share of pairings, the observed one among them, that do at least as well."
         return float(1 + (self.null >= self.value).sum()) / (1 + len(self.null))
 
-    def __str__(self) -> str: return f"{self.value:.3f} (shuffled: {float(self.null.mean()):.3f}, 95 % below {float(self.null.quantile(0.95)):.3f}; p = {self.p:.3g})"
+    def __str__(self) -> str:
+        return f"{self.value:.3f} (shuffled: {float(self.null.mean()):.3f}, 95 % below {float(self.null.quantile(0.95)):.3f}; p = {self.p:.3g})"
 
 
 def permutation_null(
@@ -124,10 +128,19 @@ def transport(zx: Tensor, zy: Tensor) -> float:
 
 def transport_scaled(zx: Tensor, zy: Tensor) -> float:
     "Transport of the centred clouds in units of their own spread, plus the squared distance of their means in such units; 0 where they coincide."
-    (left, mean_x), (right, mean_y) = ((cloud.double() - cloud.double().mean(0), cloud.double().mean(0)) for cloud in (zx, zy))
+    (left, mean_x), (right, mean_y) = (
+        (cloud.double() - cloud.double().mean(0), cloud.double().mean(0)) for cloud in (zx, zy)
+    )
     spread_x, spread_y = (cloud.square().sum(1).mean().sqrt() for cloud in (left, right))
-    if not min(spread_x, spread_y) > 0: raise BadInput("a cloud of equal rows", "rows that differ", "The aligner has collapsed: train it with a term that spreads.")
-    return transport(left / spread_x, right / spread_y) + float((mean_x - mean_y).square().sum() / (spread_x * spread_y))
+    if not min(spread_x, spread_y) > 0:
+        raise BadInput(
+            "a cloud of equal rows",
+            "rows that differ",
+            "The aligner has collapsed: train it with a term that spreads.",
+        )
+    return transport(left / spread_x, right / spread_y) + float(
+        (mean_x - mean_y).square().sum() / (spread_x * spread_y)
+    )
 
 
 def paired_cosine(zx: Tensor, zy: Tensor) -> float:
@@ -151,9 +164,18 @@ def measures(zx: Tensor, zy: Tensor) -> dict[str, float]:
     kernels, cosines = (gram(zx), gram(zy)), (gram(zx, unit=True), gram(zy, unit=True))
     similarity = F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
     return {
-        "cka": cka(*kernels), "cka_biased": biased_cka(*kernels), "mutual_knn": mutual_knn(*cosines), "cknna": cknna(*cosines), "procrustes": procrustes_distance(*kernels),
-        "wasserstein": transport_scaled(zx, zy), "wasserstein_plain": transport(zx, zy), "cosine": paired_cosine(zx, zy), "gap": modality_gap(zx, zy),
-        "rank_x": effective_rank(zx), "rank_y": effective_rank(zy), "hubness": (hubness(similarity) + hubness(similarity.T)) / 2,
+        "cka": cka(*kernels),
+        "cka_biased": biased_cka(*kernels),
+        "mutual_knn": mutual_knn(*cosines),
+        "cknna": cknna(*cosines),
+        "procrustes": procrustes_distance(*kernels),
+        "wasserstein": transport_scaled(zx, zy),
+        "wasserstein_plain": transport(zx, zy),
+        "cosine": paired_cosine(zx, zy),
+        "gap": modality_gap(zx, zy),
+        "rank_x": effective_rank(zx),
+        "rank_y": effective_rank(zy),
+        "hubness": (hubness(similarity) + hubness(similarity.T)) / 2,
     }
 
 
@@ -167,8 +189,13 @@ def replicates(
 ) -> dict[str, Tensor]:
     "Each measure (1 + groups,): of all rows, then with one group of rows left out at a time."
     group = torch.randperm(n, generator=generator(0, "groups")) % groups
-    found = [measure(torch.arange(n)), *(measure((group != left).nonzero()[:, 0]) for left in range(groups))]
-    return {name: torch.tensor([each[name] for each in found], dtype=torch.float64) for name in found[0]}
+    found = [
+        measure(torch.arange(n)),
+        *(measure((group != left).nonzero()[:, 0]) for left in range(groups)),
+    ]
+    return {
+        name: torch.tensor([each[name] for each in found], dtype=torch.float64) for name in found[0]
+    }
 
 
 def interval(replicated: Tensor) -> tuple[float, float, float]:
@@ -176,5 +203,8 @@ def interval(replicated: Tensor) -> tuple[float, float, float]:
     from scipy.stats import t
 
     value, left = float(replicated[0]), replicated[1:]
-    half = float(t.ppf(0.975, len(left) - 1)) * ((len(left) - 1) * float(left.var(correction=0))) ** 0.5
+    half = (
+        float(t.ppf(0.975, len(left) - 1))
+        * ((len(left) - 1) * float(left.var(correction=0))) ** 0.5
+    )
     return value, value - half, value + half

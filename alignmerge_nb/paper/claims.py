@@ -30,9 +30,14 @@ __all__ = ['COMPUTE', 'T_975', 'CHECKED', 'moment', 'Change', 'Test', 'Claim', '
 # %% ../../nbs/paper/04_claims.ipynb #7480fc9a
 def moment(text: str) -> datetime:
     "A date with time zone."
-    try: found = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error: raise BadInput(f"the date {text!r}", "ISO 8601 in quotes, like '2026-11-21T14:57+00:00'", "Correct it.") from error
-    if found.tzinfo is None: raise BadInput(f"the date {text!r}", "a time zone, like +00:00", "Add it.")
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"the date {text!r}", "ISO 8601 in quotes, like '2026-11-21T14:57+00:00'", "Correct it."
+        ) from error
+    if found.tzinfo is None:
+        raise BadInput(f"the date {text!r}", "a time zone, like +00:00", "Add it.")
     return found
 
 
@@ -63,10 +68,24 @@ class Test:
     changes: tuple[Change, ...] = ()  # later ones, in order
 
     def __post_init__(self):
-        for at in (*([self.written] if self.written else []), *(change.at for change in self.changes)): moment(at)
+        for at in (
+            *([self.written] if self.written else []),
+            *(change.at for change in self.changes),
+        ):
+            moment(at)
         look_up(COMPUTE, self.compute, "way to compute")
-        if (self.at_least is None) == (self.at_most is None): raise BadInput(f"at_least={self.at_least}, at_most={self.at_most}", "exactly one threshold", "Give one.")
-        if (self.against is None) != (self.compute == "value"): raise BadInput(f"compute: {self.compute} with against={self.against}", "two sides, or compute: value", "Name the other side.")
+        if (self.at_least is None) == (self.at_most is None):
+            raise BadInput(
+                f"at_least={self.at_least}, at_most={self.at_most}",
+                "exactly one threshold",
+                "Give one.",
+            )
+        if (self.against is None) != (self.compute == "value"):
+            raise BadInput(
+                f"compute: {self.compute} with against={self.against}",
+                "two sides, or compute: value",
+                "Name the other side.",
+            )
 
 
 COMPUTE = {
@@ -92,7 +111,10 @@ class Claim:
 # %% ../../nbs/paper/04_claims.ipynb #a4151e40
 def read_test(entry: Mapping) -> Test:
     "A test of a claims file."
-    lists = {"by": tuple(entry.get("by", ("dataset",))), "changes": tuple(Change(**change) for change in entry.get("changes", ()))}
+    lists = {
+        "by": tuple(entry.get("by", ("dataset",))),
+        "changes": tuple(Change(**change) for change in entry.get("changes", ())),
+    }
     return Test(**{**entry, **lists})
 
 
@@ -101,7 +123,12 @@ def read_first_rows(
 ) -> dict[str, str]:
     "The date of the first committed row of each experiment."
     found = yaml.safe_load(Path(path).read_text()) if Path(path).is_file() else None
-    if not isinstance(found, dict): raise BadInput(f"{path} without dates", "`experiment: 'date'`, one a line", "Restore the file from git.")
+    if not isinstance(found, dict):
+        raise BadInput(
+            f"{path} without dates",
+            "`experiment: 'date'`, one a line",
+            "Restore the file from git.",
+        )
     return {name: moment(at).isoformat() for name, at in found.items()}
 
 
@@ -111,12 +138,20 @@ def registered(
 ) -> str:
     "Whether a test was written, and last changed, before or after the first row that it judges."
     first = first_rows.get(test.experiment)
-    def side(at: str) -> str: return "before" if first is None or moment(at) < moment(first) else "after"
 
-    if not test.written: return "undated"
+    def side(at: str) -> str:
+        return "before" if first is None or moment(at) < moment(first) else "after"
+
+    if not test.written:
+        return "undated"
     words = f"{side(test.written)} its rows"
-    if not test.changes: return words
-    return f"{words}, changed {side(test.changes[-1].at)} them" if side(test.written) != side(test.changes[-1].at) else f"{words}, changed {'once' if len(test.changes) == 1 else f'{len(test.changes)} times'} since"
+    if not test.changes:
+        return words
+    return (
+        f"{words}, changed {side(test.changes[-1].at)} them"
+        if side(test.written) != side(test.changes[-1].at)
+        else f"{words}, changed {'once' if len(test.changes) == 1 else f'{len(test.changes)} times'} since"
+    )
 
 
 def read_claims(
@@ -124,18 +159,49 @@ def read_claims(
 ) -> list[Claim]:
     "The claims of a file; an entry that is not understood is named."
     path, claims = Path(path), []
-    if not path.is_file(): raise BadInput(f"no file {path}", "the claims of a checkout", "Run from inside a checkout of the project.")
-    try: entries = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error: raise BadInput(f"{path}, which is no YAML ({' '.join(str(error).split())})", "a list of claims", "Correct the file.") from error
-    if not isinstance(entries, list): raise BadInput(f"{path} holding a {type(entries).__name__}", "a list of claims", "Correct the file.")
+    if not path.is_file():
+        raise BadInput(
+            f"no file {path}",
+            "the claims of a checkout",
+            "Run from inside a checkout of the project.",
+        )
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise BadInput(
+            f"{path}, which is no YAML ({' '.join(str(error).split())})",
+            "a list of claims",
+            "Correct the file.",
+        ) from error
+    if not isinstance(entries, list):
+        raise BadInput(
+            f"{path} holding a {type(entries).__name__}", "a list of claims", "Correct the file."
+        )
     for entry in entries:
-        try: claims.append(Claim(**{**entry, "tests": tuple(map(read_test, entry["tests"]))}))
-        except (TypeError, KeyError) as error: raise BadInput(f"entry {entry.get('id')} of {path}: {error}", "the keys of `Claim` and `Test`", "Correct the entry.") from error
-    if len({claim.id for claim in claims}) < len(claims): raise BadInput(f"doubled ids in {path}", "one entry per claim", "Merge them.")
+        try:
+            claims.append(Claim(**{**entry, "tests": tuple(map(read_test, entry["tests"]))}))
+        except (TypeError, KeyError) as error:
+            raise BadInput(
+                f"entry {entry.get('id')} of {path}: {error}",
+                "the keys of `Claim` and `Test`",
+                "Correct the entry.",
+            ) from error
+    if len({claim.id for claim in claims}) < len(claims):
+        raise BadInput(f"doubled ids in {path}", "one entry per claim", "Merge them.")
     return claims
 
 # %% ../../nbs/paper/04_claims.ipynb #6f0181b2
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's quantile for 1…9 degrees of freedom
+T_975 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+)  # Student's quantile for 1…9 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -154,9 +220,12 @@ class Measured:
 
 def matches(row: dict, wanted: Mapping[str, object]) -> bool:
     "Whether the row's configuration has these settings."
+
     def has(key: str, value: object) -> bool:
-        try: found = setting(row, key)
-        except BadInput: return False
+        try:
+            found = setting(row, key)
+        except BadInput:
+            return False
         return found in value if isinstance(value, list) else found == value
 
     return all(has(key, value) for key, value in wanted.items())
@@ -164,28 +233,73 @@ def matches(row: dict, wanted: Mapping[str, object]) -> bool:
 
 def over_images(rows: Sequence[dict], metric: str) -> bool:
     "Whether the metric comes from vectors with one entry per test image."
-    try: per_unit(rows[0], metric)
-    except BadInput: return False
+    try:
+        per_unit(rows[0], metric)
+    except BadInput:
+        return False
     return True
 
 
-def measure(test: Test, a: Sequence[dict], b: Sequence[dict], cell: tuple[str, ...] = ()) -> Measured:
+def measure(
+    test: Test, a: Sequence[dict], b: Sequence[dict], cell: tuple[str, ...] = ()
+) -> Measured:
     "What `test` measures on the rows of its two sides (the second empty for a plain value)."
-    if b and seeds_of(a) != seeds_of(b): raise BadInput(f"seeds {list(seeds_of(a))} and {list(seeds_of(b))} in {cell}", "the same seeds on both sides", "Run the missing ones.")
-    compute, about = COMPUTE[test.compute], (seeds_of(a), a[0]["config"].get("tier", ""), any(map(is_stale, (*a, *b))))
+    if b and seeds_of(a) != seeds_of(b):
+        raise BadInput(
+            f"seeds {list(seeds_of(a))} and {list(seeds_of(b))} in {cell}",
+            "the same seeds on both sides",
+            "Run the missing ones.",
+        )
+    compute, about = (
+        COMPUTE[test.compute],
+        (seeds_of(a), a[0]["config"].get("tier", ""), any(map(is_stale, (*a, *b)))),
+    )
     if over_images(a, test.metric):
         vectors = [seed_mean(rows, test.metric).double() for rows in (a, b or a)]
-        low, high = compute(*(resamples(len(vector)) @ vector for vector in vectors)).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return Measured(cell, float(compute(*(vector.mean() for vector in vectors))), low, high, "images", *about)
+        low, high = (
+            compute(*(resamples(len(vector)) @ vector for vector in vectors))
+            .quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+            .tolist()
+        )
+        return Measured(
+            cell,
+            float(compute(*(vector.mean() for vector in vectors))),
+            low,
+            high,
+            "images",
+            *about,
+        )
     values = compute(*(by_seed(rows, test.metric) for rows in (a, b or a)))
-    half = 0.0 if len(values) < 2 else T_975[min(len(values), 10) - 2] * float(values.std()) / len(values) ** 0.5
-    return Measured(cell, float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, "seeds", *about)
+    half = (
+        0.0
+        if len(values) < 2
+        else T_975[min(len(values), 10) - 2] * float(values.std()) / len(values) ** 0.5
+    )
+    return Measured(
+        cell,
+        float(values.mean()),
+        float(values.mean()) - half,
+        float(values.mean()) + half,
+        "seeds",
+        *about,
+    )
 
 
 def by_seed(rows: Sequence[dict], metric: str) -> Tensor:
     "The metric of each seed, in the order of seeds."
-    if len(seeds_of(rows)) < len(rows): raise BadInput(f"{len(rows)} rows of {len(seeds_of(rows))} seeds", "one row per seed", "Name more settings in `of`, `where` or `by`.")
-    return torch.tensor([look_up(row["metrics"], metric, "metric") for row in sorted(rows, key=lambda row: row["config"]["seed"])], dtype=torch.float64)
+    if len(seeds_of(rows)) < len(rows):
+        raise BadInput(
+            f"{len(rows)} rows of {len(seeds_of(rows))} seeds",
+            "one row per seed",
+            "Name more settings in `of`, `where` or `by`.",
+        )
+    return torch.tensor(
+        [
+            look_up(row["metrics"], metric, "metric")
+            for row in sorted(rows, key=lambda row: row["config"]["seed"])
+        ],
+        dtype=torch.float64,
+    )
 
 # %% ../../nbs/paper/04_claims.ipynb #0fb7d9b2
 @dataclass(frozen=True)
@@ -199,14 +313,20 @@ class Judged:
     @property
     def verdict(self) -> str:
         "SUPPORTED, PARTLY, REFUTED or UNTESTED."
-        if not all(self.states): return "UNTESTED"
-        if any(set(states) == {"fails"} for states in self.states): return "REFUTED"
+        if not all(self.states):
+            return "UNTESTED"
+        if any(set(states) == {"fails"} for states in self.states):
+            return "REFUTED"
         return "SUPPORTED" if all(set(states) == {"holds"} for states in self.states) else "PARTLY"
 
 
 def state(test: Test, found: Measured) -> str:
     "How a cell stands to the threshold."
-    low, high, bar = (found.low, found.high, test.at_least) if test.at_most is None else (-found.high, -found.low, -test.at_most)
+    low, high, bar = (
+        (found.low, found.high, test.at_least)
+        if test.at_most is None
+        else (-found.high, -found.low, -test.at_most)
+    )
     return "holds" if low >= bar else "fails" if high < bar else "open"
 
 
@@ -214,13 +334,33 @@ def cells(test: Test, rows: Iterable[dict]) -> list[Measured]:
     "The test on every cell that has rows on both sides."
     rows, found = [row for row in rows if matches(row, test.where or {})], []
     groups: dict[tuple, list[dict]] = {}
-    for row in rows: groups.setdefault(tuple(setting(row, key) for key in test.by), []).append(row)
+    for row in rows:
+        groups.setdefault(tuple(setting(row, key) for key in test.by), []).append(row)
     for place, group in groups.items():
         a = [row for row in group if matches(row, test.of)]
-        rivals = [[row for row in group if matches(row, dict(zip(test.against, choice)))] for choice in product(*(value if isinstance(value, list) else [value] for value in test.against.values()))] if test.against else []
+        rivals = (
+            [
+                [row for row in group if matches(row, dict(zip(test.against, choice)))]
+                for choice in product(
+                    *(
+                        value if isinstance(value, list) else [value]
+                        for value in test.against.values()
+                    )
+                )
+            ]
+            if test.against
+            else []
+        )
         rivals = [rival for rival in rivals if rival and seeds_of(rival) == seeds_of(a)]
-        strength = lambda rival: float(by_seed(rival, test.metric).mean()) * (1 if test.better == "high" else -1)
-        if a and (rivals or not test.against): found.append(measure(test, a, max(rivals, key=strength) if rivals else [], tuple(map(display, place))))
+        strength = lambda rival: (
+            float(by_seed(rival, test.metric).mean()) * (1 if test.better == "high" else -1)
+        )
+        if a and (rivals or not test.against):
+            found.append(
+                measure(
+                    test, a, max(rivals, key=strength) if rivals else [], tuple(map(display, place))
+                )
+            )
     return found
 
 
@@ -230,84 +370,176 @@ def judge(
 ) -> Judged:
     "What the rows say about a claim."
     measured = tuple(tuple(cells(test, rows.get(test.experiment, ()))) for test in claim.tests)
-    return Judged(claim, measured, tuple(tuple(state(test, each) for each in found) for test, found in zip(claim.tests, measured)))
+    return Judged(
+        claim,
+        measured,
+        tuple(
+            tuple(state(test, each) for each in found) for test, found in zip(claim.tests, measured)
+        ),
+    )
 
 # %% ../../nbs/paper/04_claims.ipynb #c8664272
 def shown(test: Test, found: Measured) -> str:
     "A measured value as text: points for recalls and accuracies, per cent for ratios."
-    form = (lambda v: f"{100 * v:.0f} %") if test.compute in ("increase", "reduction", "share") else (lambda v: f"{v:.2g}") if test.compute == "value" else (lambda v: f"{v:+.2f}" if abs(v) < 1 else f"{v:+.1f}")
+    form = (
+        (lambda v: f"{100 * v:.0f} %")
+        if test.compute in ("increase", "reduction", "share")
+        else (lambda v: f"{v:.2g}")
+        if test.compute == "value"
+        else (lambda v: f"{v:+.2f}" if abs(v) < 1 else f"{v:+.1f}")
+    )
     return f"{form(found.value)} [{form(found.low)}, {form(found.high)}]"
 
 
 def summary(test: Test, found: Sequence[Measured], states: Sequence[str]) -> str:
     "The cells of a test in one line: the range of values and how many hold."
-    if not found: return "no rows"
+    if not found:
+        return "no rows"
     low, high = min(found, key=lambda each: each.value), max(found, key=lambda each: each.value)
     spread = shown(test, low) if len(found) == 1 else f"{shown(test, low)} to {shown(test, high)}"
     tiers = " and ".join(sorted({each.tier for each in found}))
     old = sum(each.stale for each in found)
-    code = "" if not old else ", earlier code" if old == len(found) else f", {old} cells by earlier code"
+    code = (
+        ""
+        if not old
+        else ", earlier code"
+        if old == len(found)
+        else f", {old} cells by earlier code"
+    )
     return f"{spread}; {states.count('holds')} of {len(states)} cells hold, {states.count('fails')} fail ({len(low.seeds)} seeds, over {low.over}, {tiers}{code})"
 
 
 def threshold(test: Test) -> str:
     "The threshold as text."
     sign, bar = ("≥", test.at_least) if test.at_most is None else ("≤", test.at_most)
-    return f"{sign} {100 * bar:.0f} %" if test.compute in ("increase", "reduction", "share") else f"{sign} {bar:g}"
+    return (
+        f"{sign} {100 * bar:.0f} %"
+        if test.compute in ("increase", "reduction", "share")
+        else f"{sign} {bar:g}"
+    )
 
 
 def claims_markdown(judged: Sequence[Judged], first_rows: Mapping[str, str]) -> str:
     "The ledger as a Markdown table."
-    lines = ["| claim | quotation | tested as | wanted | registered | measured | verdict |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| claim | quotation | tested as | wanted | registered | measured | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for each in judged:
         wanted = "<br>".join(f"{test.metric}: {threshold(test)}" for test in each.claim.tests)
-        got = "<br>".join(summary(test, found, states) for test, found, states in zip(each.claim.tests, each.measured, each.states))
+        got = "<br>".join(
+            summary(test, found, states)
+            for test, found, states in zip(each.claim.tests, each.measured, each.states)
+        )
         when = "<br>".join(registered(test, first_rows) for test in each.claim.tests)
-        lines.append(f"| {each.claim.id} | “{each.claim.quotation}” (proposal {each.claim.proposal}) | {each.claim.tested_as} {each.claim.remark} | {wanted} | {when} | {got} | **{each.verdict}** |")
+        lines.append(
+            f"| {each.claim.id} | “{each.claim.quotation}” (proposal {each.claim.proposal}) | {each.claim.tested_as} {each.claim.remark} | {wanted} | {when} | {got} | **{each.verdict}** |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def changes_markdown(claims: Sequence[Claim]) -> str:
     "Every later change of a test, as a Markdown table."
-    lines = [f"| {claim.id} | {change.at[:16].replace('T', ' ')} | {change.what} | {change.why} |" for claim in claims for change in dict.fromkeys(change for test in claim.tests for change in test.changes)]
+    lines = [
+        f"| {claim.id} | {change.at[:16].replace('T', ' ')} | {change.what} | {change.why} |"
+        for claim in claims
+        for change in dict.fromkeys(change for test in claim.tests for change in test.changes)
+    ]
     return "\n".join(["| claim | changed (UTC) | what | why |", "|---|---|---|---|", *lines]) + "\n"
 
 
 def claims_latex(judged: Sequence[Judged], first_rows: Mapping[str, str]) -> str:
     "The ledger as a LaTeX table, without the remarks."
-    escape = lambda text: tex(text).replace("≥", r"$\ge$").replace("≤", r"$\le$").replace("⁻³", r"$^{-3}$").replace("“", "``").replace("”", "''")
+    escape = lambda text: (
+        tex(text)
+        .replace("≥", r"$\ge$")
+        .replace("≤", r"$\le$")
+        .replace("⁻³", r"$^{-3}$")
+        .replace("“", "``")
+        .replace("”", "''")
+    )
     lines = []
     for each in judged:
-        cells = [each.claim.id, f"“{each.claim.quotation}”", "; ".join(f"{threshold(test)}" for test in each.claim.tests),
-                 "; ".join(dict.fromkeys(registered(test, first_rows) for test in each.claim.tests)),
-                 "; ".join(summary(test, found, states) for test, found, states in zip(each.claim.tests, each.measured, each.states)), each.verdict.lower()]
+        cells = [
+            each.claim.id,
+            f"“{each.claim.quotation}”",
+            "; ".join(f"{threshold(test)}" for test in each.claim.tests),
+            "; ".join(dict.fromkeys(registered(test, first_rows) for test in each.claim.tests)),
+            "; ".join(
+                summary(test, found, states)
+                for test, found, states in zip(each.claim.tests, each.measured, each.states)
+            ),
+            each.verdict.lower(),
+        ]
         lines.append(" & ".join(map(escape, cells)) + r" \\")
     head = r"\begin{tabular}{@{}lp{34mm}p{13mm}p{22mm}p{44mm}l@{}}\toprule claim & quotation & wanted & registered & measured & verdict \\ \midrule"
-    return "\\begin{table}[t]\\centering\\scriptsize\n\\caption{The proposals' claims, judged by one rule. \\emph{Registered}: whether the test was written before the first committed row of its experiment. Intervals of 95\\,\\%; the lowest and the highest cell of each test.}\\label{tab:claims}\n" + head + "\n" + "\n".join(lines) + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"
+    return (
+        "\\begin{table}[t]\\centering\\scriptsize\n\\caption{The proposals' claims, judged by one rule. \\emph{Registered}: whether the test was written before the first committed row of its experiment. Intervals of 95\\,\\%; the lowest and the highest cell of each test.}\\label{tab:claims}\n"
+        + head
+        + "\n"
+        + "\n".join(lines)
+        + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"
+    )
 
 # %% ../../nbs/paper/04_claims.ipynb #67f964fd
-CHECKED = ("experiment", "tier", "rows", "seeds", "code committed", "earlier code", "couplings converged", "process minutes")
+CHECKED = (
+    "experiment",
+    "tier",
+    "rows",
+    "seeds",
+    "code committed",
+    "earlier code",
+    "couplings converged",
+    "process minutes",
+)
 
 
 def checklist(rows: Mapping[str, Sequence[dict]]) -> list[tuple[str, ...]]:
     "One line per experiment, a value for each of `CHECKED`, from its rows."
     lines = []
     for name, found in rows.items():
-        births, said = [row["provenance"] for row in found], [row["metrics"]["converged"] for row in found if "converged" in row["metrics"]]
+        births, said = (
+            [row["provenance"] for row in found],
+            [row["metrics"]["converged"] for row in found if "converged" in row["metrics"]],
+        )
         clean = sum(not birth.get("dirty", True) for birth in births)
-        lines.append((name, found[0]["config"]["tier"], f"{len(found):,}", str(max(Counter(map(cell_of, found)).values())), f"{clean:,} of {len(found):,}",
-                      f"{sum(map(is_stale, found)):,} of {len(found):,}", f"{sum(map(bool, said)):,} of {len(said):,}" if said else "–", f"{sum(birth.get('seconds', 0) for birth in births) / 60:.0f}"))
+        lines.append(
+            (
+                name,
+                found[0]["config"]["tier"],
+                f"{len(found):,}",
+                str(max(Counter(map(cell_of, found)).values())),
+                f"{clean:,} of {len(found):,}",
+                f"{sum(map(is_stale, found)):,} of {len(found):,}",
+                f"{sum(map(bool, said)):,} of {len(said):,}" if said else "–",
+                f"{sum(birth.get('seconds', 0) for birth in births) / 60:.0f}",
+            )
+        )
     return lines
 
 
 def checklist_markdown(lines: Sequence[tuple[str, ...]]) -> str:
     "The checklist as a Markdown table."
-    return "\n".join(f"| {' | '.join(line)} |" for line in (CHECKED, ("---",) * len(CHECKED), *lines)) + "\n"
+    return (
+        "\n".join(f"| {' | '.join(line)} |" for line in (CHECKED, ("---",) * len(CHECKED), *lines))
+        + "\n"
+    )
 
 
 def checklist_latex(lines: Sequence[tuple[str, ...]]) -> str:
     "The checklist as a LaTeX table."
-    body = "\n".join(" & ".join((r"\texttt{" + tex(line[0]) + "}", *map(tex, line[1:]))) + r" \\" for line in lines)
+    body = "\n".join(
+        " & ".join((r"\texttt{" + tex(line[0]) + "}", *map(tex, line[1:]))) + r" \\"
+        for line in lines
+    )
     head = r"\begin{tabular}{@{}llrrrrrr@{}}\toprule experiment & tier & rows & seeds & committed & earlier code & converged & minutes \\ \midrule"
     caption = "What the rows say of themselves: seeds per configuration; rows of committed code; rows made by earlier code than the library holds now; couplings whose last plan reached its tolerance; process time, encoding apart."
-    return "\\begin{table}[t]\\centering\\scriptsize\n\\caption{" + caption + "}\\label{tab:checklist}\n" + head + "\n" + body + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"
+    return (
+        "\\begin{table}[t]\\centering\\scriptsize\n\\caption{"
+        + caption
+        + "}\\label{tab:checklist}\n"
+        + head
+        + "\n"
+        + body
+        + "\n\\bottomrule\\end{tabular}\n\\end{table}\n"
+    )

@@ -59,7 +59,10 @@ def palette(names: Iterable[str]) -> dict[str, str]:
 
 def lightness(colour: str) -> float:
     "CIE L* of a colour: 0 black, 100 white."
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    ]
     return 116 * (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]) ** (1 / 3) - 16
 
 # %% ../../nbs/paper/03_figures.ipynb #f95228d6
@@ -79,13 +82,30 @@ def spread(
             blocks[-2:] = [[(a * n + b * m) / (n + m), n + m]]
     flat = [mean for mean, size in blocks for _ in range(int(size))]
     places = [0.0] * len(wishes)
-    for rank, i in enumerate(order): places[i] = max(low, min(flat[rank], high - (len(wishes) - 1) * gap)) + rank * gap
+    for rank, i in enumerate(order):
+        places[i] = max(low, min(flat[rank], high - (len(wishes) - 1) * gap)) + rank * gap
     return places
 
 # %% ../../nbs/paper/03_figures.ipynb #81416fbb
-LOOK = {"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 7, "ytick.labelsize": 7, "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"], "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42, "figure.dpi": 120, "svg.hashsalt": "alignmerge"}
+LOOK = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "pdf.fonttype": 42,
+    "figure.dpi": 120,
+    "svg.hashsalt": "alignmerge",
+}
 
 
 def drawing(
@@ -100,7 +120,9 @@ def drawing(
     import seaborn
 
     with seaborn.axes_style("ticks", rc=LOOK), plt.rc_context(LOOK):
-        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height), squeeze=False, **options
+        )
     plt.close(figure)  # a notebook shows what a cell returns, not what pyplot remembers
     return figure, list(axes.flat)
 
@@ -115,7 +137,8 @@ def save_figure(
 
     paths = [Path(folder) / f"{name}.{kind}" for kind in ("pdf", "png")]
     for path, metadata in zip(paths, ({"CreationDate": None}, {"Software": None})):
-        with atomic_path(path) as part, plt.rc_context(LOOK): figure.savefig(part, format=path.suffix[1:], dpi=200, metadata=metadata)
+        with atomic_path(path) as part, plt.rc_context(LOOK):
+            figure.savefig(part, format=path.suffix[1:], dpi=200, metadata=metadata)
     return paths
 
 # %% ../../nbs/paper/03_figures.ipynb #1c5aac0b
@@ -130,15 +153,32 @@ def label_ends(
     starts = [to_axes(x, y) for _, x, y, _ in ends]
     places = spread([float(y) for _, y in starts], 1.25 * size / points, 0.0, 1.0)
     for (text, *_, colour), (x, y), place in zip(ends, starts, places):
-        axes.plot([x, 1.05], [y, place], color=colour, linewidth=0.5, transform=axes.transAxes, clip_on=False)
+        axes.plot(
+            [x, 1.05],
+            [y, place],
+            color=colour,
+            linewidth=0.5,
+            transform=axes.transAxes,
+            clip_on=False,
+        )
         shade = colour if lightness(colour) < 60 else "#3a3a3a"  # pale letters are hard to read
-        axes.text(1.065, place, text, color=shade, fontsize=size, va="center", transform=axes.transAxes, weight="bold" if text == display("align_merge") else "normal")
+        axes.text(
+            1.065,
+            place,
+            text,
+            color=shade,
+            fontsize=size,
+            va="center",
+            transform=axes.transAxes,
+            weight="bold" if text == display("align_merge") else "normal",
+        )
 
 
 def series_of(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
     "Rows by (aligner, unpaired), in order."
     found: dict[tuple[str, str], list[dict]] = {}
-    for row in rows: found.setdefault((row["config"]["aligner"], row["config"]["unpaired"]), []).append(row)
+    for row in rows:
+        found.setdefault((row["config"]["aligner"], row["config"]["unpaired"]), []).append(row)
     return found
 
 
@@ -147,12 +187,22 @@ def curve(
     metric: str,
 ) -> tuple[list[int], list[Estimate]]:
     "Budgets and estimates, by budget; None counts as the pairs that were used."
-    budget = lambda row: int(row["metrics"]["pairs"]) if row["config"]["n_pairs"] is None else row["config"]["n_pairs"]
+    budget = lambda row: (
+        int(row["metrics"]["pairs"])
+        if row["config"]["n_pairs"] is None
+        else row["config"]["n_pairs"]
+    )
     points = sorted({budget(row) for row in rows})
-    return points, [summarise([row for row in rows if budget(row) == point], metric) for point in points]
+    return points, [
+        summarise([row for row in rows if budget(row) == point], metric) for point in points
+    ]
 
 # %% ../../nbs/paper/03_figures.ipynb #880a8ca9
-KINDS = {"none": ", pairs only", "disjoint": ", disjoint", "shuffled": ", same items"}  # of unpaired data, in the label of a line
+KINDS = {
+    "none": ", pairs only",
+    "disjoint": ", disjoint",
+    "shuffled": ", same items",
+}  # of unpaired data, in the label of a line
 
 
 def draw_panel(
@@ -166,12 +216,39 @@ def draw_panel(
         style, (budgets, found) = look_up(STYLES, aligner, "style"), curve(part, metric)
         kinds = [kind for other, kind in series if other == aligner]
         plain = unpaired == "none" and len(kinds) > 1
-        name = display(aligner) + (KINDS[unpaired] if plain or len(set(kinds) - {"none"}) > 1 else "")
-        if budgets == [0]: level[name] = found[0].mean, style; continue
-        look = {"linewidth": 1.0 if plain else style.width, "linestyle": {"none": (0, (1, 1)), "disjoint": (0, (4, 1.5))}.get(unpaired, style.line) if len(kinds) > 1 else style.line}
-        look["markerfacecolor"] = style.colour if kinds[-1] == unpaired or unpaired == "shuffled" else "white"
-        axes.plot(budgets, [each.mean for each in found], color=style.colour, marker=style.marker, markersize=3.2, markeredgewidth=0.7, zorder=3 + style.width, **look)
-        axes.fill_between(budgets, [each.low for each in found], [each.high for each in found], color=style.colour, alpha=0.12, linewidth=0)
+        name = display(aligner) + (
+            KINDS[unpaired] if plain or len(set(kinds) - {"none"}) > 1 else ""
+        )
+        if budgets == [0]:
+            level[name] = found[0].mean, style
+            continue
+        look = {
+            "linewidth": 1.0 if plain else style.width,
+            "linestyle": {"none": (0, (1, 1)), "disjoint": (0, (4, 1.5))}.get(unpaired, style.line)
+            if len(kinds) > 1
+            else style.line,
+        }
+        look["markerfacecolor"] = (
+            style.colour if kinds[-1] == unpaired or unpaired == "shuffled" else "white"
+        )
+        axes.plot(
+            budgets,
+            [each.mean for each in found],
+            color=style.colour,
+            marker=style.marker,
+            markersize=3.2,
+            markeredgewidth=0.7,
+            zorder=3 + style.width,
+            **look,
+        )
+        axes.fill_between(
+            budgets,
+            [each.low for each in found],
+            [each.high for each in found],
+            color=style.colour,
+            alpha=0.12,
+            linewidth=0,
+        )
         ends.append((name, budgets[-1], found[-1].mean, style.colour))
     right = max((end[1] for end in ends), default=1)
     for name, (mean, style) in level.items():
@@ -194,15 +271,33 @@ def line_figure(
     lines = math.ceil(len(sets) / columns)
     figure, panels = drawing(lines, columns, 5.5 if columns > 1 else 3.6, 2.15 * lines + 0.15)
     wide, high = figure.get_size_inches()  # margins in inches: they hold type, which does not scale
-    figure.subplots_adjust(left=0.42 / wide, right=1 - 1.32 / wide, wspace=1.74 / 1.01 if columns > 1 else 0, hspace=0.55, bottom=0.4 / high, top=1 - 0.25 / high)
-    for axes in panels[len(sets) :]: axes.set_visible(False)
+    figure.subplots_adjust(
+        left=0.42 / wide,
+        right=1 - 1.32 / wide,
+        wspace=1.74 / 1.01 if columns > 1 else 0,
+        hspace=0.55,
+        bottom=0.4 / high,
+        top=1 - 0.25 / high,
+    )
+    for axes in panels[len(sets) :]:
+        axes.set_visible(False)
     for axes, dataset in zip(panels, sets):
         part = [row for row in rows if row["config"]["dataset"] == dataset]
         ends = draw_panel(axes, part, metric)
-        budgets = sorted({budget for group in series_of(part).values() for budget in curve(group, metric)[0]} - {0})
+        budgets = sorted(
+            {budget for group in series_of(part).values() for budget in curve(group, metric)[0]}
+            - {0}
+        )
         axes.set_title(display(dataset), fontsize=8)
         axes.set(xscale="log", xlabel="known pairs", ylabel=f"{display(metric)} (%)")
-        axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets], rotation=45 if len(budgets) > 4 else 0), axes.minorticks_off()
+        (
+            axes.set_xticks(
+                budgets,
+                [f"{budget:,}" for budget in budgets],
+                rotation=45 if len(budgets) > 4 else 0,
+            ),
+            axes.minorticks_off(),
+        )
         if chance and (level := reference(part, chance, 1.0)) is not None:
             axes.axhline(level, color="#555555", linestyle=":", linewidth=0.8)
             ends.append(("chance", budgets[-1], level, "#555555"))
@@ -226,34 +321,86 @@ def show_tile(
             image = image.convert("RGBA")
             image.thumbnail((256, 256))
             ground = Image.new("RGBA", (max(image.size),) * 2, "white")
-        ground.alpha_composite(image, tuple((side - own) // 2 for side, own in zip(ground.size, image.size)))
-        axes.imshow(ground.convert("RGB"), extent=(0.03, 0.97, 0.03, 0.97), interpolation="antialiased")
+        ground.alpha_composite(
+            image, tuple((side - own) // 2 for side, own in zip(ground.size, image.size))
+        )
+        axes.imshow(
+            ground.convert("RGB"), extent=(0.03, 0.97, 0.03, 0.97), interpolation="antialiased"
+        )
         axes.set(xlim=(0, 1), ylim=(0, 1))
     else:
         lines = textwrap.wrap(thing, width, max_lines=6, placeholder=" …")
-        axes.text(0.5, 0.5, "\n".join(lines), ha="center", va="center", fontsize=6.5, style="italic" if hit is None else "normal", linespacing=1.1)
-    for spine in axes.spines.values(): spine.set(visible=hit is not None, color="#157f3b" if hit else "#cccccc", linewidth=2.4 if hit else 0.5)
-    if hit: axes.text(0.93, 0.92, "✓", color="white", fontsize=6.5, ha="center", va="center", weight="bold", bbox={"boxstyle": "circle,pad=0.15", "facecolor": "#157f3b", "edgecolor": "none"})
+        axes.text(
+            0.5,
+            0.5,
+            "\n".join(lines),
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            style="italic" if hit is None else "normal",
+            linespacing=1.1,
+        )
+    for spine in axes.spines.values():
+        spine.set(
+            visible=hit is not None,
+            color="#157f3b" if hit else "#cccccc",
+            linewidth=2.4 if hit else 0.5,
+        )
+    if hit:
+        axes.text(
+            0.93,
+            0.92,
+            "✓",
+            color="white",
+            fontsize=6.5,
+            ha="center",
+            va="center",
+            weight="bold",
+            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "#157f3b", "edgecolor": "none"},
+        )
 
 
 def gallery_figure(
     queries: Sequence[str | Path],  # captions or image paths
-    results: Sequence[Sequence[tuple[str | Path, bool]]],  # for each query its nearest (text or image path, whether it is a hit), best first
+    results: Sequence[
+        Sequence[tuple[str | Path, bool]]
+    ],  # for each query its nearest (text or image path, whether it is a hit), best first
     width: float = 5.5,  # inches
 ) -> Figure:
     "Queries, each with its nearest neighbours in order, hits framed."
-    if len(queries) != len(results) or not queries: raise BadInput(f"{len(queries)} queries and {len(results)} lists of results", "one list per query, at least one query", "Build both from the same ranking.")
-    if missing := [path for path in (*queries, *(thing for each in results for thing, _ in each)) if isinstance(path, Path) and not path.is_file()]:
-        raise BadInput(f"no image at {missing[0]}", "images that exist", "Fetch the data set: `make data`.")
+    if len(queries) != len(results) or not queries:
+        raise BadInput(
+            f"{len(queries)} queries and {len(results)} lists of results",
+            "one list per query, at least one query",
+            "Build both from the same ranking.",
+        )
+    if missing := [
+        path
+        for path in (*queries, *(thing for each in results for thing, _ in each))
+        if isinstance(path, Path) and not path.is_file()
+    ]:
+        raise BadInput(
+            f"no image at {missing[0]}", "images that exist", "Fetch the data set: `make data`."
+        )
     columns = 1 + max(map(len, results))
     side = width / columns
     figure, panels = drawing(len(queries), columns, width, side * len(queries) + 0.2)
-    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.01, top=1 - 0.2 / figure.get_figheight(), wspace=0.06, hspace=0.06)
+    figure.subplots_adjust(
+        left=0.005,
+        right=0.995,
+        bottom=0.01,
+        top=1 - 0.2 / figure.get_figheight(),
+        wspace=0.06,
+        hspace=0.06,
+    )
     for line, (query, found) in enumerate(zip(queries, results)):
         tiles = panels[line * columns : (line + 1) * columns]
         show_tile(tiles[0], query)
-        for axes, (thing, hit) in zip(tiles[1:], found): show_tile(axes, thing, hit)
-        for axes in tiles[1 + len(found) :]: axes.set_visible(False)
+        for axes, (thing, hit) in zip(tiles[1:], found):
+            show_tile(axes, thing, hit)
+        for axes in tiles[1 + len(found) :]:
+            axes.set_visible(False)
         if not line:
-            for place, axes in enumerate(tiles): axes.set_title("query" if not place else str(place), fontsize=7, pad=3)
+            for place, axes in enumerate(tiles):
+                axes.set_title("query" if not place else str(place), fontsize=7, pad=3)
     return figure

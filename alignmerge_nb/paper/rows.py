@@ -42,20 +42,26 @@ class RunConfig:
     split: str = "text"  # "text": no caption on two sides; "group": whole groups held out
     n_pairs: int | None = None  # known pairs; None: all of the training split
     unpaired: str = "none"  # "none", "disjoint" (images and texts of different items) or "shuffled" (same items, pairing lost)
-    params: dict = field(default_factory=dict, hash=False)  # settings of the aligner that are fixed; the rest is selected on its pairs
+    params: dict = field(
+        default_factory=dict, hash=False
+    )  # settings of the aligner that are fixed; the rest is selected on its pairs
     head: str | None = None  # a key of `HEADS`, for fusion tasks
     options: dict = field(default_factory=dict, hash=False)  # further settings of the task
 
     def __post_init__(self):
         look_up(dict.fromkeys(("none", "disjoint", "shuffled")), self.unpaired, "unpaired setting")
         look_up(dict.fromkeys(("text", "group")), self.split, "split")
-        if self.n_pairs is not None and self.n_pairs < 0: raise BadInput(f"n_pairs = {self.n_pairs}", "None or a count", "Use None for all pairs.")
+        if self.n_pairs is not None and self.n_pairs < 0:
+            raise BadInput(
+                f"n_pairs = {self.n_pairs}", "None or a count", "Use None for all pairs."
+            )
 
     @classmethod
     def from_dict(cls, values: dict) -> RunConfig:
         "The configuration with these values; a key that is no field raises, with the nearest field named."
         names = {each.name: each for each in fields(cls)}
-        for key in values: look_up(names, key, "configuration key")
+        for key in values:
+            look_up(names, key, "configuration key")
         return cls(**values)
 
     @property
@@ -76,39 +82,76 @@ def source_hash() -> str:
 @lru_cache
 def module_texts(folder: Path) -> dict[str, str]:
     "The source of every module of a library, by its dotted name."
-    return {".".join(path.relative_to(folder).with_suffix("").parts): path.read_text() for path in folder.rglob("*.py") if path.name != "_modidx.py"}
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts): path.read_text()
+        for path in folder.rglob("*.py")
+        if path.name != "_modidx.py"
+    }
 
 # %% ../../nbs/paper/00_rows.ipynb #31167372
-REGISTRIES = ("ALIGNERS", "GRIDS", "HEADS", "TOKEN_HEADS", "DATASETS", "ENCODERS")  # tables of which only the named entries count
-SHOW_ONLY = ("save_pretrained", "from_pretrained", "extra_repr", "__repr__", "__str__")  # methods that decide no number
+REGISTRIES = (
+    "ALIGNERS",
+    "GRIDS",
+    "HEADS",
+    "TOKEN_HEADS",
+    "DATASETS",
+    "ENCODERS",
+)  # tables of which only the named entries count
+SHOW_ONLY = (
+    "save_pretrained",
+    "from_pretrained",
+    "extra_repr",
+    "__repr__",
+    "__str__",
+)  # methods that decide no number
 
 
 def origin_of(node: ast.ImportFrom, module: str) -> str | None:
     "The module of the library that an import in `module` takes from; None where it is another package."
-    if node.level: return ".".join([*module.split(".")[: -node.level], *([node.module] if node.module else [])])
+    if node.level:
+        return ".".join(
+            [*module.split(".")[: -node.level], *([node.module] if node.module else [])]
+        )
     package, _, rest = (node.module or "").partition(".")
     return rest if package == LIBRARY.name else None
 
 
 def syntax(node: object) -> object:
     "A syntax tree as JSON, without comments, docstrings, imports from the library, annotations of functions and the methods of `SHOW_ONLY`."
-    if isinstance(node, list): return [syntax(each) for each in node if not (isinstance(each, ast.ImportFrom) and origin_of(each, "") is not None)]  # where from does not matter
-    if not isinstance(node, ast.AST): return node if isinstance(node, (str, int, bool, type(None))) else repr(node)
+    if isinstance(node, list):
+        return [
+            syntax(each)
+            for each in node
+            if not (isinstance(each, ast.ImportFrom) and origin_of(each, "") is not None)
+        ]  # where from does not matter
+    if not isinstance(node, ast.AST):
+        return node if isinstance(node, (str, int, bool, type(None))) else repr(node)
     values = dict(ast.iter_fields(node))
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         body = [each for each in node.body if getattr(each, "name", "") not in SHOW_ONLY]
         values["body"] = body[ast.get_docstring(node, clean=False) is not None :]
     skipped = {"ctx", "kind", "type_comment", "type_params", "returns"}
-    if isinstance(node, ast.arg): skipped.add("annotation")
-    return [type(node).__name__, {name: syntax(value) for name, value in values.items() if name not in skipped and value not in (None, [])}]
+    if isinstance(node, ast.arg):
+        skipped.add("annotation")
+    return [
+        type(node).__name__,
+        {
+            name: syntax(value)
+            for name, value in values.items()
+            if name not in skipped and value not in (None, [])
+        },
+    ]
 
 
 def global_names(scope: symtable.SymbolTable) -> Iterator[str]:
     "The names that a function or class, with all that is defined inside it, takes from its module."
-    if scope.get_name() in SHOW_ONLY: return
+    if scope.get_name() in SHOW_ONLY:
+        return
     for symbol in scope.get_symbols():
-        if symbol.is_global(): yield symbol.get_name()
-    for inner in scope.get_children(): yield from global_names(inner)
+        if symbol.is_global():
+            yield symbol.get_name()
+    for inner in scope.get_children():
+        yield from global_names(inner)
 
 # %% ../../nbs/paper/00_rows.ipynb #8ee8db33
 class Definition(NamedTuple):
@@ -122,19 +165,45 @@ class Definition(NamedTuple):
 
 def bound_names(node: ast.stmt) -> list[str]:
     "The names that a top-level statement binds, imports apart."
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, (ast.AnnAssign, ast.AugAssign)) else []
-    return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, (ast.AnnAssign, ast.AugAssign))
+        else []
+    )
+    return [
+        each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)
+    ]
 
 
-def mentioned(module: str, node: ast.stmt, scopes: Mapping[int, symtable.SymbolTable]) -> Definition:
+def mentioned(
+    module: str, node: ast.stmt, scopes: Mapping[int, symtable.SymbolTable]
+) -> Definition:
     "A statement with the names and words in it."
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         at = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-        heads = [*node.decorator_list, *(node.bases if isinstance(node, ast.ClassDef) else [*node.args.defaults, *filter(None, node.args.kw_defaults)])]
-        names = {*global_names(scopes.get(node.lineno) or scopes[at]), *(each.id for head in heads for each in ast.walk(head) if isinstance(each, ast.Name))}
-    else: names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-    words = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+        heads = [
+            *node.decorator_list,
+            *(
+                node.bases
+                if isinstance(node, ast.ClassDef)
+                else [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+            ),
+        ]
+        names = {
+            *global_names(scopes.get(node.lineno) or scopes[at]),
+            *(each.id for head in heads for each in ast.walk(head) if isinstance(each, ast.Name)),
+        }
+    else:
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    words = {
+        each.value
+        for each in ast.walk(node)
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    }
     return Definition(module, node, frozenset(names), frozenset(words))
 
 
@@ -142,21 +211,28 @@ def imported(node: ast.AST, module: str) -> dict[str, tuple[str, str]]:
     "What the imports from the library in a piece of code bind: name → (module, name there)."
     found = {}
     for each in ast.walk(node):
-        if not isinstance(each, ast.ImportFrom) or (origin := origin_of(each, module)) is None: continue
+        if not isinstance(each, ast.ImportFrom) or (origin := origin_of(each, module)) is None:
+            continue
         found |= {alias.asname or alias.name: (origin, alias.name) for alias in each.names}
     return found
 
 
 @lru_cache
-def definitions(folder: Path) -> tuple[dict[tuple[str, str], list[Definition]], dict[str, dict[str, tuple[str, str]]]]:
+def definitions(
+    folder: Path,
+) -> tuple[dict[tuple[str, str], list[Definition]], dict[str, dict[str, tuple[str, str]]]]:
     "Every definition of a library by (module, name), and what each module imports from the others."
     found, imports = {}, {}
     for module, text in module_texts(folder).items():
         tree = ast.parse(text)
-        scopes = {scope.get_lineno(): scope for scope in symtable.symtable(text, module, "exec").get_children()}
+        scopes = {
+            scope.get_lineno(): scope
+            for scope in symtable.symtable(text, module, "exec").get_children()
+        }
         imports[module] = imported(tree, module)
         for node in tree.body:
-            for name in bound_names(node): found.setdefault((module, name), []).append(mentioned(module, node, scopes))
+            for name in bound_names(node):
+                found.setdefault((module, name), []).append(mentioned(module, node, scopes))
     return found, imports
 
 # %% ../../nbs/paper/00_rows.ipynb #511ec7aa
@@ -164,9 +240,17 @@ def entries(definition: Definition, words: set[str]) -> list[ast.expr]:
     "The entries of a registry whose key, or first argument, is one of `words`."
     value = definition.node.value
     if isinstance(value, ast.Dict):
-        return [each for key, each in zip(value.keys, value.values) if key is None or isinstance(key, ast.Constant) and key.value in words]
+        return [
+            each
+            for key, each in zip(value.keys, value.values)
+            if key is None or isinstance(key, ast.Constant) and key.value in words
+        ]
     calls = value.generators[0].iter.elts
-    return [call for call in calls if isinstance(call.args[0], ast.Constant) and call.args[0].value in words]
+    return [
+        call
+        for call in calls
+        if isinstance(call.args[0], ast.Constant) and call.args[0].value in words
+    ]
 
 
 def closure(
@@ -177,7 +261,12 @@ def closure(
     "The syntax trees of all definitions that a function can reach, by (module, name)."
     found, imports = definitions(folder)
     start = [key for key in found if key[1] == name and not key[0].startswith("_")]
-    if len(start) != 1: raise BadInput(f"{len(start)} definitions of {name!r}", "exactly one", "Name a function of the library.")
+    if len(start) != 1:
+        raise BadInput(
+            f"{len(start)} definitions of {name!r}",
+            "exactly one",
+            "Name a function of the library.",
+        )
     reached, tables, words, waiting = {}, set(), set(words), start
     while waiting or tables:
         if not waiting:  # the words are complete, unless a table's entries bring new ones
@@ -185,13 +274,25 @@ def closure(
             for key in tables:
                 part = [each for one in found[key] for each in entries(one, words)]
                 reached[key] = [syntax(each) for each in part]
-                words |= {each.value for one in part for each in ast.walk(one) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
-                waiting += [imports[key[0]].get(each.id, (key[0], each.id)) for one in part for each in ast.walk(one) if isinstance(each, ast.Name)]
+                words |= {
+                    each.value
+                    for one in part
+                    for each in ast.walk(one)
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                }
+                waiting += [
+                    imports[key[0]].get(each.id, (key[0], each.id))
+                    for one in part
+                    for each in ast.walk(one)
+                    if isinstance(each, ast.Name)
+                ]
             waiting = [key for key in waiting if key in found and key not in reached]
-            if not waiting and before == (len(reached), len(words)): break
+            if not waiting and before == (len(reached), len(words)):
+                break
             continue
         key = waiting.pop()
-        if key in reached or key not in found: continue
+        if key in reached or key not in found:
+            continue
         if key[1] in REGISTRIES:
             tables.add(key)
             continue
@@ -199,20 +300,32 @@ def closure(
         for one in found[key]:
             words |= one.words
             local = imports[one.module] | imported(one.node, one.module)
-            waiting += [local.get(each, (one.module, each)) for each in (*one.names, *imported(one.node, one.module))]
+            waiting += [
+                local.get(each, (one.module, each))
+                for each in (*one.names, *imported(one.node, one.module))
+            ]
     return reached
 
 
 @lru_cache(maxsize=None)
 def closure_hash(name: str, words: frozenset[str], folder: Path = LIBRARY) -> str:
     "Hash of the closure of a function; where its definitions stand does not matter."
-    return sha256_json(sorted(canonical_json(tree) for tree in closure(name, words, folder).values()))
+    return sha256_json(
+        sorted(canonical_json(tree) for tree in closure(name, words, folder).values())
+    )
 
 
 def words_in(value: object) -> frozenset[str]:
     "All strings in the values of a configuration."
-    if isinstance(value, str): return frozenset([value])
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    if isinstance(value, str):
+        return frozenset([value])
+    inside = (
+        value.values()
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, (list, tuple))
+        else ()
+    )
     return frozenset(word for each in inside for word in words_in(each))
 
 
@@ -225,21 +338,31 @@ def depends_on(task: str, config: Mapping[str, object]) -> str:
 def pack(values: Tensor) -> str:
     "Integers in 0 … 65535 as text: base64(zlib(little-endian uint16))."
     values = torch.as_tensor(values).long().cpu()
-    if values.numel() and (values.min() < 0 or values.max() > 65535): raise BadInput(f"values {int(values.min())} … {int(values.max())}", "0 … 65535", "Pack ranks or counts.")
+    if values.numel() and (values.min() < 0 or values.max() > 65535):
+        raise BadInput(
+            f"values {int(values.min())} … {int(values.max())}",
+            "0 … 65535",
+            "Pack ranks or counts.",
+        )
     return base64.b64encode(zlib.compress(values.numpy().astype("<u2").tobytes(), 9)).decode()
 
 
 def unpack(text: str) -> Tensor:
     "The integers (n,) that `pack` wrote."
-    return torch.tensor(memoryview(zlib.decompress(base64.b64decode(text))).cast("H").tolist(), dtype=torch.long)
+    return torch.tensor(
+        memoryview(zlib.decompress(base64.b64decode(text))).cast("H").tolist(), dtype=torch.long
+    )
 
 # %% ../../nbs/paper/00_rows.ipynb #ff7e4a98
 def is_stale(row: Mapping) -> bool:
     "Whether a row was made by code that the library no longer holds."
     birth = row.get("provenance", {})
-    if not birth.get("task") or not birth.get("closure"): return True
-    try: return birth["closure"] != depends_on(birth["task"], row["config"])
-    except BadInput: return True  # its function is gone
+    if not birth.get("task") or not birth.get("closure"):
+        return True
+    try:
+        return birth["closure"] != depends_on(birth["task"], row["config"])
+    except BadInput:
+        return True  # its function is gone
 
 # %% ../../nbs/paper/00_rows.ipynb #5e6e33f2
 def write_rows(
@@ -247,18 +370,43 @@ def write_rows(
     path: str | Path,  # a .jsonl file, replaced as a whole
 ) -> None:
     "Write rows, sorted by configuration."
-    with atomic_path(path) as part: part.write_text("".join(canonical_json(row) + "\n" for row in sorted(rows, key=lambda row: canonical_json(row["config"]))))
+    with atomic_path(path) as part:
+        part.write_text(
+            "".join(
+                canonical_json(row) + "\n"
+                for row in sorted(rows, key=lambda row: canonical_json(row["config"]))
+            )
+        )
 
 
 def read_rows(path: str | Path) -> list[dict]:
     "The rows of a .jsonl file; a line that is no row is named."
     path = Path(path)
-    if not path.exists(): raise BadInput(f"no file {path}", "rows of an experiment", "Run the experiment first: `make paper`.")
+    if not path.exists():
+        raise BadInput(
+            f"no file {path}", "rows of an experiment", "Run the experiment first: `make paper`."
+        )
     rows = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        try: row = json.loads(line)
-        except json.JSONDecodeError as error: raise BadInput(f"line {number} of {path}, which is no JSON", "one row a line", "Restore the file from git.") from error
-        if missing := {"key", "config", "metrics", "provenance"} - set(row): raise BadInput(f"line {number} of {path} without {', '.join(sorted(missing))}", "a whole row", "Restore the file from git.")
-        if RunConfig.from_dict(row["config"]).key != row["key"]: raise BadInput(f"line {number} of {path}, whose key does not belong to its configuration", "a row as it was written", "Restore the file from git.")
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(
+                f"line {number} of {path}, which is no JSON",
+                "one row a line",
+                "Restore the file from git.",
+            ) from error
+        if missing := {"key", "config", "metrics", "provenance"} - set(row):
+            raise BadInput(
+                f"line {number} of {path} without {', '.join(sorted(missing))}",
+                "a whole row",
+                "Restore the file from git.",
+            )
+        if RunConfig.from_dict(row["config"]).key != row["key"]:
+            raise BadInput(
+                f"line {number} of {path}, whose key does not belong to its configuration",
+                "a row as it was written",
+                "Restore the file from git.",
+            )
         rows.append(row)
     return rows

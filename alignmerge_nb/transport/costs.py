@@ -22,10 +22,15 @@ __all__ = ['free_memory', 'check_memory', 'squared_euclidean', 'cosine_distance'
 # %% ../../nbs/transport/00_costs.ipynb #664b0367
 def free_memory(device: torch.device) -> float:
     "Bytes that can still be allocated there."
-    if device.type == "cuda": return float(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
     table = Path("/proc/meminfo")
     available = re.search(r"MemAvailable: +([0-9]+)", table.read_text()) if table.exists() else None
-    return 1024.0 * int(available[1]) if available else float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return (
+        1024.0 * int(available[1])
+        if available
+        else float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    )
 
 
 def check_memory(
@@ -37,7 +42,12 @@ def check_memory(
 ) -> None:
     "Refuse an (n, m) matrix that would not fit."
     wanted, free = n * m * like.element_size(), free_memory(like.device)
-    if wanted > free: raise BadInput(f"an ({n}, {m}) {what} of {wanted / 1e9:.1f} GB", f"at most the {free / 1e9:.1f} GB that are free", do)
+    if wanted > free:
+        raise BadInput(
+            f"an ({n}, {m}) {what} of {wanted / 1e9:.1f} GB",
+            f"at most the {free / 1e9:.1f} GB that are free",
+            do,
+        )
 
 # %% ../../nbs/transport/00_costs.ipynb #528ea81b
 def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
@@ -48,7 +58,9 @@ def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     "1 − cos(x_i, y_j) as an (n, m) matrix, in [0, 2]."
-    check_memory(len(x), len(y), x, "cost", 'Use `CloudCost(x, y, "cosine")`, which never makes it whole.')
+    check_memory(
+        len(x), len(y), x, "cost", 'Use `CloudCost(x, y, "cosine")`, which never makes it whole.'
+    )
     return 1 - F.normalize(x, dim=1) @ F.normalize(y, dim=1).T
 
 # %% ../../nbs/transport/00_costs.ipynb #1e134ef9
@@ -56,10 +68,18 @@ class MatrixCost:
     "A ground cost that exists as a matrix."
 
     def __init__(self, matrix: Tensor):  # (n, m)
-        if matrix.numel() == 0: raise BadInput(f"a cost of shape {tuple(matrix.shape)}", "at least one point on each side", "Check that neither cloud is empty.")
+        if matrix.numel() == 0:
+            raise BadInput(
+                f"a cost of shape {tuple(matrix.shape)}",
+                "at least one point on each side",
+                "Check that neither cloud is empty.",
+            )
         self.matrix = check_cloud(matrix.detach(), "cost")
         self.shape, self.like = tuple(matrix.shape), matrix.new_zeros(0)
-        self.row_terms, self.column_terms = matrix.new_zeros(self.shape[0]), matrix.new_zeros(self.shape[1])
+        self.row_terms, self.column_terms = (
+            matrix.new_zeros(self.shape[0]),
+            matrix.new_zeros(self.shape[1]),
+        )
         self.mean, self.largest = float(matrix.mean()), float(matrix.abs().max())
 
     def to(self, dtype: torch.dtype) -> MatrixCost:
@@ -88,19 +108,32 @@ class ThinCost:
         row_terms: Tensor | None = None,  # (n,); none: zero
         column_terms: Tensor | None = None,  # (m,)
     ):
-        self.left, self.right = check_cloud(left.detach(), "x"), check_cloud(right.detach(), "y", width=left.shape[1])
+        self.left, self.right = (
+            check_cloud(left.detach(), "x"),
+            check_cloud(right.detach(), "y", width=left.shape[1]),
+        )
         self.shape, self.like = (len(left), len(right)), self.left.new_zeros(0)
         self.row_terms = self.left.new_zeros(len(left)) if row_terms is None else row_terms
-        self.column_terms = self.left.new_zeros(len(right)) if column_terms is None else column_terms
-        self.mean = float(self.row_terms.mean() + self.column_terms.mean() - 2 * self.left.mean(0) @ self.right.mean(0))
+        self.column_terms = (
+            self.left.new_zeros(len(right)) if column_terms is None else column_terms
+        )
+        self.mean = float(
+            self.row_terms.mean()
+            + self.column_terms.mean()
+            - 2 * self.left.mean(0) @ self.right.mean(0)
+        )
         self.largest = 2 * float(self.left.norm(dim=1).max() * self.right.norm(dim=1).max())
 
     def to(self, dtype: torch.dtype) -> ThinCost:
-        return ThinCost(*(part.to(dtype) for part in (self.left, self.right, self.row_terms, self.column_terms)))
+        return ThinCost(
+            *(part.to(dtype) for part in (self.left, self.right, self.row_terms, self.column_terms))
+        )
 
     def part(self, rows: Tensor, columns: Tensor) -> ThinCost:
         "The cost between some of the points."
-        return ThinCost(self.left[rows], self.right[columns], self.row_terms[rows], self.column_terms[columns])
+        return ThinCost(
+            self.left[rows], self.right[columns], self.row_terms[rows], self.column_terms[columns]
+        )
 
     def fill(self, rows: slice, scale: float, out: Tensor) -> None:
         "Write scale · (row term + column term − C) into `out`, for some rows."
@@ -108,7 +141,11 @@ class ThinCost:
 
     def block(self, rows: slice) -> Tensor:
         "Some rows of the cost."
-        return self.row_terms[rows, None].to(self.left) + self.column_terms.to(self.left) - 2 * self.left[rows] @ self.right.T
+        return (
+            self.row_terms[rows, None].to(self.left)
+            + self.column_terms.to(self.left)
+            - 2 * self.left[rows] @ self.right.T
+        )
 
 
 class CloudCost(ThinCost):
@@ -122,10 +159,21 @@ class CloudCost(ThinCost):
     ):
         x, y = check_cloud(x.detach(), "x"), check_cloud(y.detach(), "y", width=x.shape[1])
         look_up({"squared_euclidean": 0, "cosine": 0}, kind, "ground cost")
-        if kind == "cosine": x, y = F.normalize(x, dim=1) / 2**0.5, F.normalize(y, dim=1) / 2**0.5  # 1 − cos is half a squared distance
+        if kind == "cosine":
+            x, y = (
+                F.normalize(x, dim=1) / 2**0.5,
+                F.normalize(y, dim=1) / 2**0.5,
+            )  # 1 − cos is half a squared distance
         centre = (x.mean(0) + y.mean(0)) / 2
         x, y = x - centre, y - centre
-        super().__init__(x, y, *(torch.linalg.vector_norm(cloud, dim=1, dtype=torch.float64).square() for cloud in (x, y)))  # potentials contain them
+        super().__init__(
+            x,
+            y,
+            *(
+                torch.linalg.vector_norm(cloud, dim=1, dtype=torch.float64).square()
+                for cloud in (x, y)
+            ),
+        )  # potentials contain them
         self.mean = max(self.mean, 0.0)
 
     def block(self, rows: slice) -> Tensor:

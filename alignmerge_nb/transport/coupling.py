@@ -19,7 +19,10 @@ from .costs import MatrixCost, ThinCost, check_memory
 __all__ = ['BLOCK', 'row_blocks', 'Coupling', 'check_masses']
 
 # %% ../../nbs/transport/01_coupling.ipynb #c002eaca
-BLOCK = {"cpu": 1 << 25, "cuda": 1 << 28}  # bytes of one block of rows: as small as matrix products stay fast
+BLOCK = {
+    "cpu": 1 << 25,
+    "cuda": 1 << 28,
+}  # bytes of one block of rows: as small as matrix products stay fast
 
 
 def row_blocks(n: int, m: int, like: Tensor) -> Iterator[slice]:
@@ -40,7 +43,9 @@ class Coupling:
     epsilon: float | None = None  # regularisation in the units of the cost; None when exact
     iterations: int = 0  # of the solver
     potentials: tuple[Tensor, Tensor] | None = None  # (f, g) in float64, in the units of the cost
-    residual: float | None = None  # of relaxed marginals: L1 change of the column masses in the last iteration
+    residual: float | None = (
+        None  # of relaxed marginals: L1 change of the column masses in the last iteration
+    )
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         "The plan as (rows, block of rows)."
@@ -55,13 +60,21 @@ class Coupling:
     @cached_property
     def masses(self) -> tuple[Tensor, Tensor]:
         "P1 (n,) and Pᵀ1 (m,), summed in float64."
-        row_sums, column_sums = zip(*((block.sum(1, dtype=torch.float64), block.sum(0, dtype=torch.float64)) for _, block in self.blocks()))
+        row_sums, column_sums = zip(
+            *(
+                (block.sum(1, dtype=torch.float64), block.sum(0, dtype=torch.float64))
+                for _, block in self.blocks()
+            )
+        )
         return torch.cat(row_sums), sum(column_sums)
 
     @cached_property
     def marginal_error(self) -> float:
         "‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁, summed in float64."
-        return sum(float((mass - wanted.double()).abs().sum()) for mass, wanted in zip(self.masses, (self.a, self.b)))
+        return sum(
+            float((mass - wanted.double()).abs().sum())
+            for mass, wanted in zip(self.masses, (self.a, self.b))
+        )
 
     @property
     def converged(self) -> bool:
@@ -71,16 +84,29 @@ class Coupling:
     @cached_property
     def transport_cost(self) -> float:
         "⟨P, C⟩, in the units of the cost."
-        return sum(float((block * self.cost.block(rows)).sum(dtype=torch.float64)) for rows, block in self.blocks())
+        return sum(
+            float((block * self.cost.block(rows)).sum(dtype=torch.float64))
+            for rows, block in self.blocks()
+        )
 
     def push(self, y: Tensor) -> Tensor:
         "P y (n, d): what the rows receive of `y` (m, d)."
-        if len(y) != len(self.b): raise BadInput(f"y with {len(y)} rows", f"{len(self.b)}, the plan's columns", "Pass the cloud that was coupled.")
+        if len(y) != len(self.b):
+            raise BadInput(
+                f"y with {len(y)} rows",
+                f"{len(self.b)}, the plan's columns",
+                "Pass the cloud that was coupled.",
+            )
         return torch.cat([block.to(y) @ y for _, block in self.blocks()])
 
     def pull(self, x: Tensor) -> Tensor:
         "Pᵀ x (m, d): what the columns receive of `x` (n, d)."
-        if len(x) != len(self.a): raise BadInput(f"x with {len(x)} rows", f"{len(self.a)}, the plan's rows", "Pass the cloud that was coupled.")
+        if len(x) != len(self.a):
+            raise BadInput(
+                f"x with {len(x)} rows",
+                f"{len(self.a)}, the plan's rows",
+                "Pass the cloud that was coupled.",
+            )
         return sum(block.to(x).T @ x[rows] for rows, block in self.blocks())
 
     def barycenters(self, y: Tensor) -> Tensor:
@@ -89,23 +115,49 @@ class Coupling:
 
     def matches(self) -> Tensor:
         "Effective number of partners of each row (n,): exp of the row's entropy; 1 is a sure match, m is none."
-        return torch.cat([torch.special.entr(block / block.sum(1, keepdim=True)).sum(1).exp() for _, block in self.blocks()])
+        return torch.cat(
+            [
+                torch.special.entr(block / block.sum(1, keepdim=True)).sum(1).exp()
+                for _, block in self.blocks()
+            ]
+        )
 
     def kantorovich(self) -> tuple[Tensor, Tensor, float]:
         "Potentials f (n,), g (m,) with f_i + g_j ≤ C_ij, and the gap: how far above their lower bound `transport_cost` lies."
-        if self.potentials is None: raise BadInput("a coupling without potentials", "one of `sinkhorn` or `exact`, without known pairs", "Couple without `pairs`.")
+        if self.potentials is None:
+            raise BadInput(
+                "a coupling without potentials",
+                "one of `sinkhorn` or `exact`, without known pairs",
+                "Couple without `pairs`.",
+            )
         g = self.potentials[1].to(self.a)
-        f = torch.cat([(self.cost.block(rows) - g).amin(1) for rows in row_blocks(*self.cost.shape, self.a)])
-        return f, g, self.transport_cost - float(self.a.double() @ f.double() + self.b.double() @ g.double())
+        f = torch.cat(
+            [(self.cost.block(rows) - g).amin(1) for rows in row_blocks(*self.cost.shape, self.a)]
+        )
+        return (
+            f,
+            g,
+            self.transport_cost
+            - float(self.a.double() @ f.double() + self.b.double() @ g.double()),
+        )
 
     def require_converged(self) -> Coupling:
         "The coupling itself, or a `BadInput` when its marginals are off by more than the tolerance."
-        if self.converged: return self
+        if self.converged:
+            return self
         do = "Raise `max_iterations` or `epsilon`, or loosen `tolerance` knowingly."
-        raise BadInput(f"a plan with marginal error {self.marginal_error:.1e}", f"at most {self.tolerance:.0e}", do)
+        raise BadInput(
+            f"a plan with marginal error {self.marginal_error:.1e}",
+            f"at most {self.tolerance:.0e}",
+            do,
+        )
 
     def __repr__(self) -> str:
-        kind = "exact" if self.epsilon is None else f"ε = {self.epsilon:.3g}, {self.iterations} iterations"
+        kind = (
+            "exact"
+            if self.epsilon is None
+            else f"ε = {self.epsilon:.3g}, {self.iterations} iterations"
+        )
         state = "converged" if self.converged else f"NOT converged (tolerance {self.tolerance:.0e})"
         quality = f"marginal error {self.marginal_error:.1e}, cost {self.transport_cost:.4g}, {self.matches().median():.1f} effective matches"
         return f"Coupling({len(self.a)} × {len(self.b)}, {kind}, {state}: {quality})"
@@ -117,10 +169,25 @@ def check_masses(
     name: str,  # how the message calls them
 ) -> Tensor:
     "Masses (n,) in float64 that sum to one, uniform for None; a `BadInput` for anything else."
-    if masses is None: return torch.full((n,), 1 / n, dtype=torch.float64)
+    if masses is None:
+        return torch.full((n,), 1 / n, dtype=torch.float64)
     masses = masses.double()
-    if masses.shape != (n,): raise BadInput(f"{name} of shape {tuple(masses.shape)}", f"({n},), one mass per point", "Give one mass per row.")
+    if masses.shape != (n,):
+        raise BadInput(
+            f"{name} of shape {tuple(masses.shape)}",
+            f"({n},), one mass per point",
+            "Give one mass per row.",
+        )
     if not (torch.isfinite(masses).all() and (masses > 0).all()):
-        raise BadInput(f"{name} with zero, negative or non-finite masses", "positive masses", "Leave points without mass out of the cloud.")
-    if abs(float(masses.sum()) - 1) > 1e-6: raise BadInput(f"{name} of total {float(masses.sum()):.4g}", "total mass 1", f"Divide by the sum: `{name} / {name}.sum()`.")
+        raise BadInput(
+            f"{name} with zero, negative or non-finite masses",
+            "positive masses",
+            "Leave points without mass out of the cloud.",
+        )
+    if abs(float(masses.sum()) - 1) > 1e-6:
+        raise BadInput(
+            f"{name} of total {float(masses.sum()):.4g}",
+            "total mass 1",
+            f"Divide by the sum: `{name} / {name}.sum()`.",
+        )
     return masses

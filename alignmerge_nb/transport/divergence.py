@@ -22,7 +22,11 @@ def entropic_value(x: Tensor, y: Tensor, epsilon: float, **options) -> Tensor:
         coupling = sinkhorn(cost, epsilon=epsilon / (cost.mean or 1.0), **options)
         to_x, to_y, (f, g) = coupling.push(y), coupling.pull(x), coupling.potentials
         value = f @ coupling.a.double() + g @ coupling.b.double()
-    moving = coupling.a @ x.square().sum(1) + coupling.b @ y.square().sum(1) - 2 * ((x * to_x).sum() + (y * to_y).sum())
+    moving = (
+        coupling.a @ x.square().sum(1)
+        + coupling.b @ y.square().sum(1)
+        - 2 * ((x * to_x).sum() + (y * to_y).sum())
+    )
     return moving - moving.detach() + value.to(x)
 
 
@@ -35,4 +39,8 @@ def sinkhorn_divergence(
     "Debiased entropic transport cost between two uniform clouds (scalar, squared units)."
     unit = CloudCost(x, y).mean or 1.0
     between = entropic_value(x, y, epsilon * unit, **options)
-    return between - 0.5 * entropic_value(x, x, epsilon * unit, **options) - 0.5 * entropic_value(y, y, epsilon * unit, **options)
+    return (
+        between
+        - 0.5 * entropic_value(x, x, epsilon * unit, **options)
+        - 0.5 * entropic_value(y, y, epsilon * unit, **options)
+    )

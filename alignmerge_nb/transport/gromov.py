@@ -24,12 +24,18 @@ def standard(
     "The cloud centred and scaled to a mean squared norm of one, and its squared norms (n,)."
     centred = cloud - masses @ cloud
     size = masses @ centred.square().sum(1)
-    if not size > 0: raise BadInput("a cloud whose points are all equal", "distances to compare", "Check the features.")
+    if not size > 0:
+        raise BadInput(
+            "a cloud whose points are all equal", "distances to compare", "Check the features."
+        )
     centred = centred / size.sqrt()
     return centred, centred.square().sum(1)
 
 
-ROUGH = {"tolerance": 1e-3, "max_iterations": 500}  # of the plans between the first step and the last
+ROUGH = {
+    "tolerance": 1e-3,
+    "max_iterations": 500,
+}  # of the plans between the first step and the last
 
 
 def feature_columns(
@@ -39,7 +45,12 @@ def feature_columns(
 ) -> tuple[Tensor, Tensor]:
     "Left (n, e) and right (m, e) with −2 left rightᵀ the squared distances of the features over their mean, up to row and column terms."
     for each, cloud, name in zip(features, (x, y), "xy"):
-        if len(each) != len(cloud): raise BadInput(f"features of {len(each)} rows beside {name} with {len(cloud)}", "a row for each point", "Give the features in the order of the clouds.")
+        if len(each) != len(cloud):
+            raise BadInput(
+                f"features of {len(each)} rows beside {name} with {len(cloud)}",
+                "a row for each point",
+                "Give the features in the order of the clouds.",
+            )
     cost = CloudCost(*(each.to(x) for each in features))
     return cost.left / (cost.mean or 1.0), cost.right
 
@@ -49,8 +60,10 @@ def gromov(
     y: Tensor,  # (m, dy)
     a: Tensor | None = None,  # (n,) row masses; uniform by default
     b: Tensor | None = None,  # (m,) column masses; uniform by default
-    pairs: Tensor | None = None,  # (p, 2) known pairs, which keep the mass that they can carry and are the first guess
-    features: tuple[Tensor, Tensor] | None = None,  # (n, e) and (m, e) in one frame, whose squared distances count as well
+    pairs: Tensor
+    | None = None,  # (p, 2) known pairs, which keep the mass that they can carry and are the first guess
+    features: tuple[Tensor, Tensor]
+    | None = None,  # (n, e) and (m, e) in one frame, whose squared distances count as well
     *,
     alpha: float = 0.5,  # weight of the geometry beside `features`, which weigh 1 − alpha
     epsilon: float = 0.5,  # of one proximal step, in units of the product of the mean distances
@@ -59,27 +72,52 @@ def gromov(
     max_iterations: int = 5000,  # sweeps of the last step
 ) -> Coupling:
     "Gromov-Wasserstein coupling of squared distances by accumulated proximal steps (Xu et al. 2019); with `features`, fused (Vayer et al. 2019)."
-    if not epsilon > 0: raise BadInput(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
-    if not 0 <= alpha <= 1: raise BadInput(f"alpha = {alpha}", "a share in [0, 1]", "1 is geometry alone, 0 the features alone.")
-    if not steps >= 1: raise BadInput(f"steps = {steps}", "at least 1", "Allow a proximal step.")
+    if not epsilon > 0:
+        raise BadInput(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
+    if not 0 <= alpha <= 1:
+        raise BadInput(
+            f"alpha = {alpha}", "a share in [0, 1]", "1 is geometry alone, 0 the features alone."
+        )
+    if not steps >= 1:
+        raise BadInput(f"steps = {steps}", "at least 1", "Allow a proximal step.")
     x, y = check_cloud(x.detach(), "x", least=2), check_cloud(y.detach(), "y", least=2).to(x)
     a, b = check_masses(a, len(x), "a").to(x.device), check_masses(b, len(y), "b").to(x.device)
     known = know(pairs, a, b)
     a, b, free_a, free_b = (masses.to(x) for masses in (a, b, *known.masses))
     (x, r), (y, s) = standard(x, a), standard(y, b)
-    alpha, (left, right) = (1.0, (x[:, :0], y[:, :0])) if features is None else (alpha, feature_columns(features, x, y))
-    left, right = torch.cat((0.5 * alpha * r[:, None], (1 - alpha) * left), 1), torch.cat((y, s[:, None], right), 1)
-    tied = x[known.rows].T @ (known.carried[:, None].to(y) * y[known.columns])  # what the known pairs add to every moment
+    alpha, (left, right) = (
+        (1.0, (x[:, :0], y[:, :0]))
+        if features is None
+        else (alpha, feature_columns(features, x, y))
+    )
+    left, right = (
+        torch.cat((0.5 * alpha * r[:, None], (1 - alpha) * left), 1),
+        torch.cat((y, s[:, None], right), 1),
+    )
+    tied = x[known.rows].T @ (
+        known.carried[:, None].to(y) * y[known.columns]
+    )  # what the known pairs add to every moment
     moment = tied / (known.carried.sum().to(x) or 1.0)
     total, psi, used = torch.zeros_like(moment), None, 0
     for step in progress(range(1, steps + 1), "Gromov-Wasserstein"):
         total, before = total + moment, moment
         cost = ThinCost(torch.cat((2 * alpha * x @ total, step * left), 1), right)
-        if not len(known.free_rows): return Coupling(known.join(None, x), cost, a, b, tolerance, epsilon)
-        kernel = Kernel(cost if pairs is None else cost.part(known.free_rows, known.free_columns), epsilon, free_a, 4e9)
+        if not len(known.free_rows):
+            return Coupling(known.join(None, x), cost, a, b, tolerance, epsilon)
+        kernel = Kernel(
+            cost if pairs is None else cost.part(known.free_rows, known.free_columns),
+            epsilon,
+            free_a,
+            4e9,
+        )
         psi, sweeps, _ = scale(kernel, free_b, **ROUGH, start=psi)
-        moment, used = tied + known.a.sum().to(x) * x[known.free_rows].T @ kernel.push(psi, y[known.free_columns]), used + sweeps
-        if (moment - before).norm() <= 1e-5 * moment.norm(): break
+        moment, used = (
+            tied
+            + known.a.sum().to(x) * x[known.free_rows].T @ kernel.push(psi, y[known.free_columns]),
+            used + sweeps,
+        )
+        if (moment - before).norm() <= 1e-5 * moment.norm():
+            break
     psi, sweeps, _ = scale(kernel, free_b, 0.7 * tolerance, max_iterations, psi)
     return Coupling(known.join(kernel.plan(psi), x), cost, a, b, tolerance, epsilon, used + sweeps)
 
@@ -92,6 +130,14 @@ def gromov_loss(
     "Σ (D_ik − D'_jl)² P_ij P_kl of the standardised clouds, without forming a distance."
     a, b = (mass.double() for mass in coupling.masses)
     (x, r), (y, s) = standard(x.double(), a), standard(y.double(), b)
-    own = lambda cloud, norms, mass: 2 * mass @ norms**2 + 2 * (mass @ norms) ** 2 + 4 * (cloud.T @ (mass[:, None] * cloud)).square().sum()
-    both = 2 * r @ coupling.push(s[:, None])[:, 0] + 2 * (a @ r) * (b @ s) + 4 * (x.T @ coupling.push(y)).square().sum()
+    own = lambda cloud, norms, mass: (
+        2 * mass @ norms**2
+        + 2 * (mass @ norms) ** 2
+        + 4 * (cloud.T @ (mass[:, None] * cloud)).square().sum()
+    )
+    both = (
+        2 * r @ coupling.push(s[:, None])[:, 0]
+        + 2 * (a @ r) * (b @ s)
+        + 4 * (x.T @ coupling.push(y)).square().sum()
+    )
     return float(own(x, r, a) + own(y, s, b) - 2 * both)

@@ -33,13 +33,19 @@ class Anderson:
 
     def step(self, point: Tensor, image: Tensor) -> Tensor:
         "The next point, from this point and its image (both (m,), float64)."
-        self.points, self.images = [*self.points[-self.memory :], point], [*self.images[-self.memory :], image]
-        if len(self.points) < 2: return image
+        self.points, self.images = (
+            [*self.points[-self.memory :], point],
+            [*self.images[-self.memory :], image],
+        )
+        if len(self.points) < 2:
+            return image
         images = torch.stack(self.images)
         residuals = images - torch.stack(self.points)
         changes = residuals.diff(dim=0)  # (k, m)
         gram = changes @ changes.T
-        gram.diagonal().add_(1e-10 * gram.diagonal().mean() + 1e-300)  # nearly parallel changes stay solvable
+        gram.diagonal().add_(
+            1e-10 * gram.diagonal().mean() + 1e-300
+        )  # nearly parallel changes stay solvable
         mix = torch.linalg.solve(gram, changes @ residuals[-1])
         return image - mix @ images.diff(dim=0)
 
@@ -64,16 +70,26 @@ class Kernel:
         n, m = cost.shape
         self.row_blocks = list(row_blocks(n, m, a))
         self.kept = n * m * a.element_size() <= memory
-        if self.kept: check_memory(n, m, a, "kernel", "Lower `memory`: the kernel is then made anew in each sweep and never kept.")
+        if self.kept:
+            check_memory(
+                n,
+                m,
+                a,
+                "kernel",
+                "Lower `memory`: the kernel is then made anew in each sweep and never kept.",
+            )
         self.values = a.new_empty(n if self.kept else self.row_blocks[0].stop, m)
         self.top, self.u, self.base = torch.empty_like(self.a), torch.empty_like(a), None
 
     def sweep(self, psi: Tensor) -> Tensor:
         "Scale the rows for the column log-scaling `psi` (m,), float64; returns the column masses (m,), float64."
         stale = not self.kept or self.base is None or float((psi - self.base).abs().max()) > DRIFT
-        if stale: self.base = psi.to(self.values)
+        if stale:
+            self.base = psi.to(self.values)
         v = (psi - self.base).exp().to(self.values)
-        columns = torch.zeros_like(psi)  # float64: over thousands of rows, sums in float32 lose 1e-5
+        columns = torch.zeros_like(
+            psi
+        )  # float64: over thousands of rows, sums in float32 lose 1e-5
         for rows in self.row_blocks:
             block = self.block(rows, stale)
             self.u[rows] = (self.weights(rows) / (block @ v).double() ** self.exponent).to(v)
@@ -94,8 +110,15 @@ class Kernel:
 
     def weights(self, rows: slice) -> Tensor:
         "What the row sums have to be divided into: the masses, where marginals hold."
-        if self.exponent == 1: return self.a[rows]
-        return self.a[rows] * ((1 - self.exponent) * (self.top[rows] - self.cost.row_terms[rows].double() / self.epsilon)).exp()
+        if self.exponent == 1:
+            return self.a[rows]
+        return (
+            self.a[rows]
+            * (
+                (1 - self.exponent)
+                * (self.top[rows] - self.cost.row_terms[rows].double() / self.epsilon)
+            ).exp()
+        )
 
     @property
     def phi(self) -> Tensor:
@@ -105,13 +128,21 @@ class Kernel:
     def push(self, psi: Tensor, y: Tensor) -> Tensor:
         "P y (n, d) after a sweep with `psi`; the kernel stays."
         seen = (psi - self.base).exp().to(y)[:, None] * y
-        return torch.cat([self.u[rows, None] * (self.block(rows, not self.kept) @ seen) for rows in self.row_blocks])
+        return torch.cat(
+            [
+                self.u[rows, None] * (self.block(rows, not self.kept) @ seen)
+                for rows in self.row_blocks
+            ]
+        )
 
     def plan(self, psi: Tensor) -> Callable[[slice], Tensor]:
         "Rows of the plan after a sweep with `psi`; a kept kernel becomes the plan."
         u, v = self.u[:, None], (psi - self.base).exp().to(self.values)
-        if self.kept: return self.values.mul_(u).mul_(v).__getitem__
-        return lambda rows: self.make(rows, v.new_empty(rows.stop - rows.start, len(v))).mul_(u[rows]).mul_(v)
+        if self.kept:
+            return self.values.mul_(u).mul_(v).__getitem__
+        return lambda rows: (
+            self.make(rows, v.new_empty(rows.stop - rows.start, len(v))).mul_(u[rows]).mul_(v)
+        )
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #22217633
 def scale(
@@ -122,15 +153,21 @@ def scale(
     start: Tensor | None = None,  # (m,) column log-scaling in float64
 ) -> tuple[Tensor, int, float]:
     "Accelerated Sinkhorn scaling: column log-scaling psi (m,) in float64, sweeps used, error left."
-    log_b, bend = b.double().log(), (kernel.exponent - 1) * kernel.cost.column_terms.double() / kernel.epsilon
+    log_b, bend = (
+        b.double().log(),
+        (kernel.exponent - 1) * kernel.cost.column_terms.double() / kernel.epsilon,
+    )
     anderson, best, psi = Anderson(), math.inf, torch.zeros_like(log_b) if start is None else start
     plain = psi
     for done in progress(range(1, max_iterations + 1), "coupling"):
         columns = kernel.sweep(psi).clamp(min=TINY)
         image = log_b - kernel.exponent * (columns.log() - psi) + bend
         error = float((columns * torch.expm1(image - psi)).abs().sum())
-        if error <= tolerance or done == max_iterations: return psi, done, error
-        if not error < 2 * best:  # the combination did harm (or is NaN): back to the last plain image
+        if error <= tolerance or done == max_iterations:
+            return psi, done, error
+        if (
+            not error < 2 * best
+        ):  # the combination did harm (or is NaN): back to the last plain image
             anderson.restart()
             psi, best = plain, math.inf
             continue
@@ -144,13 +181,19 @@ class RoughKernel(Kernel):
 
     def __init__(self, cost: MatrixCost | ThinCost, epsilon: float, a: Tensor):
         super().__init__(cost, epsilon, a, memory=0.0)
-        check_memory(*cost.shape, a[:0].bfloat16(), "kernel", "Lower `memory`: the kernel is then made anew in each sweep and never kept.")
+        check_memory(
+            *cost.shape,
+            a[:0].bfloat16(),
+            "kernel",
+            "Lower `memory`: the kernel is then made anew in each sweep and never kept.",
+        )
         self.kept, self.kernel = True, a.new_empty(cost.shape, dtype=torch.bfloat16)
 
     def block(self, rows: slice, stale: bool) -> Tensor:
         "Some rows of the kernel, made anew where they are `stale`; both times as they were rounded."
         block = self.values[: rows.stop - rows.start]
-        if stale: self.kernel[rows] = self.make(rows, block)
+        if stale:
+            self.kernel[rows] = self.make(rows, block)
         return block.copy_(self.kernel[rows])
 
 
@@ -172,7 +215,8 @@ def solve(
             psi, sweeps, _ = scale(rough, target, tolerance / 2, max(1, max_iterations - used), psi)
             columns, used = kernel.sweep(psi), used + sweeps + 1
             error = float((columns - b.double()).abs().sum())
-            if error <= tolerance or used >= max_iterations: return kernel, psi, used, error
+            if error <= tolerance or used >= max_iterations:
+                return kernel, psi, used, error
             target = b.double() * rough.sweep(psi) / columns.clamp(min=TINY)
             target = target / target.sum()
     psi, sweeps, error = scale(kernel, b, tolerance, max_iterations - used, psi)
@@ -194,16 +238,27 @@ class Known:
     @property
     def masses(self) -> tuple[Tensor, Tensor]:
         "What is left at the free points, as masses that sum to one."
-        return tuple(mass[free] / mass[free].sum() for mass, free in ((self.a, self.free_rows), (self.b, self.free_columns)))
+        return tuple(
+            mass[free] / mass[free].sum()
+            for mass, free in ((self.a, self.free_rows), (self.b, self.free_columns))
+        )
 
-    def join(self, rest: Callable[[slice], Tensor] | None, like: Tensor) -> Callable[[slice], Tensor]:
+    def join(
+        self, rest: Callable[[slice], Tensor] | None, like: Tensor
+    ) -> Callable[[slice], Tensor]:
         "Rows of the whole plan, from those of the coupling of the free points."
-        if not len(self.rows): return rest
+        if not len(self.rows):
+            return rest
 
         def rows(part: slice) -> Tensor:
             block = like.new_zeros(part.stop - part.start, len(self.b))
-            start, stop = torch.searchsorted(self.free_rows, self.free_rows.new_tensor([part.start, part.stop])).tolist()
-            if start < stop: block[self.free_rows[start:stop, None] - part.start, self.free_columns] = float(self.a.sum()) * rest(slice(start, stop)).to(like)
+            start, stop = torch.searchsorted(
+                self.free_rows, self.free_rows.new_tensor([part.start, part.stop])
+            ).tolist()
+            if start < stop:
+                block[self.free_rows[start:stop, None] - part.start, self.free_columns] = float(
+                    self.a.sum()
+                ) * rest(slice(start, stop)).to(like)
             here = (self.rows >= part.start) & (self.rows < part.stop)
             block[self.rows[here] - part.start, self.columns[here]] += self.carried[here].to(like)
             return block
@@ -218,13 +273,31 @@ def know(
 ) -> Known:
     "What known pairs carry of these masses, and what is left."
     pairs = torch.empty(0, 2, dtype=torch.long) if pairs is None else pairs
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point(): raise BadInput(f"pairs of shape {tuple(pairs.shape)} and dtype {pairs.dtype}", "indices (p, 2)", "Give one (row of x, row of y) per pair.")
-    if len(pairs) and not (pairs.min() >= 0 and pairs[:, 0].max() < len(a) and pairs[:, 1].max() < len(b)):
-        raise BadInput(f"pairs up to {tuple(pairs.amax(0).tolist())} and down to {int(pairs.min())}", f"rows below {len(a)} and {len(b)}", "Count from 0, in the order of the clouds.")
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point():
+        raise BadInput(
+            f"pairs of shape {tuple(pairs.shape)} and dtype {pairs.dtype}",
+            "indices (p, 2)",
+            "Give one (row of x, row of y) per pair.",
+        )
+    if len(pairs) and not (
+        pairs.min() >= 0 and pairs[:, 0].max() < len(a) and pairs[:, 1].max() < len(b)
+    ):
+        raise BadInput(
+            f"pairs up to {tuple(pairs.amax(0).tolist())} and down to {int(pairs.min())}",
+            f"rows below {len(a)} and {len(b)}",
+            "Count from 0, in the order of the clouds.",
+        )
     ends = pairs.unique(dim=0).to(a.device).T
-    carried = torch.stack([(mass.double() / end.bincount(minlength=len(mass)).clamp(min=1))[end] for mass, end in zip((a, b), ends)]).amin(0)
+    carried = torch.stack(
+        [
+            (mass.double() / end.bincount(minlength=len(mass)).clamp(min=1))[end]
+            for mass, end in zip((a, b), ends)
+        ]
+    ).amin(0)
     left = [mass.double().index_add(0, end, -carried) for mass, end in zip((a, b), ends)]
-    left = [torch.where(rest > 1e-6 * mass, rest, 0) for rest, mass in zip(left, (a, b))]  # no more than rounding is no mass
+    left = [
+        torch.where(rest > 1e-6 * mass, rest, 0) for rest, mass in zip(left, (a, b))
+    ]  # no more than rounding is no mass
     return Known(*ends, carried, *left, *(mass.nonzero()[:, 0] for mass in left))
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #7cb74b0b
@@ -237,27 +310,68 @@ def sinkhorn(
     epsilon: float = 0.05,  # regularisation, in units of the mean cost
     tolerance: float = 1e-4,  # L1 marginal error that counts as converged
     max_iterations: int = 2000,  # sweeps over the kernel
-    relaxation: float | None = None,  # weight of KL penalties on the marginals, in units of the mean cost; None: marginals hold
+    relaxation: float
+    | None = None,  # weight of KL penalties on the marginals, in units of the mean cost; None: marginals hold
     memory: float = 4.0,  # GB that the kernel may take; a larger one is kept rounded to bfloat16, a still larger one made anew in each sweep
 ) -> Coupling:
     "Entropic optimal transport by stabilised, accelerated Sinkhorn scaling (Cuturi 2013, Schmitzer 2019, Chizat et al. 2018)."
-    if not 0 < epsilon < math.inf: raise BadInput(f"epsilon = {epsilon}", "a positive number", "Use `exact` for unregularised transport.")
-    if not (relaxation is None or relaxation > 0): raise BadInput(f"relaxation = {relaxation}", "a positive number, or None", "Leave it out where marginals must hold.")
+    if not 0 < epsilon < math.inf:
+        raise BadInput(
+            f"epsilon = {epsilon}", "a positive number", "Use `exact` for unregularised transport."
+        )
+    if not (relaxation is None or relaxation > 0):
+        raise BadInput(
+            f"relaxation = {relaxation}",
+            "a positive number, or None",
+            "Leave it out where marginals must hold.",
+        )
     cost = MatrixCost(cost) if isinstance(cost, Tensor) else cost
-    if cost.mean < 0: raise BadInput(f"a cost of mean {cost.mean:.3g}", "a positive mean, the unit of `epsilon`", "Subtract the smallest cost: the plan stays the same.")
-    a, b = (check_masses(masses, size, name).to(cost.like.device) for masses, size, name in zip((a, b), cost.shape, "ab"))
+    if cost.mean < 0:
+        raise BadInput(
+            f"a cost of mean {cost.mean:.3g}",
+            "a positive mean, the unit of `epsilon`",
+            "Subtract the smallest cost: the plan stays the same.",
+        )
+    a, b = (
+        check_masses(masses, size, name).to(cost.like.device)
+        for masses, size, name in zip((a, b), cost.shape, "ab")
+    )
     known, step = know(pairs, a, b), epsilon * (cost.mean or 1.0)
-    whole = partial(Coupling, cost=cost, a=a.to(cost.like), b=b.to(cost.like), tolerance=tolerance, epsilon=step)
-    if not len(known.free_rows): return whole(known.join(None, cost.like))
+    whole = partial(
+        Coupling, cost=cost, a=a.to(cost.like), b=b.to(cost.like), tolerance=tolerance, epsilon=step
+    )
+    if not len(known.free_rows):
+        return whole(known.join(None, cost.like))
     free = cost if pairs is None else cost.part(known.free_rows, known.free_columns)
     inner = working_type(free, step, tolerance)
     free_a, free_b = (masses.to(inner) for masses in known.masses)
     exponent = 1.0 if relaxation is None else relaxation / (relaxation + epsilon)
-    kernel, psi, used, error = solve(free.to(inner), step, free_a, free_b, 0.7 * tolerance, max_iterations, memory * 1e9, exponent)  # below: the error is measured again on the plan
+    kernel, psi, used, error = solve(
+        free.to(inner),
+        step,
+        free_a,
+        free_b,
+        0.7 * tolerance,
+        max_iterations,
+        memory * 1e9,
+        exponent,
+    )  # below: the error is measured again on the plan
     f, g = kernel.phi - kernel.a.log(), psi - free_b.double().log()
-    potentials = tuple(step * log + terms.double() for log, terms in ((f, cost.row_terms), (g, cost.column_terms))) if pairs is None else None
+    potentials = (
+        tuple(
+            step * log + terms.double()
+            for log, terms in ((f, cost.row_terms), (g, cost.column_terms))
+        )
+        if pairs is None
+        else None
+    )
     rows = kernel.plan(psi)
-    return whole(known.join(lambda part: rows(part).to(cost.like), cost.like), iterations=used, potentials=potentials, residual=None if relaxation is None else error)
+    return whole(
+        known.join(lambda part: rows(part).to(cost.like), cost.like),
+        iterations=used,
+        potentials=potentials,
+        residual=None if relaxation is None else error,
+    )
 
 
 def working_type(cost: MatrixCost | ThinCost, epsilon: float, tolerance: float) -> torch.dtype:
@@ -277,8 +391,30 @@ def exact(
     import ot
 
     cost = MatrixCost(cost)
-    a, b = (check_masses(masses, size, name) for masses, size, name in zip((a, b), cost.shape, "ab"))
-    plan, log = ot.emd(a.numpy(), b.numpy(), cost.matrix.cpu().double().numpy(), numItermax=max_iterations, log=True)
-    if log["warning"]: raise BadInput(f"an unfinished simplex ({log['warning']})", "an optimal plan", "Raise `max_iterations`.")
-    duals = torch.from_numpy(log["u"]).to(cost.like.device), torch.from_numpy(log["v"]).to(cost.like.device)
-    return Coupling(torch.from_numpy(plan).to(cost.like).__getitem__, cost, a.to(cost.like), b.to(cost.like), potentials=duals)
+    a, b = (
+        check_masses(masses, size, name) for masses, size, name in zip((a, b), cost.shape, "ab")
+    )
+    plan, log = ot.emd(
+        a.numpy(),
+        b.numpy(),
+        cost.matrix.cpu().double().numpy(),
+        numItermax=max_iterations,
+        log=True,
+    )
+    if log["warning"]:
+        raise BadInput(
+            f"an unfinished simplex ({log['warning']})",
+            "an optimal plan",
+            "Raise `max_iterations`.",
+        )
+    duals = (
+        torch.from_numpy(log["u"]).to(cost.like.device),
+        torch.from_numpy(log["v"]).to(cost.like.device),
+    )
+    return Coupling(
+        torch.from_numpy(plan).to(cost.like).__getitem__,
+        cost,
+        a.to(cost.like),
+        b.to(cost.like),
+        potentials=duals,
+    )

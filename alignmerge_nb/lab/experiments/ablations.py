@@ -35,18 +35,52 @@ __all__ = ['COUPLINGS', 'ABLATION_OPTIONS', 'ROWS', 'batched_plan', 'shares', 'a
            'ablation_run']
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #d7b4889b
-def batched_plan(model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Coupling]:
+def batched_plan(
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Coupling]:
     "The rounds of `anchored_coupling` with plans inside random batches: shares (f, g), and the batch's plan with the largest error."
-    config, rng, left, right = model.config, generator(model.config["seed"], "coupling batches"), x[free[0]], y[free[1]]
-    weights = torch.cat((torch.ones(len(pairs)), torch.full((len(left),), config["unpaired_weight"]))).to(x)
-    centre, parts = right - right.mean(0), min(math.ceil(len(left) / config["batch"]), len(left) // 2, len(right) // 2)
-    solution = weighted_ridge(x[pairs[:, 0]], y[pairs[:, 1]], weights[: len(pairs)], config["penalty"])
+    config, rng, left, right = (
+        model.config,
+        generator(model.config["seed"], "coupling batches"),
+        x[free[0]],
+        y[free[1]],
+    )
+    weights = torch.cat(
+        (torch.ones(len(pairs)), torch.full((len(left),), config["unpaired_weight"]))
+    ).to(x)
+    centre, parts = (
+        right - right.mean(0),
+        min(math.ceil(len(left) / config["batch"]), len(left) // 2, len(right) // 2),
+    )
+    solution = weighted_ridge(
+        x[pairs[:, 0]], y[pairs[:, 1]], weights[: len(pairs)], config["penalty"]
+    )
     for epsilon in config["epsilons"]:
-        guess, plan, found = ((left - left.mean(0)).double() @ solution[2]).to(x), x.new_zeros(len(left), len(right)), []
-        for mine, theirs in zip(*(torch.randperm(len(side), generator=rng).tensor_split(parts) for side in (left, right))):
-            found.append(sinkhorn(CloudCost(guess[mine], centre[theirs], "cosine"), epsilon=epsilon, tolerance=1e-3))
+        guess, plan, found = (
+            ((left - left.mean(0)).double() @ solution[2]).to(x),
+            x.new_zeros(len(left), len(right)),
+            [],
+        )
+        for mine, theirs in zip(
+            *(
+                torch.randperm(len(side), generator=rng).tensor_split(parts)
+                for side in (left, right)
+            )
+        ):
+            found.append(
+                sinkhorn(
+                    CloudCost(guess[mine], centre[theirs], "cosine"),
+                    epsilon=epsilon,
+                    tolerance=1e-3,
+                )
+            )
             plan[mine[:, None], theirs] = shares(found[-1])
-        solution = weighted_ridge(torch.cat((x[pairs[:, 0]], left)), torch.cat((y[pairs[:, 1]], plan @ right)), weights, config["penalty"])
+        solution = weighted_ridge(
+            torch.cat((x[pairs[:, 0]], left)),
+            torch.cat((y[pairs[:, 1]], plan @ right)),
+            weights,
+            config["penalty"],
+        )
     return plan, max(found, key=lambda each: each.marginal_error)
 
 
@@ -55,22 +89,35 @@ def shares(coupling: Coupling) -> Tensor:
     return coupling.plan / coupling.plan.sum(1, keepdim=True)
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #d1cdc31a
-def anchored_plan(model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Coupling]:
+def anchored_plan(
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Coupling]:
     "Ours, or its version in batches where the configuration has them."
-    if model.config["batch"]: return batched_plan(model, x, y, pairs, free)
+    if model.config["batch"]:
+        return batched_plan(model, x, y, pairs, free)
     AlignMerge.couple(model, x, y, pairs, free)
     return shares(model.coupling), model.coupling
 
 
-def identity_plan(model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, None]:
+def identity_plan(
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+) -> tuple[Tensor, None]:
     "An oracle: all of an image's share goes to its own texts."
     plan = x.new_zeros(len(free[0]), len(free[1]))
-    if model.truth is not None: plan[tuple(map(torch.searchsorted, free, model.truth.T.contiguous()))] = 1
-    if not plan.any(1).all(): raise BadInput("unpaired images of unknown text", "the partner of every one", 'Use the setting "shuffled" with overlap 1, and set `truth`.')
+    if model.truth is not None:
+        plan[tuple(map(torch.searchsorted, free, model.truth.T.contiguous()))] = 1
+    if not plan.any(1).all():
+        raise BadInput(
+            "unpaired images of unknown text",
+            "the partner of every one",
+            'Use the setting "shuffled" with overlap 1, and set `truth`.',
+        )
     return plan / plan.sum(1, keepdim=True), None
 
 
-def raw_plan(model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> tuple[Tensor, Coupling]:
+def raw_plan(
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Coupling]:
     "Gromov-Wasserstein of the unpaired rows, blind to the pairs."
     coupling = gromov(x[free[0]], y[free[1]])
     return shares(coupling), coupling
@@ -80,7 +127,10 @@ COUPLINGS = {
     "anchored": anchored_plan,
     "identity": identity_plan,
     "raw": raw_plan,
-    "uniform": lambda model, x, y, pairs, free: (x.new_full((len(free[0]), len(free[1])), 1 / len(free[1])), None),
+    "uniform": lambda model, x, y, pairs, free: (
+        x.new_full((len(free[0]), len(free[1])), 1 / len(free[1])),
+        None,
+    ),
     "none": lambda model, x, y, pairs, free: (None, None),
 }
 
@@ -88,8 +138,12 @@ COUPLINGS = {
 class CoupledMerge(AlignMerge):
     "AlignMerge with any of the `COUPLINGS` between the unpaired rows."
 
-    truth: Tensor | None = None  # (t, 2) unpaired rows that belong together: for the oracle, set before `fit`
-    plan: Tensor | None = None  # (f, g) share of each unpaired text in the target of each unpaired image
+    truth: Tensor | None = (
+        None  # (t, 2) unpaired rows that belong together: for the oracle, set before `fit`
+    )
+    plan: Tensor | None = (
+        None  # (f, g) share of each unpaired text in the target of each unpaired image
+    )
 
     def __init__(
         self,
@@ -101,7 +155,9 @@ class CoupledMerge(AlignMerge):
         super().__init__(**config)
         self.config |= {"coupling": coupling, "batch": batch}
 
-    def couple(self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]) -> Callable[[Tensor], Tensor] | None:
+    def couple(
+        self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+    ) -> Callable[[Tensor], Tensor] | None:
         make = COUPLINGS[self.config["coupling"] if min(map(len, free)) > 1 else "none"]
         self.plan, self.coupling = make(self, x, y, pairs, free)
         return None if self.plan is None else lambda values: self.plan.to(values) @ values
@@ -115,7 +171,10 @@ def plan_quality(
     "Shares in [0, 1]: variance that the targets keep, and mass on true partners (where an image has one)."
     total = lambda cloud: float(cloud.double().var(0, correction=0).sum())
     found = {"variance_kept": total(plan @ right) / total(right)}
-    if len(truth): found["true_mass"] = float(plan[truth[:, 0], truth[:, 1]].sum(dtype=torch.float64)) / len(truth[:, 0].unique())
+    if len(truth):
+        found["true_mass"] = float(plan[truth[:, 0], truth[:, 1]].sum(dtype=torch.float64)) / len(
+            truth[:, 0].unique()
+        )
     return found
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #2b45b1e6
@@ -129,23 +188,54 @@ def ablation_rows(
     mismatched: float = 0.0,  # share of the pairs that are wrong
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     "x, y and pairs as in `training_rows`, and the unpaired rows that belong together (t, 2)."
-    if unpaired == "disjoint": raise BadInput("unpaired = 'disjoint'", "'none' or 'shuffled'", "Use 'shuffled' with the options count and overlap = 0.")
-    numbers = lambda side: replace(side, values=torch.arange(float(len(side)))[:, None])  # so that the draw tells which rows it took
-    x, y, pairs = training_rows(replace(data, x=numbers(data.x), y=numbers(data.y)), n_pairs, unpaired, seed)
+    if unpaired == "disjoint":
+        raise BadInput(
+            "unpaired = 'disjoint'",
+            "'none' or 'shuffled'",
+            "Use 'shuffled' with the options count and overlap = 0.",
+        )
+    numbers = lambda side: replace(
+        side, values=torch.arange(float(len(side)))[:, None]
+    )  # so that the draw tells which rows it took
+    x, y, pairs = training_rows(
+        replace(data, x=numbers(data.x), y=numbers(data.y)), n_pairs, unpaired, seed
+    )
     images, texts = [data.x.ids[i] for i in x[:, 0].long()], [data.y.ids[j] for j in y[:, 0].long()]
     count = len(images) - n_pairs if count is None else count
     start = n_pairs + count - round(overlap * count)
-    if start + count > len(images): raise BadInput(f"{start + count - n_pairs} unpaired items", f"at most {len(images) - n_pairs}", "Lower the count, or raise the overlap.")
+    if start + count > len(images):
+        raise BadInput(
+            f"{start + count - n_pairs} unpaired items",
+            f"at most {len(images) - n_pairs}",
+            "Lower the count, or raise the overlap.",
+        )
     there = set(images[start : start + count])
-    images, texts = images[: n_pairs + count], texts[: len(pairs)] + [key for key in texts[len(pairs) :] if owner(key) in there]
+    images, texts = (
+        images[: n_pairs + count],
+        texts[: len(pairs)] + [key for key in texts[len(pairs) :] if owner(key) in there],
+    )
     place = {name: row for row, name in enumerate(images)}
-    truth = [(place[owner(key)], row) for row, key in enumerate(texts) if row >= len(pairs) and owner(key) in place]
-    return data.x.select(images).values, data.y.select(texts).values, mismatch(pairs, mismatched, seed), torch.tensor(truth, dtype=torch.long).reshape(-1, 2)
+    truth = [
+        (place[owner(key)], row)
+        for row, key in enumerate(texts)
+        if row >= len(pairs) and owner(key) in place
+    ]
+    return (
+        data.x.select(images).values,
+        data.y.select(texts).values,
+        mismatch(pairs, mismatched, seed),
+        torch.tensor(truth, dtype=torch.long).reshape(-1, 2),
+    )
 
 
 def mismatch(pairs: Tensor, share: float, seed: int) -> Tensor:
     "The pairs (p, 2), a share of them with the texts passed on in a ring."
-    wrong, pairs = torch.randperm(len(pairs), generator=generator(seed, "wrong pairs"))[: round(share * len(pairs))], pairs.clone()
+    wrong, pairs = (
+        torch.randperm(len(pairs), generator=generator(seed, "wrong pairs"))[
+            : round(share * len(pairs))
+        ],
+        pairs.clone(),
+    )
     pairs[wrong, 1] = pairs[wrong.roll(1), 1]
     return pairs
 
@@ -159,16 +249,23 @@ def balanced(
     return similarity.double() + rows[:, None] + columns
 
 
-def balanced_ranks(aligner: Aligner, data: RetrievalData, split: str) -> tuple[dict[str, float], dict[str, Tensor]]:
+def balanced_ranks(
+    aligner: Aligner, data: RetrievalData, split: str
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     "Hubness before and after, recall after (all under names of their own), and the ranks behind it."
     x, y = data.of(split)
-    relevant = relevance(x.ids, [owner(key) for key in y.ids], [data.captions[key] for key in y.ids])
+    relevant = relevance(
+        x.ids, [owner(key) for key in y.ids], [data.captions[key] for key in y.ids]
+    )
     plain = aligner.similarity(x.values, y.values)
     after = balanced(plain)
     found = {"normalised_i2t": ranks(after, relevant), "normalised_t2i": ranks(after.T, relevant.T)}
     scores = {**recalls(found["normalised_i2t"], "i2t"), **recalls(found["normalised_t2i"], "t2i")}
-    return {"normalised_r10": (scores["i2t_r10"] + scores["t2i_r10"]) / 2, "skewness": (hubness(plain) + hubness(plain.T)) / 2,
-            "normalised_skewness": (hubness(after) + hubness(after.T)) / 2}, found
+    return {
+        "normalised_r10": (scores["i2t_r10"] + scores["t2i_r10"]) / 2,
+        "skewness": (hubness(plain) + hubness(plain.T)) / 2,
+        "normalised_skewness": (hubness(after) + hubness(after.T)) / 2,
+    }, found
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #890b12cd
 ABLATION_OPTIONS = {  # what a configuration may set, and what it is otherwise
@@ -182,12 +279,21 @@ ABLATION_OPTIONS = {  # what a configuration may set, and what it is otherwise
 ROWS = ("count", "overlap", "mismatched")  # options of `ablation_rows`; the others are AlignMerge's
 
 
-def ablated(config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Tensor, truth: Tensor) -> Aligner:
+def ablated(
+    config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Tensor, truth: Tensor
+) -> Aligner:
     "The aligner of a configuration, fitted."
     settings = config.params or select(config.aligner, x, y, pairs, config.seed)
     if config.aligner != "align_merge":
-        odd = sorted(key for key in options.keys() - set(ROWS) if options[key] != ABLATION_OPTIONS[key])
-        if odd: raise BadInput(f"the option {odd[0]} for {config.aligner}", "align_merge", "It is the only one with a coupling to exchange.")
+        odd = sorted(
+            key for key in options.keys() - set(ROWS) if options[key] != ABLATION_OPTIONS[key]
+        )
+        if odd:
+            raise BadInput(
+                f"the option {odd[0]} for {config.aligner}",
+                "align_merge",
+                "It is the only one with a coupling to exchange.",
+            )
         return fitted(config, x, y, pairs, settings)
     known = make_aligner("align_merge", **settings).config | {"seed": config.seed}
     known["epsilons"] = [*known["epsilons"][:-1], options["epsilon"]]
@@ -200,9 +306,25 @@ def ablation_run(config: RunConfig) -> Outcome:
     "Fit as the options say, evaluate once on the test split: plain and normalised ranking, and the plan's quality."
     options = options_of(config, ABLATION_OPTIONS, "option of an ablation run")
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
-    x, y, pairs, truth = ablation_rows(data, config.n_pairs, config.unpaired, config.seed, **{name: options[name] for name in ROWS})
+    x, y, pairs, truth = ablation_rows(
+        data, config.n_pairs, config.unpaired, config.seed, **{name: options[name] for name in ROWS}
+    )
     aligner = ablated(config, options, x, y, pairs, truth)
-    (metrics, vectors), (more, others) = retrieval_ranks(aligner, data, "test"), balanced_ranks(aligner, data, "test")
-    metrics |= more | {"pairs": len(pairs), "unpaired": len(x) - config.n_pairs, "gallery": len(data.splits["test"])} | aligner.diagnostics(data.of("test")[0].values)
-    if getattr(aligner, "plan", None) is not None: metrics |= plan_quality(aligner.plan, y[len(pairs) :], truth - torch.tensor([config.n_pairs, len(pairs)]))
+    (metrics, vectors), (more, others) = (
+        retrieval_ranks(aligner, data, "test"),
+        balanced_ranks(aligner, data, "test"),
+    )
+    metrics |= (
+        more
+        | {
+            "pairs": len(pairs),
+            "unpaired": len(x) - config.n_pairs,
+            "gallery": len(data.splits["test"]),
+        }
+        | aligner.diagnostics(data.of("test")[0].values)
+    )
+    if getattr(aligner, "plan", None) is not None:
+        metrics |= plan_quality(
+            aligner.plan, y[len(pairs) :], truth - torch.tensor([config.n_pairs, len(pairs)])
+        )
     return Outcome(metrics, vectors | others, sources(data.x, data.y))

@@ -61,7 +61,11 @@ def potentials_error(
     "‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan of these potentials, uniform masses, all in float64."
     cost = CloudCost(x.double(), y.double())
     a, b = check_masses(None, len(x), "a"), check_masses(None, len(y), "b")
-    rows = lambda part: torch.exp((f.double()[part, None] + g.double() - cost.block(part)) / epsilon) * a[part, None] * b
+    rows = lambda part: (
+        torch.exp((f.double()[part, None] + g.double() - cost.block(part)) / epsilon)
+        * a[part, None]
+        * b
+    )
     error = Coupling(rows, cost, a, b).marginal_error
     return error if math.isfinite(error) else math.inf
 
@@ -76,11 +80,14 @@ class Solved(NamedTuple):
 
 def ours(x: Tensor, y: Tensor, epsilon: float, tolerance: float, memory: float = 5.1) -> Solved:
     cost = CloudCost(x, y)
-    coupling = sinkhorn(cost, epsilon=epsilon / cost.mean, tolerance=tolerance, max_iterations=20_000, memory=memory)  # 5.1 GB: 50,000 points a side, rounded
+    coupling = sinkhorn(
+        cost, epsilon=epsilon / cost.mean, tolerance=tolerance, max_iterations=20_000, memory=memory
+    )  # 5.1 GB: 50,000 points a side, rounded
     return Solved(*coupling.potentials, coupling.iterations)
 
 
-def ours_streamed(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved: return ours(x, y, epsilon, tolerance, memory=0.0)
+def ours_streamed(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved:
+    return ours(x, y, epsilon, tolerance, memory=0.0)
 
 
 def pot(x: Tensor, y: Tensor, epsilon: float, tolerance: float, method: str = "sinkhorn") -> Solved:
@@ -90,15 +97,32 @@ def pot(x: Tensor, y: Tensor, epsilon: float, tolerance: float, method: str = "s
     n, m = len(x), len(y)
     a, b = np.full(n, 1 / n, dtype=np.float32), np.full(m, 1 / m, dtype=np.float32)
     with np.errstate(all="ignore"):
-        _, log = ot.sinkhorn(a, b, ot.dist(x.numpy(), y.numpy()), epsilon, method=method, stopThr=tolerance / m**0.5, numItermax=20_000, log=True, warn=False)
-        if "log_u" in log: u, v = log["log_u"], log["log_v"]
-        elif "logu" in log: u, v = log["logu"], log["logv"]
-        else: u, v = np.log(log["u"]), np.log(log["v"])
-    f, g = (epsilon * (torch.as_tensor(np.asarray(each, dtype=np.float64).ravel()) + math.log(size)) for each, size in ((u, n), (v, m)))
+        _, log = ot.sinkhorn(
+            a,
+            b,
+            ot.dist(x.numpy(), y.numpy()),
+            epsilon,
+            method=method,
+            stopThr=tolerance / m**0.5,
+            numItermax=20_000,
+            log=True,
+            warn=False,
+        )
+        if "log_u" in log:
+            u, v = log["log_u"], log["log_v"]
+        elif "logu" in log:
+            u, v = log["logu"], log["logv"]
+        else:
+            u, v = np.log(log["u"]), np.log(log["v"])
+    f, g = (
+        epsilon * (torch.as_tensor(np.asarray(each, dtype=np.float64).ravel()) + math.log(size))
+        for each, size in ((u, n), (v, m))
+    )
     return Solved(f, g, int(log.get("niter", 0)))
 
 
-def pot_log(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved: return pot(x, y, epsilon, tolerance, "sinkhorn_log")
+def pot_log(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved:
+    return pot(x, y, epsilon, tolerance, "sinkhorn_log")
 
 
 def ott(x: Tensor, y: Tensor, epsilon: float, tolerance: float, lse_mode: bool = False) -> Solved:
@@ -110,25 +134,45 @@ def ott(x: Tensor, y: Tensor, epsilon: float, tolerance: float, lse_mode: bool =
     from ott.solvers.linear import sinkhorn as jax_sinkhorn
 
     if (key := (len(x), len(y), lse_mode)) not in COMPILED:
+
         def solve(x: jax.Array, y: jax.Array, epsilon: float, tolerance: float) -> tuple:
-            solver = jax_sinkhorn.Sinkhorn(lse_mode=lse_mode, threshold=tolerance, max_iterations=20_000)
+            solver = jax_sinkhorn.Sinkhorn(
+                lse_mode=lse_mode, threshold=tolerance, max_iterations=20_000
+            )
             out = solver(linear_problem.LinearProblem(pointcloud.PointCloud(x, y, epsilon=epsilon)))
             return out.f, out.g, out.n_iters
+
         COMPILED[key] = jax.jit(solve)
-    f, g, iterations = COMPILED[key](jnp.asarray(x.numpy()), jnp.asarray(y.numpy()), epsilon, tolerance)
+    f, g, iterations = COMPILED[key](
+        jnp.asarray(x.numpy()), jnp.asarray(y.numpy()), epsilon, tolerance
+    )
     n, m = len(x), len(y)  # OTT's potentials absorb the masses
-    f, g = (torch.as_tensor(np.array(each, dtype=np.float64)) + epsilon * math.log(size) for each, size in ((f, n), (g, m)))
+    f, g = (
+        torch.as_tensor(np.array(each, dtype=np.float64)) + epsilon * math.log(size)
+        for each, size in ((f, n), (g, m))
+    )
     return Solved(f, g, int(iterations))
 
 
-def ott_log(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved: return ott(x, y, epsilon, tolerance, lse_mode=True)
+def ott_log(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved:
+    return ott(x, y, epsilon, tolerance, lse_mode=True)
 
 
 def geomloss(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved:
     from geomloss import SamplesLoss
 
-    f, g = SamplesLoss("sinkhorn", p=2, blur=(epsilon / 2) ** 0.5, scaling=0.99 if tolerance < 1e-5 else 0.9, debias=False, potentials=True, backend="tensorized")(x, y)
-    return Solved(2 * f.ravel().double(), 2 * g.ravel().double(), 0)  # its cost is half the squared distance
+    f, g = SamplesLoss(
+        "sinkhorn",
+        p=2,
+        blur=(epsilon / 2) ** 0.5,
+        scaling=0.99 if tolerance < 1e-5 else 0.9,
+        debias=False,
+        potentials=True,
+        backend="tensorized",
+    )(x, y)
+    return Solved(
+        2 * f.ravel().double(), 2 * g.ravel().double(), 0
+    )  # its cost is half the squared distance
 
 
 COMPILED: dict = {}  # OTT's compiled solvers, by shape
@@ -143,7 +187,9 @@ SOLVERS: dict[str, Callable[[Tensor, Tensor, float, float], Solved]] = {
 }
 
 # %% ../../../nbs/lab/experiments/26_cost.ipynb #89564010
-def tuned(measure: Callable[[float], tuple[float, float]], tolerance: float) -> tuple[float, float, float]:
+def tuned(
+    measure: Callable[[float], tuple[float, float]], tolerance: float
+) -> tuple[float, float, float]:
     "The loosest own tolerance of a solver that achieves `tolerance`, the error it achieves, and what else `measure` returns."
     tries, own = {}, tolerance
     while own not in tries and len(tries) < 6:
@@ -157,12 +203,20 @@ def tuned(measure: Callable[[float], tuple[float, float]], tolerance: float) -> 
 def peak_memory(call: Callable[[], object]) -> float:
     "MB by which the process grew at most during a call; 0 where the system does not tell."
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    field = lambda name: next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name)) / 1024
+    field = lambda name: (
+        next(
+            int(line.split()[1])
+            for line in status.read_text().splitlines()
+            if line.startswith(name)
+        )
+        / 1024
+    )
     gc.collect()  # what earlier calls left
     try:
         reset.write_text("5")  # the high-water mark starts again
         before = field("VmRSS")
-    except OSError: return 0.0
+    except OSError:
+        return 0.0
     call()
     return max(0.0, field("VmHWM") - before)
 
@@ -185,10 +239,20 @@ def race(
 
     for name in solvers:
         solver = look_up(SOLVERS, name, "solver")
-        try: own, error, iterations = tuned(partial(measure, solver), tolerance)
-        except ImportError as missing: raise BadInput(f"the solver {name!r} without {missing.name}", "its package", "Install it: `pip install 'alignmerge-nb[bench]'`.") from missing
+        try:
+            own, error, iterations = tuned(partial(measure, solver), tolerance)
+        except ImportError as missing:
+            raise BadInput(
+                f"the solver {name!r} without {missing.name}",
+                "its package",
+                "Install it: `pip install 'alignmerge-nb[bench]'`.",
+            ) from missing
         calls[name] = partial(solver, x, y, epsilon, own)
-        found |= {f"{name}_marginal_error": min(error, 9.0), f"{name}_iterations": iterations, f"{name}_memory": peak_memory(calls[name])}
+        found |= {
+            f"{name}_marginal_error": min(error, 9.0),
+            f"{name}_iterations": iterations,
+            f"{name}_memory": peak_memory(calls[name]),
+        }
     return found | timed(calls, rounds)
 
 
@@ -214,8 +278,15 @@ def turned_clouds(
 ) -> tuple[Tensor, Tensor, Tensor]:
     "A cloud (n, d) in float64, a turned, shuffled and disturbed copy, and the row of the first that each row of the copy came from."
     x, rng = planted_clouds(n, d, seed)[0].double(), generator(seed, "turned clouds")
-    order, turn = torch.randperm(n, generator=rng), torch.linalg.qr(torch.randn(d, d, generator=rng, dtype=x.dtype))[0]
-    return x, (x @ turn)[order] + 0.05 * x.std() * torch.randn(n, d, generator=rng, dtype=x.dtype), order
+    order, turn = (
+        torch.randperm(n, generator=rng),
+        torch.linalg.qr(torch.randn(d, d, generator=rng, dtype=x.dtype))[0],
+    )
+    return (
+        x,
+        (x @ turn)[order] + 0.05 * x.std() * torch.randn(n, d, generator=rng, dtype=x.dtype),
+        order,
+    )
 
 
 def gromov_ours(x: Tensor, y: Tensor, tolerance: float) -> Coupling:
@@ -228,12 +299,24 @@ def gromov_pot(x: Tensor, y: Tensor, tolerance: float) -> Coupling:
 
     a, b = check_masses(None, len(x), "a"), check_masses(None, len(y), "b")
     distances = [ot.dist(standard(cloud, mass)[0].numpy()) for cloud, mass in ((x, a), (y, b))]
-    options = {"epsilon": 4 * GROMOV_EPSILON, "max_iter": GROMOV_STEPS, "solver": "PPA", "stopThr": tolerance / len(y) ** 0.5, "warn": False}  # 4: the product of the mean distances
-    with np.errstate(all="ignore"): plan = torch.from_numpy(ot.gromov.entropic_gromov_wasserstein(*distances, a.numpy(), b.numpy(), **options))
+    options = {
+        "epsilon": 4 * GROMOV_EPSILON,
+        "max_iter": GROMOV_STEPS,
+        "solver": "PPA",
+        "stopThr": tolerance / len(y) ** 0.5,
+        "warn": False,
+    }  # 4: the product of the mean distances
+    with np.errstate(all="ignore"):
+        plan = torch.from_numpy(
+            ot.gromov.entropic_gromov_wasserstein(*distances, a.numpy(), b.numpy(), **options)
+        )
     return Coupling(plan.__getitem__, MatrixCost(torch.zeros_like(plan)), a, b)
 
 
-GROMOV_SOLVERS: dict[str, Callable[[Tensor, Tensor, float], Coupling]] = {"ours": gromov_ours, "pot": gromov_pot}
+GROMOV_SOLVERS: dict[str, Callable[[Tensor, Tensor, float], Coupling]] = {
+    "ours": gromov_ours,
+    "pot": gromov_pot,
+}
 
 
 def gromov_race(
@@ -254,16 +337,31 @@ def gromov_race(
         solver = look_up(GROMOV_SOLVERS, name, "solver")
         own, error, loss = tuned(partial(measure, solver), tolerance)
         calls[name] = partial(solver, x, y, own)
-        found |= {f"{name}_marginal_error": min(error, 9.0), f"{name}_loss": loss, f"{name}_memory": peak_memory(calls[name])}
+        found |= {
+            f"{name}_marginal_error": min(error, 9.0),
+            f"{name}_loss": loss,
+            f"{name}_memory": peak_memory(calls[name]),
+        }
     return found | timed(calls, rounds)
 
 # %% ../../../nbs/lab/experiments/26_cost.ipynb #573ce215
-COST_OPTIONS = {"task": "sinkhorn", "n": 1000, "d": 512, "epsilon": 0.05, "solvers": ("ours", "pot"), "rounds": 3, "threads": 2, "tolerance": 1e-4}
+COST_OPTIONS = {
+    "task": "sinkhorn",
+    "n": 1000,
+    "d": 512,
+    "epsilon": 0.05,
+    "solvers": ("ours", "pot"),
+    "rounds": 3,
+    "threads": 2,
+    "tolerance": 1e-4,
+}
 
 
 def sinkhorn_task(seed: int, options: dict) -> dict[str, float]:
     x, y = planted_clouds(options["n"], options["d"], seed)
-    return race(x, y, options["epsilon"], tuple(options["solvers"]), options["rounds"], options["tolerance"]) | {"product_seconds": product_seconds(x, y)}
+    return race(
+        x, y, options["epsilon"], tuple(options["solvers"]), options["rounds"], options["tolerance"]
+    ) | {"product_seconds": product_seconds(x, y)}
 
 
 def gromov_task(seed: int, options: dict) -> dict[str, float]:
@@ -282,8 +380,14 @@ def cost_run(config: RunConfig) -> Outcome:
     torch.set_num_threads(options["threads"])
     try:
         found = task(config.seed, options)
-    finally: torch.set_num_threads(before)
-    return Outcome(found, features={"solvers": {name: installed(name) for name in ("POT", "jax", "ott-jax", "geomloss")}})
+    finally:
+        torch.set_num_threads(before)
+    return Outcome(
+        found,
+        features={
+            "solvers": {name: installed(name) for name in ("POT", "jax", "ott-jax", "geomloss")}
+        },
+    )
 
 
 def product_seconds(x: Tensor, y: Tensor) -> float:
@@ -292,6 +396,7 @@ def product_seconds(x: Tensor, y: Tensor) -> float:
     block, times = x.new_empty(blocks[0].stop, len(y)), []
     for _ in range(3):
         start = time.perf_counter()
-        for rows in blocks: torch.mm(x[rows], y.T, out=block[: rows.stop - rows.start])
+        for rows in blocks:
+            torch.mm(x[rows], y.T, out=block[: rows.stop - rows.start])
         times.append(time.perf_counter() - start)
     return statistics.median(times)

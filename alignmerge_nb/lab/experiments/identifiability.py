@@ -30,7 +30,12 @@ def mcc(factors: Tensor, z: Tensor) -> float:
     "Mean absolute correlation of k factors (n, k) and their best distinct coordinates of z (n, d), d ≥ k."
     from scipy.optimize import linear_sum_assignment
 
-    if z.shape[1] < factors.shape[1]: raise BadInput(f"{z.shape[1]} coordinates for {factors.shape[1]} factors", "as many, or more", "Keep more axes.")
+    if z.shape[1] < factors.shape[1]:
+        raise BadInput(
+            f"{z.shape[1]} coordinates for {factors.shape[1]} factors",
+            "as many, or more",
+            "Keep more axes.",
+        )
     unit = lambda cloud: F.normalize((cloud - cloud.mean(0)).double(), dim=0)
     found = (unit(factors).T @ unit(z)).abs()
     return float(found[linear_sum_assignment(found.cpu().numpy(), maximize=True)].mean())
@@ -54,7 +59,10 @@ def block_scores(
     z, found = block(z, learn, shared.shape[1]), {"mcc": 0.0}
     found["mcc"] = mcc(shared[judge], z[judge])
     for name, factors in (("shared", shared), ("private", private)):
-        found |= {f"{name}_r2": linear_r2(z, factors, learn, judge), f"{name}_kernel": kernel_r2(z, factors, learn, judge)}
+        found |= {
+            f"{name}_r2": linear_r2(z, factors, learn, judge),
+            f"{name}_kernel": kernel_r2(z, factors, learn, judge),
+        }
     return found | {"only_shared": kernel_r2(shared, z, learn, judge)}
 
 # %% ../../../nbs/lab/experiments/80_identifiability.ipynb #734a9e5f
@@ -67,10 +75,18 @@ def blind_pairs(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
 
     coupling = gromov(x, y, **BLIND)
     rows, columns = linear_sum_assignment(coupling.plan.cpu().numpy(), maximize=True)
-    return torch.stack((torch.from_numpy(rows), torch.from_numpy(columns)), 1), coupling.marginal_error
+    return torch.stack(
+        (torch.from_numpy(rows), torch.from_numpy(columns)), 1
+    ), coupling.marginal_error
 
 # %% ../../../nbs/lab/experiments/80_identifiability.ipynb #cd0bba29
-IDENTIFIABILITY_OPTIONS = {"mixing": "linear", "overlap": 0.5, "noise": 0.02, "mismatch": 0.0, "rows": 0}  # as in `factor_world`; unpaired rows a side
+IDENTIFIABILITY_OPTIONS = {
+    "mixing": "linear",
+    "overlap": 0.5,
+    "noise": 0.02,
+    "mismatch": 0.0,
+    "rows": 0,
+}  # as in `factor_world`; unpaired rows a side
 PROBE = 300  # items to fit the probes, and as many to judge
 
 
@@ -78,15 +94,32 @@ def identifiability_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor,
     "Rows x and y, pairs of them, and a world of fresh items for the probes."
     options, p = options_of(config, IDENTIFIABILITY_OPTIONS, "option of a world"), config.n_pairs
     rows = options.pop("rows")
-    if p is None or p + rows < 4: raise BadInput(f"{p} pairs and {rows} unpaired rows", "a number of pairs, and at least 4 rows", "Set `n_pairs`, or more `rows`.")
-    if (rows > 0) != (config.unpaired != "none"): raise BadInput(f"{rows} unpaired rows with unpaired = {config.unpaired!r}", "'shuffled' or 'disjoint' with rows, 'none' without", "Correct the configuration.")
+    if p is None or p + rows < 4:
+        raise BadInput(
+            f"{p} pairs and {rows} unpaired rows",
+            "a number of pairs, and at least 4 rows",
+            "Set `n_pairs`, or more `rows`.",
+        )
+    if (rows > 0) != (config.unpaired != "none"):
+        raise BadInput(
+            f"{rows} unpaired rows with unpaired = {config.unpaired!r}",
+            "'shuffled' or 'disjoint' with rows, 'none' without",
+            "Correct the configuration.",
+        )
     world = factor_world(2 * PROBE + p + 2 * rows, **options, seed=config.seed)
     start, end = 2 * PROBE, 2 * PROBE + p
     left = torch.arange(end, end + rows)
-    right = left[torch.randperm(rows, generator=generator(config.seed, "order"))] + (rows if config.unpaired == "disjoint" else 0)
+    right = left[torch.randperm(rows, generator=generator(config.seed, "order"))] + (
+        rows if config.unpaired == "disjoint" else 0
+    )
     known = torch.arange(start, end)
     x, y = world.x[torch.cat((known, left))], world.y[torch.cat((known, right))]
-    return x, y, torch.arange(p)[:, None].expand(p, 2), FactorWorld(*(part[: 2 * PROBE] for part in world))
+    return (
+        x,
+        y,
+        torch.arange(p)[:, None].expand(p, 2),
+        FactorWorld(*(part[: 2 * PROBE] for part in world)),
+    )
 
 
 LEARN, JUDGE = torch.arange(PROBE), torch.arange(PROBE, 2 * PROBE)
@@ -97,19 +130,37 @@ def raw_scores(seed: int, options: tuple[tuple[str, object], ...]) -> dict[str, 
     "The scores of a world's features as they are; the same for all aligners and budgets."
     world = factor_world(2 * PROBE, **dict(options), seed=seed)
     sides = ("raw_x", world.x, world.private_x), ("raw_y", world.y, world.private_y)
-    return {f"{side}_{name}": value for side, z, private in sides for name, value in block_scores(z, world.shared, private, LEARN, JUDGE).items()}
+    return {
+        f"{side}_{name}": value
+        for side, z, private in sides
+        for name, value in block_scores(z, world.shared, private, LEARN, JUDGE).items()
+    }
 
 
 def identifiability_run(config: RunConfig) -> Outcome:
     "What the aligner recovers of a world's common and private factors, on both sides, and recall on fresh items."
     x, y, pairs, world = identifiability_material(config)
-    options = {name: value for name, value in (IDENTIFIABILITY_OPTIONS | config.options).items() if name != "rows"}
+    options = {
+        name: value
+        for name, value in (IDENTIFIABILITY_OPTIONS | config.options).items()
+        if name != "rows"
+    }
     metrics = dict(raw_scores(config.seed, tuple(sorted(options.items()))))
-    if not len(pairs): pairs, metrics["blind_marginal_error"] = blind_pairs(x, y)
-    aligner = fitted(config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed))
+    if not len(pairs):
+        pairs, metrics["blind_marginal_error"] = blind_pairs(x, y)
+    aligner = fitted(
+        config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
+    )
     zx, zy = aligner.transform_x(world.x), aligner.transform_y(world.y)
     for side, z, private in (("x", zx, world.private_x), ("y", zy, world.private_y)):
-        metrics |= {f"{side}_{name}": value for name, value in block_scores(z, world.shared, private, LEARN, JUDGE).items()}
+        metrics |= {
+            f"{side}_{name}": value
+            for name, value in block_scores(z, world.shared, private, LEARN, JUDGE).items()
+        }
     recall, found = retrieve(zx[JUDGE], zy[JUDGE], torch.eye(PROBE, dtype=torch.bool))
-    if aligner.coupling: metrics |= {"converged": float(aligner.coupling.converged), "marginal_error": aligner.coupling.marginal_error}
+    if aligner.coupling:
+        metrics |= {
+            "converged": float(aligner.coupling.converged),
+            "marginal_error": aligner.coupling.marginal_error,
+        }
     return Outcome(metrics | recall, found)

@@ -18,9 +18,25 @@ from ...data.splits import split_items
 from ...features import Features
 from ...fusion.base import masked_mean
 from ...fusion.registry import TokenItems, changed, incomplete, predict
-from ..protocols import VQA_OPTIONS, aligner_on, token_features, training_options, vqa_features, vqa_material
+from alignmerge_nb.lab.protocols import (
+    VQA_OPTIONS,
+    aligner_on,
+    token_features,
+    training_options,
+    vqa_features,
+    vqa_material,
+)
 from ..runs import Outcome, options_of, sources
-from ..tasks import INPUTS, VQAData, accuracies, blind_baselines, caption_pairs, few, fit_head, row_of
+from alignmerge_nb.lab.tasks import (
+    INPUTS,
+    VQAData,
+    accuracies,
+    blind_baselines,
+    caption_pairs,
+    few,
+    fit_head,
+    row_of,
+)
 from ...paper.rows import RunConfig
 
 # %% auto #0
@@ -37,17 +53,26 @@ def lacking(
 ) -> TokenItems:
     "The items, shares of which lack one modality."
     after = incomplete(items, share, seed)
-    if train_share is None: return after
+    if train_share is None:
+        return after
     before = incomplete(items, train_share, seed)
     late = torch.zeros(len(items), dtype=torch.bool).index_fill(0, test, True)
-    for name in items.tokens: before = changed(before, name, index=torch.where(late, after.index[name], before.index[name]))
+    for name in items.tokens:
+        before = changed(
+            before, name, index=torch.where(late, after.index[name], before.index[name])
+        )
     return before
 
 
 def states(items: TokenItems, rows: Tensor) -> list[str]:
-    "What each item has: \"complete\", or \"without_\" and what it lacks."
+    'What each item has: "complete", or "without_" and what it lacks.'
     gone = {name: items.index[name][rows] < 0 for name in items.tokens}
-    return ["complete" if not any(absent := [name for name in gone if gone[name][i]]) else "without_" + "_".join(absent) for i in range(len(rows))]
+    return [
+        "complete"
+        if not any(absent := [name for name in gone if gone[name][i]])
+        else "without_" + "_".join(absent)
+        for i in range(len(rows))
+    ]
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #a6172c52
 TRAINING = {"width": 64, "epochs": 20, "batch": 128, "learning_rate": 0.003, "weight_decay": 0.05}
@@ -64,10 +89,14 @@ def answered(
     aligner: Aligner | None,  # fitted; None: none
 ) -> tuple[dict[str, float], Tensor]:
     "Accuracies on the test split, and the predicted answers (n_test,)."
-    inputs = look_up(INPUTS, options["input"], "input")(data.asked, data.rows("train"), aligner, config.seed)
+    inputs = look_up(INPUTS, options["input"], "input")(
+        data.asked, data.rows("train"), aligner, config.seed
+    )
     rows = data.rows("test")
     inputs = lacking(inputs, rows, options["share"], options["train_share"], config.seed)
-    head, history = fit_head(config.head, inputs, data, config.seed, training_options(options), width=options["width"])
+    head, history = fit_head(
+        config.head, inputs, data, config.seed, training_options(options), width=options["width"]
+    )
     predicted = predict(head, inputs, rows).argmax(1)
     metrics = accuracies(predicted == data.answers[rows], states(inputs, rows))
     return metrics | {"val_accuracy": max(each["val_accuracy"] for each in history)}, predicted
@@ -82,13 +111,21 @@ def tokens_run(config: RunConfig) -> Outcome:
     data, captions = vqa_material(config, options)
     aligner = aligner_on(config, lambda: caption_pairs(data, captions))
     metrics, predicted = answered(config, options, data, aligner)
-    rows, sides = data.rows("test"), vqa_features(config.image_encoder, config.text_encoder, options["size"])
-    vectors = {"correct": predicted == data.answers[rows], "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1]}
+    rows, sides = (
+        data.rows("test"),
+        vqa_features(config.image_encoder, config.text_encoder, options["size"]),
+    )
+    vectors = {
+        "correct": predicted == data.answers[rows],
+        "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1],
+    }
     return Outcome(metrics | blind_baselines(data, "test"), vectors, sources(*sides))
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #dd474db5
 def class_data(
-    splits: Mapping[str, list[Item]],  # "train", "val", "test" → items with images, captions and groups
+    splits: Mapping[
+        str, list[Item]
+    ],  # "train", "val", "test" → items with images, captions and groups
     images: Features,  # tokens (n, s, dx), one row per item
     texts: Features,  # tokens (m, t, dy), ids "item#k"; the first caption counts
     least: int = 10,  # training items that a group must have
@@ -97,16 +134,49 @@ def class_data(
     there = set(images.ids)
     counts = Counter(item.group for item in splits["train"] if item.id in there)
     groups = sorted(name for name, count in counts.items() if count >= least)
-    if len(groups) < 2: raise BadInput(f"{len(groups)} groups with at least {least} training items", "at least two", "Lower `least`, or take another data set.")
-    flat = [(name, item) for name, part in splits.items() for item in part if item.id in there and item.group in groups]
-    image_row, text_row = row_of(images, (item.id for _, item in flat), "items"), row_of(texts, (f"{item.id}#0" for _, item in flat), "captions")
+    if len(groups) < 2:
+        raise BadInput(
+            f"{len(groups)} groups with at least {least} training items",
+            "at least two",
+            "Lower `least`, or take another data set.",
+        )
+    flat = [
+        (name, item)
+        for name, part in splits.items()
+        for item in part
+        if item.id in there and item.group in groups
+    ]
+    image_row, text_row = (
+        row_of(images, (item.id for _, item in flat), "items"),
+        row_of(texts, (f"{item.id}#0" for _, item in flat), "captions"),
+    )
     place, owner = torch.arange(len(flat)), [item.id for _, item in flat]
-    used = {"x": torch.tensor([image_row[key] for key in owner]), "y": torch.tensor([text_row[f"{key}#0"] for key in owner])}
+    used = {
+        "x": torch.tensor([image_row[key] for key in owner]),
+        "y": torch.tensor([text_row[f"{key}#0"] for key in owner]),
+    }
     sides = {"x": images, "y": texts}
-    items = TokenItems({side: each.values[used[side]].float() for side, each in sides.items()}, {"x": place, "y": place},
-                       {side: None if each.mask is None else each.mask[used[side]].bool() for side, each in sides.items()})
-    return VQAData(items, torch.tensor([groups.index(item.group) for _, item in flat]), tuple(item.group for _, item in flat), tuple(groups), tuple(owner),
-                   {name: torch.tensor([i for i, row in enumerate(flat) if row[0] == name], dtype=torch.int64) for name in splits})
+    items = TokenItems(
+        {side: each.values[used[side]].float() for side, each in sides.items()},
+        {"x": place, "y": place},
+        {
+            side: None if each.mask is None else each.mask[used[side]].bool()
+            for side, each in sides.items()
+        },
+    )
+    return VQAData(
+        items,
+        torch.tensor([groups.index(item.group) for _, item in flat]),
+        tuple(item.group for _, item in flat),
+        tuple(groups),
+        tuple(owner),
+        {
+            name: torch.tensor(
+                [i for i, row in enumerate(flat) if row[0] == name], dtype=torch.int64
+            )
+            for name in splits
+        },
+    )
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #a390b9ed
 def pooled_pairs(
@@ -115,8 +185,19 @@ def pooled_pairs(
 ) -> tuple[Tensor, Tensor]:
     "Mean tokens of training items (p, dx) and of their captions (p, dy)."
     rows = data.rows("train")[:n]
-    if n is not None and len(rows) < n: raise BadInput(f"{n} pairs", f"at most {len(rows)}, the training items", "Ask for fewer, or None for all.")
-    return tuple(masked_mean(data.asked.tokens[name][rows], None if (mask := data.asked.masks.get(name)) is None else mask[rows]) for name in ("x", "y"))
+    if n is not None and len(rows) < n:
+        raise BadInput(
+            f"{n} pairs",
+            f"at most {len(rows)}, the training items",
+            "Ask for fewer, or None for all.",
+        )
+    return tuple(
+        masked_mean(
+            data.asked.tokens[name][rows],
+            None if (mask := data.asked.masks.get(name)) is None else mask[rows],
+        )
+        for name in ("x", "y")
+    )
 
 
 def class_scores(
@@ -127,8 +208,19 @@ def class_scores(
     from sklearn.metrics import f1_score
 
     truth, seen = data.answers[data.rows("test")], data.answers[data.rows("train")]
-    score = f1_score(truth.numpy(), predicted.numpy(), average="macro", labels=truth.unique().tolist(), zero_division=0)
-    return {"macro_f1": float(score), "majority": float((truth == seen.mode().values).double().mean()), "chance": 1 / len(data.vocabulary), "groups": float(len(data.vocabulary))}
+    score = f1_score(
+        truth.numpy(),
+        predicted.numpy(),
+        average="macro",
+        labels=truth.unique().tolist(),
+        zero_division=0,
+    )
+    return {
+        "macro_f1": float(score),
+        "majority": float((truth == seen.mode().values).double().mean()),
+        "chance": 1 / len(data.vocabulary),
+        "groups": float(len(data.vocabulary)),
+    }
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #fd227ccc
 CLASS_OPTIONS = {  # what a configuration may set, and what it is otherwise
@@ -136,19 +228,31 @@ CLASS_OPTIONS = {  # what a configuration may set, and what it is otherwise
     "items": None,  # labelled training items; None: all
     "least": 10,  # training items that a group must have
     "size": 128,  # pixels: 4 × 4 tokens
-    **SHARES, **TRAINING,
+    **SHARES,
+    **TRAINING,
 }
 
 
 def classification_run(config: RunConfig) -> Outcome:
     "Groups of the items of a data set from both modalities, some missing; one evaluation on the test split."
     options = options_of(config, CLASS_OPTIONS, "option of a classification run")
-    images, texts = token_features(config.dataset, config.image_encoder, options["size"]), token_features(config.dataset, config.text_encoder)
+    images, texts = (
+        token_features(config.dataset, config.image_encoder, options["size"]),
+        token_features(config.dataset, config.text_encoder),
+    )
     parts = split_items(load_dataset(config.dataset), by=config.split)
-    data = class_data({**parts, "train": few(parts["train"], options["items"], config.seed)}, images, texts, options["least"])
+    data = class_data(
+        {**parts, "train": few(parts["train"], options["items"], config.seed)},
+        images,
+        texts,
+        options["least"],
+    )
     aligner = aligner_on(config, lambda: pooled_pairs(data, config.n_pairs))
     metrics, predicted = answered(config, options, data, aligner)
-    vectors = {"correct": predicted == data.answers[data.rows("test")], "correct_unit": torch.arange(len(predicted))}
+    vectors = {
+        "correct": predicted == data.answers[data.rows("test")],
+        "correct_unit": torch.arange(len(predicted)),
+    }
     return Outcome(metrics | class_scores(predicted, data), vectors, sources(images, texts))
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #79892227

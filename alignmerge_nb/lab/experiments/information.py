@@ -13,10 +13,23 @@ from torch import Tensor
 
 from ...aligners.base import Aligner
 from ...core import generator
-from .similarity import SIMILARITY_OPTIONS, cell_of, compared, partners, references, similarity_material
+from alignmerge_nb.lab.experiments.similarity import (
+    SIMILARITY_OPTIONS,
+    cell_of,
+    compared,
+    partners,
+    references,
+    similarity_material,
+)
 from ..runs import Outcome, options_of
 from ..tasks import RetrievalData
-from ...metrics.information import ESTIMATORS, donsker_varadhan, infonce, linear_r2, noisy
+from alignmerge_nb.metrics.information import (
+    ESTIMATORS,
+    donsker_varadhan,
+    infonce,
+    linear_r2,
+    noisy,
+)
 from ...paper.rows import RunConfig
 
 # %% auto #0
@@ -24,7 +37,10 @@ __all__ = ['INFORMATION_OPTIONS', 'SCALES', 'cosine_scores', 'cosine_scale', 'le
            'information_run']
 
 # %% ../../../nbs/lab/experiments/76_information.ipynb #c15719e6
-INFORMATION_OPTIONS = SIMILARITY_OPTIONS | {"sigma": 0.1, "axes": 4}  # of the noise; directions for the estimators
+INFORMATION_OPTIONS = SIMILARITY_OPTIONS | {
+    "sigma": 0.1,
+    "axes": 4,
+}  # of the noise; directions for the estimators
 SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)  # κ
 
 
@@ -44,28 +60,54 @@ def leading_axes(zx: Tensor, zy: Tensor, axes: int) -> Tensor:
     return torch.linalg.eigh(covariance)[1][:, -axes:].to(zx)
 
 
-def information_view(aligner: Aligner, data: RetrievalData, axes: int, sigma: float, seed: int) -> dict[str, float]:
+def information_view(
+    aligner: Aligner, data: RetrievalData, axes: int, sigma: float, seed: int
+) -> dict[str, float]:
     "Bounds and estimates of the test split in nats, their shuffled controls, and the probe of one side by the other."
     zx, zy = partners(aligner, data, "test")
     zy, found = noisy(zy, sigma, seed), {}
     others = torch.randperm(len(zy), generator=generator(seed, "control"))
-    scale = cosine_scale(*(side(z) for side, z in zip((lambda z: z, lambda z: noisy(z, sigma, seed)), partners(aligner, data, "val"))))
+    scale = cosine_scale(
+        *(
+            side(z)
+            for side, z in zip(
+                (lambda z: z, lambda z: noisy(z, sigma, seed)), partners(aligner, data, "val")
+            )
+        )
+    )
     ways = leading_axes(*partners(aligner, data, "train"), axes)
     for name, rows in (("", torch.arange(len(zy))), ("_control", others)):
         scores = scale * cosine_scores(zx, zy[rows])
-        found |= {f"infonce{name}": float(infonce(scores)), f"mine{name}": float(donsker_varadhan(scores))}
-        for estimator in ("gaussian", "ksg"): found[f"{estimator}{name}"] = ESTIMATORS[estimator](zx @ ways, zy[rows] @ ways)[0]
+        found |= {
+            f"infonce{name}": float(infonce(scores)),
+            f"mine{name}": float(donsker_varadhan(scores)),
+        }
+        for estimator in ("gaussian", "ksg"):
+            found[f"{estimator}{name}"] = ESTIMATORS[estimator](zx @ ways, zy[rows] @ ways)[0]
     halves = others.tensor_split(2)
     for name, (one, other) in {"probe_y": (zx, zy), "probe_x": (zy, zx)}.items():
-        found[name] = (linear_r2(one, other, *halves) + linear_r2(one, other, *reversed(halves))) / 2
-    return found | {"infonce_cap": math.log(len(zx)), "ksg_cap": ESTIMATORS["ksg"](zx @ ways, zy @ ways)[1]}
+        found[name] = (
+            linear_r2(one, other, *halves) + linear_r2(one, other, *reversed(halves))
+        ) / 2
+    return found | {
+        "infonce_cap": math.log(len(zx)),
+        "ksg_cap": ESTIMATORS["ksg"](zx @ ways, zy @ ways)[1],
+    }
 
 # %% ../../../nbs/lab/experiments/76_information.ipynb #ec4ef8f6
 def information_run(config: RunConfig) -> Outcome:
     "The similarity run, with the information between the two sides among its metrics."
     options = options_of(config, INFORMATION_OPTIONS, "option of an information run")
     data, aligner = similarity_material(config)
-    outcome, settings = compared(config, data, aligner), (options["axes"], options["sigma"], config.seed)
-    views = {**references(information_view, settings, cell_of(config)), "after": information_view(aligner, data, *settings)}
+    outcome, settings = (
+        compared(config, data, aligner),
+        (options["axes"], options["sigma"], config.seed),
+    )
+    views = {
+        **references(information_view, settings, cell_of(config)),
+        "after": information_view(aligner, data, *settings),
+    }
     more = {f"{name}_{key}": value for name, found in views.items() for key, value in found.items()}
-    return outcome._replace(metrics=outcome.metrics | more | {"sigma": options["sigma"], "axes": float(options["axes"])})
+    return outcome._replace(
+        metrics=outcome.metrics | more | {"sigma": options["sigma"], "axes": float(options["axes"])}
+    )

@@ -64,11 +64,14 @@ class Axes(NamedTuple):
     mean: Tensor  # (d,)
     axes: Tensor  # (d, k), orthonormal
 
-    def scores(self, cloud: Tensor) -> Tensor: return (cloud - self.mean) @ self.axes
+    def scores(self, cloud: Tensor) -> Tensor:
+        return (cloud - self.mean) @ self.axes
 
-    def back(self, scores: Tensor) -> Tensor: return scores @ self.axes.T + self.mean
+    def back(self, scores: Tensor) -> Tensor:
+        return scores @ self.axes.T + self.mean
 
-    def first(self, k: int) -> Axes: return Axes(self.mean, self.axes[:, :k])
+    def first(self, k: int) -> Axes:
+        return Axes(self.mean, self.axes[:, :k])
 
     def loses(self, cloud: Tensor) -> float:
         "Share of the variance of a cloud (n, d) off these axes."
@@ -77,14 +80,18 @@ class Axes(NamedTuple):
 
 def principal(cloud: Tensor, k: int) -> Axes:
     "The first k axes of (n, d) rows; fewer where the rows span fewer."
-    return Axes(cloud.mean(0), torch.linalg.svd(cloud - cloud.mean(0), full_matrices=False)[2][:k].T)
+    return Axes(
+        cloud.mean(0), torch.linalg.svd(cloud - cloud.mean(0), full_matrices=False)[2][:k].T
+    )
 
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #54b0d7cc
 @lru_cache
 def classifier_of(encoder: str) -> nn.Linear | None:
     "The linear classifier of an image encoder; None where it has none."
-    try: return image_classifier(encoder)
-    except BadInput: return None
+    try:
+        return image_classifier(encoder)
+    except BadInput:
+        return None
 
 
 def probe(
@@ -106,16 +113,26 @@ class Side(NamedTuple):
     train: Tensor  # (n, d)
     test: Tensor  # (m, d)
     axes: Axes  # all of the training features
-    right: Callable[[Tensor], Tensor]  # whether the probe names the group of each test row (m,), given its features (m, d)
+    right: Callable[
+        [Tensor], Tensor
+    ]  # whether the probe names the group of each test row (m,), given its features (m, d)
     classifier: nn.Linear | None  # of the encoder, where it has one
 
 
-def sides(data: RetrievalData, groups: Mapping[str, str], classifier: nn.Linear | None = None) -> dict[str, Side]:
+def sides(
+    data: RetrievalData, groups: Mapping[str, str], classifier: nn.Linear | None = None
+) -> dict[str, Side]:
     "Both sides' training and test features; `groups` gives the group of each item."
     found = {}
     for name, train, test in zip("xy", data.of("train"), data.of("test")):
         known, true = ([groups[owner(key)] for key in part.ids] for part in (train, test))
-        found[name] = Side(train.values, test.values, principal(train.values, train.values.shape[1]), partial(probe(train.values, known), true=true), classifier if name == "x" else None)
+        found[name] = Side(
+            train.values,
+            test.values,
+            principal(train.values, train.values.shape[1]),
+            partial(probe(train.values, known), true=true),
+            classifier if name == "x" else None,
+        )
     return found
 
 
@@ -126,11 +143,16 @@ def reconstructions(
     test: Tensor,  # (m, d)
 ) -> dict[str, Tensor]:
     "Suffix of the metrics → test features (m, d) that came back."
-    transform, inverse = getattr(aligner, f"transform_{name}"), getattr(aligner, f"inverse_{name}", None)
+    transform, inverse = (
+        getattr(aligner, f"transform_{name}"),
+        getattr(aligner, f"inverse_{name}", None),
+    )
     z = transform(test)
     found = {"": ridge_decoder(transform(train), train)(z)}
-    if inverse: found["_own"] = inverse(z)
-    if name == "x" and isinstance(aligner, AlignMerge): found["_whole"] = aligner.inverse_x(*aligner.split_x(test))
+    if inverse:
+        found["_own"] = inverse(z)
+    if name == "x" and isinstance(aligner, AlignMerge):
+        found["_whole"] = aligner.inverse_x(*aligner.split_x(test))
     return found
 
 
@@ -145,7 +167,8 @@ def readings(
     for suffix, guess in guesses.items():
         found[f"reconstruction_r2_{name}{suffix}"] = lost(side.test, guess)
         found[f"probe_accuracy_{name}_after{suffix}"] = side.right(guess)
-        if side.classifier is not None: found[f"class_agreement{suffix}"] = named(guess) == named(side.test)
+        if side.classifier is not None:
+            found[f"class_agreement{suffix}"] = named(guess) == named(side.test)
     return found
 
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #2a26dae4
@@ -162,29 +185,50 @@ class Trained(AlignMerge):
     "AlignMerge whose flow is trained for all of its steps."
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        known = self.start(x, y, pairs, (outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))))
+        known = self.start(
+            x, y, pairs, (outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y)))
+        )
         self.flow_taken = self.config["flow_steps"]
         train_flow(self, *known, len(pairs), self.flow_taken)
 
 
 def aligner_of(config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Tensor) -> Aligner:
     "The aligner of a configuration, fitted."
-    settings, weight = config.params or select(config.aligner, x, y, pairs, config.seed), options["reconstruction_weight"]
+    settings, weight = (
+        config.params or select(config.aligner, x, y, pairs, config.seed),
+        options["reconstruction_weight"],
+    )
     for option, whose in (("flow", "align_merge"), ("reconstruction_weight", "ot_align_merge")):
-        if options[option] is not None and config.aligner != whose: raise BadInput(f"the option {option} for {config.aligner}", whose, "Leave it out.")
-    if weight is not None: settings = settings | {"reconstruction_weight": weight}
-    if options["flow"] is None: return fitted(config, x, y, pairs, settings)
-    return Trained(**make_aligner("align_merge", **settings).config | {"flow_steps": options["flow"], "seed": config.seed}).fit(x, y, pairs)
+        if options[option] is not None and config.aligner != whose:
+            raise BadInput(f"the option {option} for {config.aligner}", whose, "Leave it out.")
+    if weight is not None:
+        settings = settings | {"reconstruction_weight": weight}
+    if options["flow"] is None:
+        return fitted(config, x, y, pairs, settings)
+    return Trained(
+        **make_aligner("align_merge", **settings).config
+        | {"flow_steps": options["flow"], "seed": config.seed}
+    ).fit(x, y, pairs)
 
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #fa08f54e
 def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, float]:
     "The certificate's numbers on these vision features, of the whole map and, where it was trained, of the flow alone."
-    parts = {"": (Whole(aligner), x)} | ({"flow_": (aligner.flow, aligner.code(x))} if aligner.flow_taken else {})
+    parts = {"": (Whole(aligner), x)} | (
+        {"flow_": (aligner.flow, aligner.code(x))} if aligner.flow_taken else {}
+    )
     found = {"flow_taken": aligner.flow_taken}
     for prefix, (model, cloud) in parts.items():
         one = certificate(model, cloud, points=points)
-        values = {name: getattr(one, name) for name in ("round_trip_f32", "round_trip_f64", "sigma_min", "sigma_max", "condition")}
-        values |= {"round_trip_f32_away": one.worst_f32, "log10_bound": math.log10(one.bound), "log10_inverse_bound": math.log10(one.inverse_bound), "doubts": len(one.doubts)}
+        values = {
+            name: getattr(one, name)
+            for name in ("round_trip_f32", "round_trip_f64", "sigma_min", "sigma_max", "condition")
+        }
+        values |= {
+            "round_trip_f32_away": one.worst_f32,
+            "log10_bound": math.log10(one.bound),
+            "log10_inverse_bound": math.log10(one.inverse_bound),
+            "doubts": len(one.doubts),
+        }
         found |= {prefix + name: value for name, value in values.items()}
     return found
 
@@ -193,34 +237,66 @@ def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, floa
 def originals(dataset: str, image_encoder: str, text_encoder: str, split: str) -> dict[str, Side]:
     "Features and readers of a data set, which no aligner changes."
     data = retrieval_data(dataset, image_encoder, text_encoder, split)
-    return sides(data, {item.id: item.group for item in load_dataset(dataset)}, classifier_of(image_encoder))
+    return sides(
+        data, {item.id: item.group for item in load_dataset(dataset)}, classifier_of(image_encoder)
+    )
 
 
 def invertibility_run(config: RunConfig) -> Outcome:
     "Fit, then measure on the test split, once: retrieval, what comes back of both sides, and what its readers see."
-    options, names = options_of(config, INVERTIBILITY_OPTIONS, "option of an invertibility run"), (config.dataset, config.image_encoder, config.text_encoder, config.split)
+    options, names = (
+        options_of(config, INVERTIBILITY_OPTIONS, "option of an invertibility run"),
+        (config.dataset, config.image_encoder, config.text_encoder, config.split),
+    )
     data, full = retrieval_data(*names), originals(*names)
     axes = full["x"].axes.first(options["project"]) if options["project"] else None
-    if axes: data = replace(data, x=replace(data.x, values=axes.scores(data.x.values)))
+    if axes:
+        data = replace(data, x=replace(data.x, values=axes.scores(data.x.values)))
     x, y, pairs = training_rows(data, config.n_pairs, config.unpaired, config.seed)
     aligner = aligner_of(config, options, x, y, pairs)
     metrics, vectors = retrieval_ranks(aligner, data, "test")
     for name, train, test in zip("xy", data.of("train"), data.of("test")):
         guesses = reconstructions(aligner, name, train.values, test.values)
-        read = readings(full[name], {suffix: axes.back(guess) for suffix, guess in guesses.items()} if axes and name == "x" else guesses, name)
-        metrics |= {metric: float(1 - value.mean() if "_r2_" in metric else value.double().mean()) for metric, value in read.items()}
-        vectors |= {metric: (LOST * value).round().clamp(max=65535) if "_r2_" in metric else value for metric, value in read.items()}
-    shares = {f"probe_share_{name}": metrics[f"probe_accuracy_{name}_after"] / metrics[f"probe_accuracy_{name}_before"] for name in "xy"}
+        read = readings(
+            full[name],
+            {suffix: axes.back(guess) for suffix, guess in guesses.items()}
+            if axes and name == "x"
+            else guesses,
+            name,
+        )
+        metrics |= {
+            metric: float(1 - value.mean() if "_r2_" in metric else value.double().mean())
+            for metric, value in read.items()
+        }
+        vectors |= {
+            metric: (LOST * value).round().clamp(max=65535) if "_r2_" in metric else value
+            for metric, value in read.items()
+        }
+    shares = {
+        f"probe_share_{name}": metrics[f"probe_accuracy_{name}_after"]
+        / metrics[f"probe_accuracy_{name}_before"]
+        for name in "xy"
+    }
     metrics |= shares | {"probe_share": min(shares.values())}
-    metrics |= {"pairs": len(pairs), "width": aligner.transform_x(x[:2]).shape[1]} | ceilings(full["x"], axes, aligner.transform_x(x[:2]).shape[1])
-    if isinstance(aligner, AlignMerge): metrics |= certified(aligner, data.of("test")[0].values)
-    if aligner.coupling: metrics |= {"converged": float(aligner.coupling.converged), "marginal_error": aligner.coupling.marginal_error}
+    metrics |= {"pairs": len(pairs), "width": aligner.transform_x(x[:2]).shape[1]} | ceilings(
+        full["x"], axes, aligner.transform_x(x[:2]).shape[1]
+    )
+    if isinstance(aligner, AlignMerge):
+        metrics |= certified(aligner, data.of("test")[0].values)
+    if aligner.coupling:
+        metrics |= {
+            "converged": float(aligner.coupling.converged),
+            "marginal_error": aligner.coupling.marginal_error,
+        }
     return Outcome(metrics, vectors, sources(data.x, data.y))
 
 
 def ceilings(side: Side, axes: Axes | None, width: int) -> dict[str, float]:
     "What no linear map to so many dimensions could exceed, and the share of the test variance that a projection loses."
-    found = {"ceiling_r2_x": 1 - side.axes.first(min(width, axes.axes.shape[1] if axes else width)).loses(side.test)}
+    found = {
+        "ceiling_r2_x": 1
+        - side.axes.first(min(width, axes.axes.shape[1] if axes else width)).loses(side.test)
+    }
     return found | ({"projection_error": axes.loses(side.test)} if axes else {})
 
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #78ee9cca
@@ -229,10 +305,16 @@ def per_image(
     metric: str,  # "r10" and its like, "reconstruction_r2_x", "class_agreement", "probe_accuracy_y_after", …
 ) -> Tensor:
     "One value per test image (n,) whose mean is the metric in percent."
-    if metric not in row["vectors"]: return per_unit(row, metric)
+    if metric not in row["vectors"]:
+        return per_unit(row, metric)
     values = unpack(row["vectors"][metric]).double()
-    if "_r2_" in metric: values = 1 - values / LOST
-    return pooled(values, unpack(row["vectors"]["t2i_unit"]), len(unpack(row["vectors"]["i2t"]))) if "_y" in metric else 100 * values
+    if "_r2_" in metric:
+        values = 1 - values / LOST
+    return (
+        pooled(values, unpack(row["vectors"]["t2i_unit"]), len(unpack(row["vectors"]["i2t"])))
+        if "_y" in metric
+        else 100 * values
+    )
 
 
 def measured(
@@ -248,4 +330,11 @@ def measured(
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     "The names of points that no other one reaches in both coordinates and exceeds in one, by the first coordinate."
     beaten = lambda a, b: b[0] >= a[0] and b[1] >= a[1] and b != a
-    return sorted((name for name, one in points.items() if not any(beaten(one, other) for other in points.values())), key=lambda name: points[name][0])
+    return sorted(
+        (
+            name
+            for name, one in points.items()
+            if not any(beaten(one, other) for other in points.values())
+        ),
+        key=lambda name: points[name][0],
+    )

@@ -28,13 +28,55 @@ from ...encoders.models import load_encoder
 from ...features import Features, encode, owner, question_items
 from ...fusion.base import FusionHead, masked_mean
 from ...fusion.registry import TokenItems, TrainOptions, logits_of, make_head
-from ..captioning import Sequences, Vocabulary, judged, make_decoder, match_loss, nearest, recall_metrics, reranked_ranks
+from alignmerge_nb.lab.captioning import (
+    Sequences,
+    Vocabulary,
+    judged,
+    make_decoder,
+    match_loss,
+    nearest,
+    recall_metrics,
+    reranked_ranks,
+)
 from ..captioning import train_decoder, train_epochs, typical, write
-from ..joint import Cost, JointModel, JointPair, Mapped, Tail, answers, cost_of, hold, macs, sequences_trained
-from ..joint import split_encoder, through, train_joint, train_pair, training_macs, vectors
-from ..protocols import fitted, retrieval_data, token_features, training_options, training_rows
+from alignmerge_nb.lab.joint import (
+    Cost,
+    JointModel,
+    JointPair,
+    Mapped,
+    Tail,
+    answers,
+    cost_of,
+    hold,
+    macs,
+    sequences_trained,
+)
+from alignmerge_nb.lab.joint import (
+    split_encoder,
+    through,
+    train_joint,
+    train_pair,
+    training_macs,
+    vectors,
+)
+from alignmerge_nb.lab.protocols import (
+    fitted,
+    retrieval_data,
+    token_features,
+    training_options,
+    training_rows,
+)
 from ..runs import Outcome, options_of, sources
-from ..tasks import RetrievalData, VQAData, accuracies, blind_baselines, caption_items, caption_pairs, few, fit_head
+from alignmerge_nb.lab.tasks import (
+    RetrievalData,
+    VQAData,
+    accuracies,
+    blind_baselines,
+    caption_items,
+    caption_pairs,
+    few,
+    fit_head,
+)
 from ..tasks import prepare, retrieval_ranks, vqa_correct, vqa_data
 from ...metrics.captions import BleuCounts, bleu_counts
 from ...metrics.retrieval import relevance
@@ -55,9 +97,14 @@ def pooled(features: Features) -> Features:
 
 
 @lru_cache(maxsize=4)
-def pooled_data(dataset: str, image_encoder: str, text_encoder: str, split: str, size: int) -> RetrievalData:
+def pooled_data(
+    dataset: str, image_encoder: str, text_encoder: str, split: str, size: int
+) -> RetrievalData:
     "The retrieval task with image features of another input size."
-    return replace(retrieval_data(dataset, image_encoder, text_encoder, split), x=pooled(token_features(dataset, image_encoder, size)))
+    return replace(
+        retrieval_data(dataset, image_encoder, text_encoder, split),
+        x=pooled(token_features(dataset, image_encoder, size)),
+    )
 
 
 @contextmanager
@@ -71,7 +118,9 @@ def unfinished(config: RunConfig) -> Iterator[Path]:
 def aligner_of(config: RunConfig, data: RetrievalData) -> Aligner:
     "The aligner of a configuration on its pairs, with the settings that it selects on them."
     x, y, known = training_rows(data, config.n_pairs, config.unpaired, config.seed)
-    return fitted(config, x, y, known, config.params or select(config.aligner, x, y, known, config.seed))
+    return fitted(
+        config, x, y, known, config.params or select(config.aligner, x, y, known, config.seed)
+    )
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #82c3770e
 CAPTION_OPTIONS = {  # what a configuration may set, and what it is otherwise
@@ -93,47 +142,117 @@ CAPTION_OPTIONS = {  # what a configuration may set, and what it is otherwise
 def caption_run(config: RunConfig) -> Outcome:
     "Write a caption for each test picture, and count what it shares with the captions of people."
     options = options_of(config, CAPTION_OPTIONS, "option of a caption run")
-    data = pooled_data(config.dataset, config.image_encoder, config.text_encoder, config.split, options["size"])
+    data = pooled_data(
+        config.dataset, config.image_encoder, config.text_encoder, config.split, options["size"]
+    )
     texts: dict[str, list[str]] = {}
-    for key in data.y.ids: texts.setdefault(owner(key), []).append(data.captions[key])
+    for key in data.y.ids:
+        texts.setdefault(owner(key), []).append(data.captions[key])
     test = data.splits["test"][: options["test_pictures"]]
-    write_with = written_by if options["writer"] in ("neighbour", "retrieved", "constant") else decoded
+    write_with = (
+        written_by if options["writer"] in ("neighbour", "retrieved", "constant") else decoded
+    )
     captions, metrics, vectors = write_with(config, options, data, texts, test)
     counts = bleu_counts(captions, [texts[name] for name in test])
-    metrics |= {"bleu": counts.bleu(), "bleu2": counts.bleu(order=2), "exact": sum(caption in texts[name] for caption, name in zip(captions, test)) / len(test), "distinct": len(set(captions)), "test_captions": len(test)}
-    return Outcome(metrics, vectors | {"bleu_counts": counts.values.flatten()}, sources(data.x, data.y))
+    metrics |= {
+        "bleu": counts.bleu(),
+        "bleu2": counts.bleu(order=2),
+        "exact": sum(caption in texts[name] for caption, name in zip(captions, test)) / len(test),
+        "distinct": len(set(captions)),
+        "test_captions": len(test),
+    }
+    return Outcome(
+        metrics, vectors | {"bleu_counts": counts.values.flatten()}, sources(data.x, data.y)
+    )
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #c0afb258
 Written = tuple[list[str], dict[str, float], dict[str, Tensor]]  # captions, metrics, vectors
 
 
-def written_by(config: RunConfig, options: dict, data: RetrievalData, texts: dict[str, list[str]], test: Sequence[str]) -> Written:
+def written_by(
+    config: RunConfig,
+    options: dict,
+    data: RetrievalData,
+    texts: dict[str, list[str]],
+    test: Sequence[str],
+) -> Written:
     "Training captions in the place of written ones: the typical one, the nearest picture's, or the one that the aligner finds."
     (x, y), queries = data.of("train"), data.x.select(test).values
-    if options["writer"] == "constant": rows = torch.full((len(test),), typical(y.values))
-    elif options["writer"] == "neighbour": return [texts[x.ids[row]][0] for row in nearest(queries - x.values.mean(0), x.values - x.values.mean(0)).tolist()], {}, {}
-    else: rows = aligner_of(config, data).similarity(queries, y.values).argmax(1)
+    if options["writer"] == "constant":
+        rows = torch.full((len(test),), typical(y.values))
+    elif options["writer"] == "neighbour":
+        return (
+            [
+                texts[x.ids[row]][0]
+                for row in nearest(queries - x.values.mean(0), x.values - x.values.mean(0)).tolist()
+            ],
+            {},
+            {},
+        )
+    else:
+        rows = aligner_of(config, data).similarity(queries, y.values).argmax(1)
     return [data.captions[y.ids[row]] for row in rows.tolist()], {}, {}
 
 
-def decoded(config: RunConfig, options: dict, data: RetrievalData, texts: dict[str, list[str]], test: Sequence[str]) -> Written:
+def decoded(
+    config: RunConfig,
+    options: dict,
+    data: RetrievalData,
+    texts: dict[str, list[str]],
+    test: Sequence[str],
+) -> Written:
     "Captions of a decoder that is trained on the training captions and stopped on validation captions."
     parts = [data.splits["train"], data.splits["val"], test]
     rows = [(name, text) for part in parts[:2] for name in part for text in texts[name]]
     place = {name: i for i, name in enumerate(name for part in parts for name in part)}
-    tokens = token_features(config.dataset, config.image_encoder, options["size"]).select(list(place))
+    tokens = token_features(config.dataset, config.image_encoder, options["size"]).select(
+        list(place)
+    )
     items = TokenItems({"x": tokens.values}, {"x": torch.arange(len(place))}, {"x": tokens.mask})
-    z = prepare(aligner_of(config, data) if options["input"] == "aligned" else None, items, torch.arange(len(parts[0]))).tokens["x"]
-    vocabulary = Vocabulary.of([text for name, text in rows if place[name] < len(parts[0])], options["vocabulary"])
-    words, picture = vocabulary.rows([text for _, text in rows], options["limit"]), torch.tensor([place[name] for name, _ in rows])
+    z = prepare(
+        aligner_of(config, data) if options["input"] == "aligned" else None,
+        items,
+        torch.arange(len(parts[0])),
+    ).tokens["x"]
+    vocabulary = Vocabulary.of(
+        [text for name, text in rows if place[name] < len(parts[0])], options["vocabulary"]
+    )
+    words, picture = (
+        vocabulary.rows([text for _, text in rows], options["limit"]),
+        torch.tensor([place[name] for name, _ in rows]),
+    )
     train = (picture < len(parts[0])).nonzero()[:, 0]
-    decoder = make_decoder(options["writer"], z.shape[2], len(vocabulary), config.seed, width=options["width"])
+    decoder = make_decoder(
+        options["writer"], z.shape[2], len(vocabulary), config.seed, width=options["width"]
+    )
     training = training_options(options)
     with unfinished(config) as path:
-        history = train_decoder(decoder, z[picture], tokens.mask[picture], words, train, torch.arange(len(train), len(rows)), training, config.seed, path)
+        history = train_decoder(
+            decoder,
+            z[picture],
+            tokens.mask[picture],
+            words,
+            train,
+            torch.arange(len(train), len(rows)),
+            training,
+            config.seed,
+            path,
+        )
     asked = torch.arange(len(place) - len(test), len(place))
-    rows = torch.cat([F.pad(part, (0, options["limit"] + 2 - part.shape[1])) for part in (write(decoder, z[some], tokens.mask[some], options["limit"], options["beams"]) for some in asked.split(128))])
-    metrics = {"val_loss": -max(step["score"] for step in history), "epochs": float(len(history)), "vocabulary": float(len(vocabulary))}
+    rows = torch.cat(
+        [
+            F.pad(part, (0, options["limit"] + 2 - part.shape[1]))
+            for part in (
+                write(decoder, z[some], tokens.mask[some], options["limit"], options["beams"])
+                for some in asked.split(128)
+            )
+        ]
+    )
+    metrics = {
+        "val_loss": -max(step["score"] for step in history),
+        "epochs": float(len(history)),
+        "vocabulary": float(len(vocabulary)),
+    }
     return [vocabulary.text(row) for row in rows.tolist()], metrics, {"written": rows.flatten()}
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #ae764185
@@ -155,62 +274,115 @@ WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, math.inf)
 def rerank_run(config: RunConfig) -> Outcome:
     "Rank by the aligner, order the first candidates anew by a fusion head, evaluate once on the test split."
     options = options_of(config, RERANK_OPTIONS, "option of a re-ranking run")
-    data = pooled_data(config.dataset, config.image_encoder, config.text_encoder, config.split, options["size"])
+    data = pooled_data(
+        config.dataset, config.image_encoder, config.text_encoder, config.split, options["size"]
+    )
     aligner = aligner_of(config, data)
     metrics, found = retrieval_ranks(aligner, data, "test")
-    metrics |= {f"before_{name}": metrics[name] for name in ("r1", "r5", "r10")} | {"pairs": float(len(data.splits["train"]) if config.n_pairs is None else config.n_pairs)}
-    if options["reranker"] == "none": return Outcome(metrics, found, sources(data.x, data.y))
+    metrics |= {f"before_{name}": metrics[name] for name in ("r1", "r5", "r10")} | {
+        "pairs": float(len(data.splits["train"]) if config.n_pairs is None else config.n_pairs)
+    }
+    if options["reranker"] == "none":
+        return Outcome(metrics, found, sources(data.x, data.y))
     judge, epochs = matcher(config, options, data, aligner)
     scored = {weight: reciprocal(*judge("val"), weight, options["top"]) for weight in WEIGHTS}
     weight = max(scored, key=scored.get)
     similarity, logits, relevant = judge("test")
-    after, alone = (reranked_ranks(similarity, logits, relevant, each, options["top"]) for each in (weight, math.inf))
-    metrics |= recall_metrics(after) | recall_metrics(alone, "head_") | {"epochs": float(epochs), "chosen_weight": min(weight, 1e6)}
+    after, alone = (
+        reranked_ranks(similarity, logits, relevant, each, options["top"])
+        for each in (weight, math.inf)
+    )
+    metrics |= (
+        recall_metrics(after)
+        | recall_metrics(alone, "head_")
+        | {"epochs": float(epochs), "chosen_weight": min(weight, 1e6)}
+    )
     return Outcome(metrics, after | {"t2i_unit": found["t2i_unit"]}, sources(data.x, data.y))
 
 
-def reciprocal(similarity: Tensor, logits: Tensor, relevant: Tensor, weight: float, top: int) -> float:
+def reciprocal(
+    similarity: Tensor, logits: Tensor, relevant: Tensor, weight: float, top: int
+) -> float:
     "Mean reciprocal rank of both directions after re-ranking."
-    return sum(float((1 / found.double()).mean()) for found in reranked_ranks(similarity, logits, relevant, weight, top).values()) / 2
+    return (
+        sum(
+            float((1 / found.double()).mean())
+            for found in reranked_ranks(similarity, logits, relevant, weight, top).values()
+        )
+        / 2
+    )
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #f0b01bfc
 def training_keys(config: RunConfig, data: RetrievalData) -> list[tuple[str, str]]:
     "The ids of the pairs that the aligner of a configuration is fitted on: image and caption."
-    numbers = lambda side: replace(side, values=torch.arange(float(len(side)))[:, None])  # so that the draw tells which rows it took
-    x, y, known = training_rows(replace(data, x=numbers(data.x), y=numbers(data.y)), config.n_pairs, "none", config.seed)
+    numbers = lambda side: replace(
+        side, values=torch.arange(float(len(side)))[:, None]
+    )  # so that the draw tells which rows it took
+    x, y, known = training_rows(
+        replace(data, x=numbers(data.x), y=numbers(data.y)), config.n_pairs, "none", config.seed
+    )
     return [(data.x.ids[int(x[i])], data.y.ids[int(y[j])]) for i, j in known.tolist()]
 
 
-def similarities(aligner: Aligner, data: RetrievalData, images: Sequence[str], captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+def similarities(
+    aligner: Aligner, data: RetrievalData, images: Sequence[str], captions: Sequence[str]
+) -> tuple[Tensor, Tensor]:
     "The aligner's cosines (n, m) of some images and captions, and which of them belong together."
     x, y = data.x.select(images), data.y.select(captions)
     owners, texts = [owner(key) for key in captions], [data.captions[key] for key in captions]
     return aligner.similarity(x.values, y.values), relevance(x.ids, owners, texts)
 
 
-def matcher(config: RunConfig, options: dict, data: RetrievalData, aligner: Aligner) -> tuple[Callable[[str], tuple[Tensor, Tensor, Tensor]], int]:
+def matcher(
+    config: RunConfig, options: dict, data: RetrievalData, aligner: Aligner
+) -> tuple[Callable[[str], tuple[Tensor, Tensor, Tensor]], int]:
     "A function split → (similarity, logits, relevance) of a head that is trained on the configuration's pairs, and its epochs."
-    images, texts = token_features(config.dataset, config.image_encoder, options["size"]), token_features(config.dataset, config.text_encoder)
+    images, texts = (
+        token_features(config.dataset, config.image_encoder, options["size"]),
+        token_features(config.dataset, config.text_encoder),
+    )
     left, right = zip(*training_keys(config, data))
     pairs = torch.stack((images.rows(left), texts.rows(right)), 1)
-    items = TokenItems({"x": images.values, "y": texts.values}, {"x": pairs[:, 0], "y": pairs[:, 1]}, {"x": images.mask, "y": texts.mask})
-    items = prepare(aligner if options["input"] == "aligned" else None, items, torch.arange(len(pairs)))
+    items = TokenItems(
+        {"x": images.values, "y": texts.values},
+        {"x": pairs[:, 0], "y": pairs[:, 1]},
+        {"x": images.mask, "y": texts.mask},
+    )
+    items = prepare(
+        aligner if options["input"] == "aligned" else None, items, torch.arange(len(pairs))
+    )
     x, y = (Sequences(items.tokens[name], items.masks[name]) for name in ("x", "y"))
     head = make_head(options["reranker"], items.widths, 1, config.seed, width=options["width"])
     order = {name: i for i, name in enumerate(dict.fromkeys(left))}
     known, own = similarities(aligner, data, list(order), right)
-    known, own = known[[order[name] for name in left]], own[[order[name] for name in left]]  # a row for each pair
+    known, own = (
+        known[[order[name] for name in left]],
+        own[[order[name] for name in left]],
+    )  # a row for each pair
 
     def judge(split: str) -> tuple[Tensor, Tensor, Tensor]:
         a, b = data.of(split)
         similarity, relevant = similarities(aligner, data, a.ids, b.ids)
-        sides = [Sequences(side.tokens[rows], side.mask[rows]) for side, rows in ((x, images.rows(a.ids)), (y, texts.rows(b.ids)))]
+        sides = [
+            Sequences(side.tokens[rows], side.mask[rows])
+            for side, rows in ((x, images.rows(a.ids)), (y, texts.rows(b.ids)))
+        ]
         return similarity, judged(head, *sides, similarity, options["top"]), relevant
 
-    loss = lambda rows: match_loss(head, x, y, pairs[rows], known[rows][:, rows], own[rows][:, rows], options["negatives"])
+    loss = lambda rows: match_loss(
+        head, x, y, pairs[rows], known[rows][:, rows], own[rows][:, rows], options["negatives"]
+    )
     training = training_options(options)
     with unfinished(config) as path:
-        history = train_epochs(head, torch.arange(len(pairs)), loss, lambda: reciprocal(*judge("val"), 1.0, options["top"]), training, config.seed, checkpoint=path)
+        history = train_epochs(
+            head,
+            torch.arange(len(pairs)),
+            loss,
+            lambda: reciprocal(*judge("val"), 1.0, options["top"]),
+            training,
+            config.seed,
+            checkpoint=path,
+        )
     return judge, len(history)
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #498f4767
@@ -226,11 +398,23 @@ def bleu_estimate(
     draws: int = 500,
 ) -> Estimate:
     "BLEU of a cell (mean over seeds), or how much higher it is than another's, with its 95 % interval over captions."
-    sides = [[BleuCounts(unpack(row["vectors"]["bleu_counts"]).view(-1, 10)) for row in part] for part in (rows, others) if part]
-    if len({len(each.values) for side in sides for each in side}) != 1: raise BadInput("rows of different test captions", "the same ones", "Compare writers on one data set.")
+    sides = [
+        [BleuCounts(unpack(row["vectors"]["bleu_counts"]).view(-1, 10)) for row in part]
+        for part in (rows, others)
+        if part
+    ]
+    if len({len(each.values) for side in sides for each in side}) != 1:
+        raise BadInput(
+            "rows of different test captions", "the same ones", "Compare writers on one data set."
+        )
     n, rng = len(sides[0][0].values), generator(0, "bleu")
-    level = lambda draw: sum(sign * sum(each.bleu(draw, order) for each in side) / len(side) for sign, side in zip((1, -1), sides))
-    found = torch.tensor([level(torch.randint(n, (n,), generator=rng)) for _ in range(draws)], dtype=torch.float64)
+    level = lambda draw: sum(
+        sign * sum(each.bleu(draw, order) for each in side) / len(side)
+        for sign, side in zip((1, -1), sides)
+    )
+    found = torch.tensor(
+        [level(torch.randint(n, (n,), generator=rng)) for _ in range(draws)], dtype=torch.float64
+    )
     low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(level(None), low, high, n, seeds_of(rows))
 
@@ -258,23 +442,43 @@ JOINT_OPTIONS = {
 def joint_run(config: RunConfig) -> Outcome:
     "One regime on one task, with multiply–accumulates from pixels on."
     options = options_of(config, JOINT_OPTIONS, "option of a joint run")
-    look_up(dict.fromkeys(("frozen", "joint") if options["task"] == "vqa" else ("frozen", "maps", "joint")), options["regime"], "regime")
+    look_up(
+        dict.fromkeys(
+            ("frozen", "joint") if options["task"] == "vqa" else ("frozen", "maps", "joint")
+        ),
+        options["regime"],
+        "regime",
+    )
     head = training_options(options)
-    joint = replace(head, epochs=options["joint_epochs"], learning_rate=options["joint_rate"], patience=options["joint_epochs"])
-    return look_up({"vqa": joint_vqa, "retrieval": joint_retrieval}, options["task"], "task")(config, options, head, joint)
+    joint = replace(
+        head,
+        epochs=options["joint_epochs"],
+        learning_rate=options["joint_rate"],
+        patience=options["joint_epochs"],
+    )
+    return look_up({"vqa": joint_vqa, "retrieval": joint_retrieval}, options["task"], "task")(
+        config, options, head, joint
+    )
 
 
 @lru_cache(maxsize=4)
-def costs(image_encoder: str, text_encoder: str, blocks: int | None, size: int) -> tuple[Cost, Cost]:
+def costs(
+    image_encoder: str, text_encoder: str, blocks: int | None, size: int
+) -> tuple[Cost, Cost]:
     "What an image and a token of text cost."
-    return cost_of(load_encoder(image_encoder), blocks, size), cost_of(load_encoder(text_encoder), blocks)
+    return cost_of(load_encoder(image_encoder), blocks, size), cost_of(
+        load_encoder(text_encoder), blocks
+    )
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #372e20f1
-def head_macs(model: torch.nn.Module, items: TokenItems, train: Tensor, val: Tensor, options: TrainOptions) -> float:
+def head_macs(
+    model: torch.nn.Module, items: TokenItems, train: Tensor, val: Tensor, options: TrainOptions
+) -> float:
     "Of training a head for all epochs and watching it on validation items."
     some, watched = train[: options.batch], val[: options.batch]
     each = training_macs(lambda: logits_of(model, items, some)) / len(some)
-    with torch.no_grad(): seen = macs(logits_of, model, items, watched) / len(watched)
+    with torch.no_grad():
+        seen = macs(logits_of, model, items, watched) / len(watched)
     return options.epochs * (each * len(train) + seen * len(val))
 
 
@@ -282,109 +486,299 @@ def used(items: TokenItems, name: str, rows: Tensor) -> Tensor:
     "How much of each distinct sequence that some items use, (k,): 1 for an image, its tokens for a text."
     distinct = items.index[name][rows].unique()
     mask = items.masks.get(name)
-    return torch.ones(len(distinct)) if name == "x" or mask is None else mask[distinct].sum(1).float()
+    return (
+        torch.ones(len(distinct)) if name == "x" or mask is None else mask[distinct].sum(1).float()
+    )
 
 
-def encoder_macs(price: tuple[Cost, Cost], items: TokenItems, train: Tensor, val: Tensor, trained: dict[str, Tensor] | None, epochs: int) -> dict[str, float]:
+def encoder_macs(
+    price: tuple[Cost, Cost],
+    items: TokenItems,
+    train: Tensor,
+    val: Tensor,
+    trained: dict[str, Tensor] | None,
+    epochs: int,
+) -> dict[str, float]:
     "Of both encoders: as run, and with all weights trained. `trained`: how often each sequence went through; None: frozen."
     found = {"macs_encoders": 0.0, "macs_all_weights": 0.0}
     for cost, name in zip(price, ("x", "y")):
         once = float(used(items, name, torch.cat((train, val))).sum())
-        if trained is None: found["macs_encoders"] += cost.frozen(once); continue
-        size = torch.ones(len(items.tokens[name])) if name == "x" else items.masks[name].sum(1).float()
-        times, watched = float((trained[name] * size).sum()), epochs * float(used(items, name, val).sum())
-        found["macs_encoders"] += cost.held(once, times, watched + once)  # once more for the standardisation
+        if trained is None:
+            found["macs_encoders"] += cost.frozen(once)
+            continue
+        size = (
+            torch.ones(len(items.tokens[name])) if name == "x" else items.masks[name].sum(1).float()
+        )
+        times, watched = (
+            float((trained[name] * size).sum()),
+            epochs * float(used(items, name, val).sum()),
+        )
+        found["macs_encoders"] += cost.held(
+            once, times, watched + once
+        )  # once more for the standardisation
         found["macs_all_weights"] += cost.joint(times, watched + once)
     return found
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #d14aadf3
-def joint_features(config: RunConfig, options: dict, parts: dict[str, list[Item]]) -> tuple[Features, Features, float]:
+def joint_features(
+    config: RunConfig, options: dict, parts: dict[str, list[Item]]
+) -> tuple[Features, Features, float]:
     "Held images of all splits, held questions, and the seconds they took."
-    held = lambda name, items: hold(name, items, options["blocks"], options["size"], options["device"], dataset=config.dataset)
-    (learnt, one), (tested, two) = held(config.image_encoder, parts["train"] + parts["val"]), held(config.image_encoder, parts["test"])
+    held = lambda name, items: hold(
+        name, items, options["blocks"], options["size"], options["device"], dataset=config.dataset
+    )
+    (learnt, one), (tested, two) = (
+        held(config.image_encoder, parts["train"] + parts["val"]),
+        held(config.image_encoder, parts["test"]),
+    )
     asked, three = held(config.text_encoder, question_items(load_dataset(config.dataset)))
-    images = replace(learnt, values=torch.cat((learnt.values, tested.values)), ids=learnt.ids + tested.ids, mask=torch.cat((learnt.mask, tested.mask)))
+    images = replace(
+        learnt,
+        values=torch.cat((learnt.values, tested.values)),
+        ids=learnt.ids + tested.ids,
+        mask=torch.cat((learnt.mask, tested.mask)),
+    )
     return images, asked, one + three  # testing is no part of the cost
 
 
-def joint_vqa(config: RunConfig, options: dict, training: TrainOptions, joint: TrainOptions) -> Outcome:
+def joint_vqa(
+    config: RunConfig, options: dict, training: TrainOptions, joint: TrainOptions
+) -> Outcome:
     "easy-VQA: accuracy of a fusion head on frozen, aligned or jointly trained tokens."
-    parts, seed, device, encoders = split_items(load_dataset(config.dataset)), config.seed, options["device"], {"x": config.image_encoder, "y": config.text_encoder}
-    parts = {"train": few(parts["train"], options["pictures"], seed), "val": few(parts["val"], options["val_pictures"], seed), "test": few(parts["test"], options["test_pictures"])}
+    parts, seed, device, encoders = (
+        split_items(load_dataset(config.dataset)),
+        config.seed,
+        options["device"],
+        {"x": config.image_encoder, "y": config.text_encoder},
+    )
+    parts = {
+        "train": few(parts["train"], options["pictures"], seed),
+        "val": few(parts["val"], options["val_pictures"], seed),
+        "test": few(parts["test"], options["test_pictures"]),
+    }
     images, questions, seconds = joint_features(config, options, parts)
-    start, price = time.perf_counter(), costs(*encoders.values(), options["blocks"], options["size"])
-    tails = {side: split_encoder(load_encoder(name), options["blocks"]).tail for side, name in encoders.items()}
-    frozen = vqa_data(parts, through(tails["x"], images, device), through(tails["y"], questions, device))
+    start, price = (
+        time.perf_counter(),
+        costs(*encoders.values(), options["blocks"], options["size"]),
+    )
+    tails = {
+        side: split_encoder(load_encoder(name), options["blocks"]).tail
+        for side, name in encoders.items()
+    }
+    frozen = vqa_data(
+        parts, through(tails["x"], images, device), through(tails["y"], questions, device)
+    )
     aligner, rest = vqa_aligner(config, parts, frozen, price[1])
     ready = prepare(aligner, frozen.asked, frozen.rows("train"))
     head, history = fit_head(config.head, ready, frozen, seed, training, width=options["width"])
     each, trained = head_macs(head, ready, frozen.rows("train"), frozen.rows("val"), training), None
-    if options["regime"] == "frozen": correct = vqa_correct(head, ready, frozen, "test")
+    if options["regime"] == "frozen":
+        correct = vqa_correct(head, ready, frozen, "test")
     else:
         held = vqa_data(parts, images, questions)
         correct, later = jointly(config, options, tails, aligner, head, frozen, held, joint)
-        trained, history, rest = sequences_trained(held.asked, frozen.rows("train"), joint, seed, len(later)), history + later, rest + each * len(later) / training.epochs
+        trained, history, rest = (
+            sequences_trained(held.asked, frozen.rows("train"), joint, seed, len(later)),
+            history + later,
+            rest + each * len(later) / training.epochs,
+        )
     train, val, test = (frozen.rows(split) for split in ("train", "val", "test"))
-    metrics = accuracies(correct, [frozen.kinds[i] for i in test.tolist()]) | blind_baselines(frozen, "test")
-    metrics |= {"epochs": float(len(history)), "seconds": seconds + time.perf_counter() - start} | totals(encoder_macs(price, frozen.asked, train, val, trained, options["joint_epochs"]), rest + each)
-    return Outcome(metrics, {"correct": correct, "correct_unit": frozen.asked.index["x"][test].unique(return_inverse=True)[1]}, sources(images, questions))
+    metrics = accuracies(correct, [frozen.kinds[i] for i in test.tolist()]) | blind_baselines(
+        frozen, "test"
+    )
+    metrics |= {
+        "epochs": float(len(history)),
+        "seconds": seconds + time.perf_counter() - start,
+    } | totals(
+        encoder_macs(price, frozen.asked, train, val, trained, options["joint_epochs"]), rest + each
+    )
+    return Outcome(
+        metrics,
+        {
+            "correct": correct,
+            "correct_unit": frozen.asked.index["x"][test].unique(return_inverse=True)[1],
+        },
+        sources(images, questions),
+    )
 
 
-def jointly(config: RunConfig, options: dict, tails: dict[str, Tail], aligner: Aligner | None, head: FusionHead, frozen: VQAData, held: VQAData, training: TrainOptions) -> tuple[Tensor, list[dict]]:
+def jointly(
+    config: RunConfig,
+    options: dict,
+    tails: dict[str, Tail],
+    aligner: Aligner | None,
+    head: FusionHead,
+    frozen: VQAData,
+    held: VQAData,
+    training: TrainOptions,
+) -> tuple[Tensor, list[dict]]:
     "Right or wrong for each test question after training everything that may learn, and the history."
-    if aligner is not None and not isinstance(aligner, Linear): raise BadInput(f"the aligner {config.aligner!r}", "a linear one (ridge, procrustes, cca) or none", "Its maps learn along.")
-    if aligner is not None: tails = {side: Mapped(tail, aligner, side) for side, tail in tails.items()}
-    known = frozen.asked if aligner is None else replace(frozen.asked, tokens={"x": (frozen.asked.tokens["x"] - aligner.mean_x) @ aligner.weight_x, "y": (frozen.asked.tokens["y"] - aligner.mean_y) @ aligner.weight_y})
+    if aligner is not None and not isinstance(aligner, Linear):
+        raise BadInput(
+            f"the aligner {config.aligner!r}",
+            "a linear one (ridge, procrustes, cca) or none",
+            "Its maps learn along.",
+        )
+    if aligner is not None:
+        tails = {side: Mapped(tail, aligner, side) for side, tail in tails.items()}
+    known = (
+        frozen.asked
+        if aligner is None
+        else replace(
+            frozen.asked,
+            tokens={
+                "x": (frozen.asked.tokens["x"] - aligner.mean_x) @ aligner.weight_x,
+                "y": (frozen.asked.tokens["y"] - aligner.mean_y) @ aligner.weight_y,
+            },
+        )
+    )
     train, val, test = (held.rows(split) for split in ("train", "val", "test"))
-    model, items = JointModel(tails, head, known, train).to(options["device"]), moved(held.asked, options["device"])
-    with unfinished(config) as path: history = train_joint(model, items, held.answers.to(options["device"]), train, val, training, config.seed, options["tail_rate"], path)
+    model, items = (
+        JointModel(tails, head, known, train).to(options["device"]),
+        moved(held.asked, options["device"]),
+    )
+    with unfinished(config) as path:
+        history = train_joint(
+            model,
+            items,
+            held.answers.to(options["device"]),
+            train,
+            val,
+            training,
+            config.seed,
+            options["tail_rate"],
+            path,
+        )
     return answers(model, items, test).argmax(1).cpu() == held.answers[test], history
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #0d835281
 def moved(items: TokenItems, device: str) -> TokenItems:
     "The items on another device."
-    to = lambda parts: {name: None if part is None else part.to(device) for name, part in parts.items()}
+    to = lambda parts: {
+        name: None if part is None else part.to(device) for name, part in parts.items()
+    }
     return TokenItems(to(items.tokens), to(items.index), to(items.masks))
 
 
 def totals(encoders: dict[str, float], rest: float) -> dict[str, float]:
     "The metrics of the arithmetic; `macs_all_weights` is what the run would cost with all weights trained, its own cost where they are frozen."
     total = encoders["macs_encoders"] + rest
-    return {"macs_encoders": encoders["macs_encoders"], "macs_training": rest, "macs_total": total, "macs_all_weights": encoders["macs_all_weights"] + rest if encoders["macs_all_weights"] else total}
+    return {
+        "macs_encoders": encoders["macs_encoders"],
+        "macs_training": rest,
+        "macs_total": total,
+        "macs_all_weights": encoders["macs_all_weights"] + rest
+        if encoders["macs_all_weights"]
+        else total,
+    }
 
 
-def vqa_aligner(config: RunConfig, parts: dict[str, list[Item]], data: VQAData, price: Cost) -> tuple[Aligner | None, float]:
+def vqa_aligner(
+    config: RunConfig, parts: dict[str, list[Item]], data: VQAData, price: Cost
+) -> tuple[Aligner | None, float]:
     "The aligner of a configuration, fitted on training pictures and their derived captions, and what it cost."
-    if config.aligner == "none": return None, 0.0
-    captions = encode(config.text_encoder, caption_items(parts["train"]), tokens=True, dataset=config.dataset)
+    if config.aligner == "none":
+        return None, 0.0
+    captions = encode(
+        config.text_encoder, caption_items(parts["train"]), tokens=True, dataset=config.dataset
+    )
     aligner, known = make_aligner(config.aligner, **config.params), caption_pairs(data, captions)
     return aligner, macs(aligner.fit, *known) + price.frozen(float(captions.mask.sum()))
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #6e270ae6
-def joint_retrieval(config: RunConfig, options: dict, _: TrainOptions, training: TrainOptions) -> Outcome:
+def joint_retrieval(
+    config: RunConfig, options: dict, _: TrainOptions, training: TrainOptions
+) -> Outcome:
     "Recall of an aligner on frozen encoders, of linear maps trained on them, or of maps and encoders trained together."
     items, device = load_dataset(config.dataset), options["device"]
-    held = {side: hold(name, items, options["blocks"], options["size"], device, dataset=config.dataset) for side, name in (("x", config.image_encoder), ("y", config.text_encoder))}
-    start, price = time.perf_counter(), costs(config.image_encoder, config.text_encoder, options["blocks"], options["size"])
-    tails = {side: split_encoder(load_encoder(name), options["blocks"]).tail for side, name in (("x", config.image_encoder), ("y", config.text_encoder))}
+    held = {
+        side: hold(name, items, options["blocks"], options["size"], device, dataset=config.dataset)
+        for side, name in (("x", config.image_encoder), ("y", config.text_encoder))
+    }
+    start, price = (
+        time.perf_counter(),
+        costs(config.image_encoder, config.text_encoder, options["blocks"], options["size"]),
+    )
+    tails = {
+        side: split_encoder(load_encoder(name), options["blocks"]).tail
+        for side, name in (("x", config.image_encoder), ("y", config.text_encoder))
+    }
     x, y = (held[side][0] for side in ("x", "y"))
     known = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
-    data = replace(known, **{side: pooled(through(tails[side], held[side][0], device)) for side in ("x", "y")})
-    rows, aligner = {"train": ids_to_rows(training_keys(config, data), x, y), "val": ids_to_rows([(owner(key), key) for key in data.of("val")[1].ids], x, y)}, []
+    data = replace(
+        known, **{side: pooled(through(tails[side], held[side][0], device)) for side in ("x", "y")}
+    )
+    rows, aligner = (
+        {
+            "train": ids_to_rows(training_keys(config, data), x, y),
+            "val": ids_to_rows([(owner(key), key) for key in data.of("val")[1].ids], x, y),
+        },
+        [],
+    )
     cost, epochs, trained = macs(lambda: aligner.append(aligner_of(config, data))), 0, None
     if options["regime"] != "frozen":
-        if not isinstance(aligner[0], Linear): raise BadInput(f"the aligner {config.aligner!r}", "a linear one: ridge, procrustes or cca", "Its maps are where training starts.")
+        if not isinstance(aligner[0], Linear):
+            raise BadInput(
+                f"the aligner {config.aligner!r}",
+                "a linear one: ridge, procrustes or cca",
+                "Its maps are where training starts.",
+            )
         model = JointPair(tails, aligner[0], options["regime"] == "joint").to(device)
-        with unfinished(config) as path: epochs = len(train_pair(model, x, y, rows["train"], rows["val"], training, config.seed, options["tail_rate"], path))
-        data, maps = replace(data, x=vectors(model, "x", x, device), y=vectors(model, "y", y, device)), aligner[0]
-        cost += 3 * epochs * len(rows["train"]) * (maps.weight_x.numel() + maps.weight_y.numel() + training.batch * maps.weight_x.shape[1])
+        with unfinished(config) as path:
+            epochs = len(
+                train_pair(
+                    model,
+                    x,
+                    y,
+                    rows["train"],
+                    rows["val"],
+                    training,
+                    config.seed,
+                    options["tail_rate"],
+                    path,
+                )
+            )
+        data, maps = (
+            replace(data, x=vectors(model, "x", x, device), y=vectors(model, "y", y, device)),
+            aligner[0],
+        )
+        cost += (
+            3
+            * epochs
+            * len(rows["train"])
+            * (
+                maps.weight_x.numel()
+                + maps.weight_y.numel()
+                + training.batch * maps.weight_x.shape[1]
+            )
+        )
         aligner = [Identity().fit(data.x.values[:2], data.y.values[:2])]
     metrics, found = retrieval_ranks(aligner[0], data, "test")
-    index = TokenItems({"x": x.values, "y": y.values}, {side: torch.cat([rows[part][:, k] for part in ("train", "val")]) for k, side in enumerate(("x", "y"))}, {"x": x.mask, "y": y.mask})
+    index = TokenItems(
+        {"x": x.values, "y": y.values},
+        {
+            side: torch.cat([rows[part][:, k] for part in ("train", "val")])
+            for k, side in enumerate(("x", "y"))
+        },
+        {"x": x.mask, "y": y.mask},
+    )
     train, val = torch.arange(len(index)).split([len(rows["train"]), len(rows["val"])])
-    if options["regime"] == "joint": trained = {side: epochs * torch.bincount(index.index[side][train], minlength=len(part)) for side, part in (("x", x), ("y", y))}
-    metrics |= {"pairs": float(len(train)), "gallery": float(len(data.splits["test"])), "epochs": float(epochs), "seconds": held["x"][1] + held["y"][1] + time.perf_counter() - start}
-    return Outcome(metrics | totals(encoder_macs(price, index, train, val, trained, epochs), cost), found, sources(x, y))
+    if options["regime"] == "joint":
+        trained = {
+            side: epochs * torch.bincount(index.index[side][train], minlength=len(part))
+            for side, part in (("x", x), ("y", y))
+        }
+    metrics |= {
+        "pairs": float(len(train)),
+        "gallery": float(len(data.splits["test"])),
+        "epochs": float(epochs),
+        "seconds": held["x"][1] + held["y"][1] + time.perf_counter() - start,
+    }
+    return Outcome(
+        metrics | totals(encoder_macs(price, index, train, val, trained, epochs), cost),
+        found,
+        sources(x, y),
+    )
 
 
 def ids_to_rows(keys: Sequence[tuple[str, str]], x: Features, y: Features) -> Tensor:

@@ -22,8 +22,27 @@ from ...features import Features, encode, owner
 from ..protocols import fitted
 from ..runs import Outcome, options_of, sources
 from ..tasks import few
-from ...merging.weights import Middle, Orders, State, activations, arithmetic, blocks_of, diagonal_fisher, fisher_merge, grams_of
-from ...merging.weights import interpolate, length_kept, match_activations, match_weights, permute, read_block, regmean, renumbered
+from alignmerge_nb.merging.weights import (
+    Middle,
+    Orders,
+    State,
+    activations,
+    arithmetic,
+    blocks_of,
+    diagonal_fisher,
+    fisher_merge,
+    grams_of,
+)
+from alignmerge_nb.merging.weights import (
+    interpolate,
+    length_kept,
+    match_activations,
+    match_weights,
+    permute,
+    read_block,
+    regmean,
+    renumbered,
+)
 from ...merging.weights import weight_distances
 from ...metrics.retrieval import relevance, retrieve
 from ...paper.rows import RunConfig
@@ -84,25 +103,56 @@ def middle_of(
     spec = spec if size is None else replace(spec, size=size)
     front, encoder = encode(replace(spec, layer=first), items, tokens=True), load_encoder(spec)
     blocks = blocks_of(encoder.model)[first : spec.layer]
-    if not 0 < (count or 1) <= len(blocks): raise BadInput(f"{count} merged blocks from block {first} of {spec.name!r} on", f"at most {len(blocks)}", "Lower `first`, or take a deeper encoder.")
+    if not 0 < (count or 1) <= len(blocks):
+        raise BadInput(
+            f"{count} merged blocks from block {first} of {spec.name!r} on",
+            f"at most {len(blocks)}",
+            "Lower `first`, or take a deeper encoder.",
+        )
     mask = front.mask if spec.modality == "text" else None
-    return Middle(blocks, count or len(blocks), encoder.model.config.num_attention_heads, front.values, mask, spec.pooling), front
+    return Middle(
+        blocks,
+        count or len(blocks),
+        encoder.model.config.num_attention_heads,
+        front.values,
+        mask,
+        spec.pooling,
+    ), front
 
 
 @lru_cache(maxsize=2)
 def halves_of(place: Place) -> Halves:
     "The readers of a place, with items that never depend on a run's seed."
     parts = split_items(load_dataset(place.dataset), by=place.split)
-    items = [replace(item, texts=item.texts[:1]) for item in few(parts["train"], place.pool) + few(parts["test"], place.test_items)]
+    items = [
+        replace(item, texts=item.texts[:1])
+        for item in few(parts["train"], place.pool) + few(parts["test"], place.test_items)
+    ]
     texts, captions = middle_of(encoder_spec(place.text_encoder), items)
-    if place.image_encoder == place.text_encoder: images, pictures, texts = texts, captions, renumbered(texts)
-    else: images, pictures = middle_of(encoder_spec(place.image_encoder), items, place.first, texts.count, place.size)
+    if place.image_encoder == place.text_encoder:
+        images, pictures, texts = texts, captions, renumbered(texts)
+    else:
+        images, pictures = middle_of(
+            encoder_spec(place.image_encoder), items, place.first, texts.count, place.size
+        )
     names = sorted({item.group for item in items})
-    if tuple(map(owner, pictures.ids)) != tuple(map(owner, captions.ids)): raise BadInput("images that cannot be read", "one for each caption", "Fetch the data set again.")
+    if tuple(map(owner, pictures.ids)) != tuple(map(owner, captions.ids)):
+        raise BadInput(
+            "images that cannot be read", "one for each caption", "Fetch the data set again."
+        )
     test = items[place.pool :]
-    relevant = relevance([item.id for item in test], [item.id for item in test], [item.texts[0] for item in test])
-    return Halves(images, texts, torch.arange(place.pool), torch.arange(place.pool, len(items)), torch.tensor([names.index(item.group) for item in items]), relevant,
-                  sources(pictures, captions))
+    relevant = relevance(
+        [item.id for item in test], [item.id for item in test], [item.texts[0] for item in test]
+    )
+    return Halves(
+        images,
+        texts,
+        torch.arange(place.pool),
+        torch.arange(place.pool, len(items)),
+        torch.tensor([names.index(item.group) for item in items]),
+        relevant,
+        sources(pictures, captions),
+    )
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #ccf854eb
 @lru_cache(maxsize=16)
@@ -110,20 +160,51 @@ def orders_of(place: Place, alignment: str, rows: tuple[int, ...]) -> Orders:
     "The new orders of the text encoder's neurons; empty without an alignment."
     halves, chosen = halves_of(place), torch.tensor(rows)
     images, texts = halves.images, halves.texts
-    return look_up({"none": dict, "weights": lambda: match_weights(images.own, texts.own, texts.heads),
-                    "activations": lambda: match_activations(activations(images, chosen), activations(texts, chosen), texts.heads)}, alignment, "alignment")()
+    return look_up(
+        {
+            "none": dict,
+            "weights": lambda: match_weights(images.own, texts.own, texts.heads),
+            "activations": lambda: match_activations(
+                activations(images, chosen), activations(texts, chosen), texts.heads
+            ),
+        },
+        alignment,
+        "alignment",
+    )()
 
 
-def fisher_of(middle: Middle, rows: Tensor, state: State, stream: Tensor | None, seed: int) -> State:
+def fisher_of(
+    middle: Middle, rows: Tensor, state: State, stream: Tensor | None, seed: int
+) -> State:
     "For `fisher_merge`: the diagonal Fisher information of a Gaussian around the standardised feature, one draw per row."
-    with torch.no_grad(): spread = middle(rows, state, stream).std(0) + 1e-6
-    noise = torch.randn(len(rows), len(spread), generator=generator(seed, "fisher")).to(spread) / spread
-    named = [(i, name, parameter.requires_grad_()) for i, block in enumerate(middle.blocks[: middle.count]) for name, parameter in block.named_parameters()]
-    length = lambda row: middle.tokens.shape[1] if middle.mask is None else int(middle.mask[row].sum())
-    found = diagonal_fisher(lambda i: noise[i] @ middle.read(rows[i : i + 1], length(rows[i]), stream)[0], [parameter for *_, parameter in named], len(rows))
+    with torch.no_grad():
+        spread = middle(rows, state, stream).std(0) + 1e-6
+    noise = (
+        torch.randn(len(rows), len(spread), generator=generator(seed, "fisher")).to(spread) / spread
+    )
+    named = [
+        (i, name, parameter.requires_grad_())
+        for i, block in enumerate(middle.blocks[: middle.count])
+        for name, parameter in block.named_parameters()
+    ]
+    length = lambda row: (
+        middle.tokens.shape[1] if middle.mask is None else int(middle.mask[row].sum())
+    )
+    found = diagonal_fisher(
+        lambda i: noise[i] @ middle.read(rows[i : i + 1], length(rows[i]), stream)[0],
+        [parameter for *_, parameter in named],
+        len(rows),
+    )
     middle.requires_grad_(False)
-    raw = [{name: total for (i, name, _), total in zip(named, found) if i == block} for block in range(middle.count)]
-    return {f"{i}.{name}": tensor for i, block in enumerate(raw) for name, tensor in read_block(block).items()}
+    raw = [
+        {name: total for (i, name, _), total in zip(named, found) if i == block}
+        for block in range(middle.count)
+    ]
+    return {
+        f"{i}.{name}": tensor
+        for i, block in enumerate(raw)
+        for name, tensor in read_block(block).items()
+    }
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #fc2ee86a
 @dataclass(frozen=True)
@@ -131,34 +212,63 @@ class Job:
     "What a merge may ask for beside the two states."
 
     weight: float
-    sides: tuple[tuple[Middle, State, Tensor | None], ...]  # reader, its (reordered) weights, order of its stream
+    sides: tuple[
+        tuple[Middle, State, Tensor | None], ...
+    ]  # reader, its (reordered) weights, order of its stream
     rows: Tensor  # of the calibration
     shrinkage: float
     seed: int
 
     @property
-    def weights(self) -> tuple[float, float]: return self.weight, 1 - self.weight
+    def weights(self) -> tuple[float, float]:
+        return self.weight, 1 - self.weight
 
 
 def blank(a: State, b: State, job: Job) -> State:
     "Branches that add nothing, norms without gain."
-    return {name: torch.ones_like(tensor) if "norm" in name and name.endswith("weight") else torch.zeros_like(tensor) for name, tensor in a.items()}
+    return {
+        name: torch.ones_like(tensor)
+        if "norm" in name and name.endswith("weight")
+        else torch.zeros_like(tensor)
+        for name, tensor in a.items()
+    }
 
 
 def scattered(state: State, seed: int) -> State:
     "Tensor by tensor, the same entries in a random order."
-    return {name: tensor.flatten()[torch.randperm(tensor.numel(), generator=generator(seed, "scatter", name))].view_as(tensor) for name, tensor in state.items()}
+    return {
+        name: tensor.flatten()[
+            torch.randperm(tensor.numel(), generator=generator(seed, "scatter", name))
+        ].view_as(tensor)
+        for name, tensor in state.items()
+    }
 
 
 MERGES: dict[str, Callable[[State, State, Job], State]] = {
     "interpolate": lambda a, b, job: interpolate(a, b, job.weight),
     "arithmetic": lambda a, b, job: arithmetic((a, b), length_kept(job.weight)),
-    "regmean": lambda a, b, job: regmean((a, b), [grams_of(middle, job.rows, state, stream) for middle, state, stream in job.sides], job.weights, job.shrinkage),
-    "fisher": lambda a, b, job: fisher_merge((a, b), [fisher_of(middle, job.rows, state, stream, job.seed) for middle, state, stream in job.sides], job.weights),
+    "regmean": lambda a, b, job: regmean(
+        (a, b),
+        [grams_of(middle, job.rows, state, stream) for middle, state, stream in job.sides],
+        job.weights,
+        job.shrinkage,
+    ),
+    "fisher": lambda a, b, job: fisher_merge(
+        (a, b),
+        [
+            fisher_of(middle, job.rows, state, stream, job.seed)
+            for middle, state, stream in job.sides
+        ],
+        job.weights,
+    ),
     "left_out": blank,
     "shuffled": lambda a, b, job: scattered(interpolate(a, b, job.weight), job.seed),
 }
-DRAWN = "regmean", "fisher", "shuffled"  # what depends on the run's seed beside the alignment by activations
+DRAWN = (
+    "regmean",
+    "fisher",
+    "shuffled",
+)  # what depends on the run's seed beside the alignment by activations
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #0bb00fc5
 @lru_cache(maxsize=256)
@@ -175,11 +285,19 @@ def merged_features(
     "Features of all items from both readers, after one merge."
     halves = halves_of(place)
     images, texts, everyone = halves.images, halves.texts, torch.arange(len(halves.groups))
-    if merge == "own": return images(everyone), texts(everyone)
+    if merge == "own":
+        return images(everyone), texts(everyone)
     orders = orders_of(place, alignment, rows if alignment == "activations" else ())
     a, b, stream = images.own, permute(texts.own, orders), orders.get("stream")
-    job = Job(weight, ((images, a, None), (texts, b, stream)), torch.tensor(rows, dtype=torch.long), shrinkage, seed)
-    with torch.enable_grad(): state = look_up(MERGES, merge, "merge")(a, b, job)
+    job = Job(
+        weight,
+        ((images, a, None), (texts, b, stream)),
+        torch.tensor(rows, dtype=torch.long),
+        shrinkage,
+        seed,
+    )
+    with torch.enable_grad():
+        state = look_up(MERGES, merge, "merge")(a, b, job)
     return images(everyone, state), texts(everyone, state, stream)
 
 
@@ -202,28 +320,79 @@ def probe_accuracy(x: Tensor, groups: Tensor, train: Tensor, test: Tensor) -> fl
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=(10.0, 100.0, 1000.0, 10000.0)))
-    return float(model.fit(x[train].numpy(), groups[train].numpy()).score(x[test].numpy(), groups[test].numpy()))
+    model = make_pipeline(
+        StandardScaler(), RidgeClassifierCV(alphas=(10.0, 100.0, 1000.0, 10000.0))
+    )
+    return float(
+        model.fit(x[train].numpy(), groups[train].numpy()).score(
+            x[test].numpy(), groups[test].numpy()
+        )
+    )
 
 
 def merging_run(config: RunConfig) -> Outcome:
     "Merge, read the same items with both readers, align on the drawn pairs, evaluate once on the test items; accuracies are shares in [0, 1]."
     options, n = options_of(config, MERGING_OPTIONS, "option of a merging run"), config.n_pairs
-    place = Place(config.dataset, config.image_encoder, config.text_encoder, config.split, *(options[key] for key in ("first", "size", "pool", "test_items")))
-    if n is None or not options["calibration"] <= n <= place.pool: raise BadInput(f"{n} pairs", f"{options['calibration']} (the calibration) to {place.pool} (the pool)", "Change the grid.")
+    place = Place(
+        config.dataset,
+        config.image_encoder,
+        config.text_encoder,
+        config.split,
+        *(options[key] for key in ("first", "size", "pool", "test_items")),
+    )
+    if n is None or not options["calibration"] <= n <= place.pool:
+        raise BadInput(
+            f"{n} pairs",
+            f"{options['calibration']} (the calibration) to {place.pool} (the pool)",
+            "Change the grid.",
+        )
     halves = halves_of(place)
     pairs = halves.pool[torch.randperm(place.pool, generator=generator(config.seed, "pairs"))[:n]]
     rows, seed = tuple(pairs[: options["calibration"]].tolist()), config.seed
-    if options["alignment"] != "activations" and options["merge"] not in DRAWN: rows, seed = (), 0  # then all seeds share one merge
-    merged = merged_features(place, *(options[key] for key in ("merge", "weight", "alignment", "shrinkage")), rows, seed)
+    if options["alignment"] != "activations" and options["merge"] not in DRAWN:
+        rows, seed = (), 0  # then all seeds share one merge
+    merged = merged_features(
+        place, *(options[key] for key in ("merge", "weight", "alignment", "shrinkage")), rows, seed
+    )
     own = merged_features(place, "own", 0.5, "none", 0.9, (), 0)
     metrics, vectors = {}, {}
-    for prefix, x, y in (("", *merged), ("image_", merged[0], own[1]), ("text_", own[0], merged[1])):
-        aligner = fitted(config, x[pairs], y[pairs], torch.arange(n)[:, None].expand(n, 2), config.params or select(config.aligner, x[pairs], y[pairs], torch.arange(n)[:, None].expand(n, 2), seed))
-        found, ranks = retrieve(aligner.transform_x(x[halves.test]), aligner.transform_y(y[halves.test]), halves.relevant)
-        metrics |= {f"{prefix}{name}": value for name, value in found.items() if not prefix or name == "r10"}
+    for prefix, x, y in (
+        ("", *merged),
+        ("image_", merged[0], own[1]),
+        ("text_", own[0], merged[1]),
+    ):
+        aligner = fitted(
+            config,
+            x[pairs],
+            y[pairs],
+            torch.arange(n)[:, None].expand(n, 2),
+            config.params
+            or select(
+                config.aligner, x[pairs], y[pairs], torch.arange(n)[:, None].expand(n, 2), seed
+            ),
+        )
+        found, ranks = retrieve(
+            aligner.transform_x(x[halves.test]),
+            aligner.transform_y(y[halves.test]),
+            halves.relevant,
+        )
+        metrics |= {
+            f"{prefix}{name}": value for name, value in found.items() if not prefix or name == "r10"
+        }
         vectors = vectors or ranks
-    metrics |= {f"{side}_accuracy": probe_accuracy(cloud, halves.groups, pairs, halves.test) for side, cloud in zip(("image", "text"), merged)}
-    metrics["majority"] = float((halves.groups[halves.test] == halves.groups[pairs].mode().values).double().mean())
+    metrics |= {
+        f"{side}_accuracy": probe_accuracy(cloud, halves.groups, pairs, halves.test)
+        for side, cloud in zip(("image", "text"), merged)
+    }
+    metrics["majority"] = float(
+        (halves.groups[halves.test] == halves.groups[pairs].mode().values).double().mean()
+    )
     null = options["merge"] == "shuffled"
-    return Outcome(metrics | distances_of(place, options["alignment"], rows if options["alignment"] == "activations" else (), null), vectors, halves.features)
+    return Outcome(
+        metrics
+        | distances_of(
+            place, options["alignment"], rows if options["alignment"] == "activations" else (), null
+        ),
+        vectors,
+        halves.features,
+    )

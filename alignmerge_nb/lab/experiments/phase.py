@@ -28,7 +28,8 @@ __all__ = ['DIAGNOSTICS', 'PHASE_OPTIONS', 'MOST_PAIRS', 'MOST_ROWS', 'above_cha
            'fit_rule']
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #208c34a9
-def above_chance(value: float, chance: float) -> float: return (value - chance) / (1 - chance)
+def above_chance(value: float, chance: float) -> float:
+    return (value - chance) / (1 - chance)
 
 
 def mutual_neighbours(x: Tensor, y: Tensor) -> float:
@@ -51,12 +52,21 @@ def ridge_left_out(
     kernel = x @ x.T
     damped = kernel + penalty * kernel.diagonal().mean() * torch.eye(len(x)).to(x)
     hat = torch.linalg.solve(damped, kernel) + 1 / len(x)
-    own, shift = hat.diagonal()[:, None], y / (len(x) - 1)  # without row i, the mean lies at −shift[i]
+    own, shift = (
+        hat.diagonal()[:, None],
+        y / (len(x) - 1),
+    )  # without row i, the mean lies at −shift[i]
     guess = (hat @ y - own * y) / (1 - own) + shift
-    lengths = (y.square().sum(1) + 2 * shift @ y.T + shift.square().sum(1, keepdim=True)).clamp(min=1e-30).sqrt()
+    lengths = (
+        (y.square().sum(1) + 2 * shift @ y.T + shift.square().sum(1, keepdim=True))
+        .clamp(min=1e-30)
+        .sqrt()
+    )
     similarity = (guess @ y.T + (guess * shift).sum(1, keepdim=True)) / lengths
     ranks = (similarity >= similarity.diagonal()[:, None]).sum(1)
-    return above_chance(float((1 / ranks.double()).mean()), float((1 / torch.arange(1.0, len(x) + 1)).mean()))
+    return above_chance(
+        float((1 / ranks.double()).mean()), float((1 / torch.arange(1.0, len(x) + 1)).mean())
+    )
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #4fa06d0b
 def effective_dimension(cloud: Tensor) -> float:
@@ -74,12 +84,21 @@ def clumping(
     cloud = cloud.unique(dim=0)  # a doubled row is no cluster
     cloud = cloud[torch.randperm(len(cloud), generator=generator(0, "rows"))[:most]]
     centred = cloud - cloud.mean(0)
-    mix = torch.randn(len(cloud), len(cloud), generator=generator(0, "surrogate")).to(cloud) / (len(cloud) - 1) ** 0.5
+    mix = (
+        torch.randn(len(cloud), len(cloud), generator=generator(0, "surrogate")).to(cloud)
+        / (len(cloud) - 1) ** 0.5
+    )
     nearest = lambda rows: float(torch.cdist(rows, rows).fill_diagonal_(torch.inf).amin(1).median())
     return nearest(mix @ centred) / nearest(centred)
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #4dfda0d7
-DIAGNOSTICS = ("neighbours", "ridge_left_out", "pairs_per_dimension", "unpaired_per_pair", "clumping")
+DIAGNOSTICS = (
+    "neighbours",
+    "ridge_left_out",
+    "pairs_per_dimension",
+    "unpaired_per_pair",
+    "clumping",
+)
 
 
 def diagnostics(
@@ -89,15 +108,27 @@ def diagnostics(
 ) -> dict[str, float]:
     "The numbers of `DIAGNOSTICS`, from these rows alone; of several texts of an image the first counts."
     seen: dict[int, int] = {}
-    for left, right in pairs.tolist(): seen.setdefault(left, right)
+    for left, right in pairs.tolist():
+        seen.setdefault(left, right)
     known_x, known_y = x[list(seen)], y[list(seen.values())]
     free = min(len(outside(pairs[:, side], len(cloud))) for side, cloud in enumerate((x, y)))
     dimension = (effective_dimension(x) * effective_dimension(y)) ** 0.5
-    values = mutual_neighbours(known_x, known_y), ridge_left_out(known_x, known_y), len(seen) / dimension, free / len(seen), min(clumping(x), clumping(y))
+    values = (
+        mutual_neighbours(known_x, known_y),
+        ridge_left_out(known_x, known_y),
+        len(seen) / dimension,
+        free / len(seen),
+        min(clumping(x), clumping(y)),
+    )
     return dict(zip(DIAGNOSTICS, values))
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #478b147d
-PHASE_OPTIONS = {"overlap": 0.5, "clustered": 0.7, "rows": 0, "test": 500}  # `rows`: unpaired ones, a side
+PHASE_OPTIONS = {
+    "overlap": 0.5,
+    "clustered": 0.7,
+    "rows": 0,
+    "test": 500,
+}  # `rows`: unpaired ones, a side
 MOST_PAIRS, MOST_ROWS = 512, 2048  # of one planted world
 
 
@@ -105,11 +136,29 @@ def phase_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor, Tensor, T
     "Training rows x and y, pairs, and test rows x and y of a planted data set."
     options, p = options_of(config, PHASE_OPTIONS, "option of a planted data set"), config.n_pairs
     rows, test = options["rows"], options["test"]
-    if p is None or not 2 <= p <= MOST_PAIRS or rows > MOST_ROWS: raise BadInput(f"{p} pairs and {rows} unpaired rows", f"2 to {MOST_PAIRS} and at most {MOST_ROWS}", "Change the grid.")
-    if (rows > 0) != (config.unpaired == "disjoint"): raise BadInput(f"{rows} unpaired rows with unpaired = {config.unpaired!r}", "'disjoint' with rows, 'none' without", "Correct the configuration.")
-    x, y = overlapping(test + MOST_PAIRS + 2 * MOST_ROWS, options["overlap"], options["clustered"], seed=config.seed)
+    if p is None or not 2 <= p <= MOST_PAIRS or rows > MOST_ROWS:
+        raise BadInput(
+            f"{p} pairs and {rows} unpaired rows",
+            f"2 to {MOST_PAIRS} and at most {MOST_ROWS}",
+            "Change the grid.",
+        )
+    if (rows > 0) != (config.unpaired == "disjoint"):
+        raise BadInput(
+            f"{rows} unpaired rows with unpaired = {config.unpaired!r}",
+            "'disjoint' with rows, 'none' without",
+            "Correct the configuration.",
+        )
+    x, y = overlapping(
+        test + MOST_PAIRS + 2 * MOST_ROWS,
+        options["overlap"],
+        options["clustered"],
+        seed=config.seed,
+    )
     starts = test + MOST_PAIRS, test + MOST_PAIRS + MOST_ROWS
-    left, right = (torch.cat((cloud[test : test + p], cloud[start : start + rows])) for cloud, start in zip((x, y), starts))
+    left, right = (
+        torch.cat((cloud[test : test + p], cloud[start : start + rows]))
+        for cloud, start in zip((x, y), starts)
+    )
     return left, right, torch.arange(p)[:, None].expand(p, 2), x[:test], y[:test]
 
 
@@ -117,11 +166,31 @@ def phase_run(config: RunConfig) -> Outcome:
     "One cell of the phase diagram, planted or real, with its diagnostics among the metrics."
     if config.dataset != "planted":
         outcome = retrieval_run(config)
-        return outcome._replace(metrics=outcome.metrics | diagnostics(*material(config, retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split))))
+        return outcome._replace(
+            metrics=outcome.metrics
+            | diagnostics(
+                *material(
+                    config,
+                    retrieval_data(
+                        config.dataset, config.image_encoder, config.text_encoder, config.split
+                    ),
+                )
+            )
+        )
     x, y, pairs, test_x, test_y = phase_material(config)
-    aligner = fitted(config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed))
-    metrics, found = retrieve(aligner.transform_x(test_x), aligner.transform_y(test_y), torch.eye(len(test_x), dtype=torch.bool))
-    if aligner.coupling: metrics |= {"converged": float(aligner.coupling.converged), "marginal_error": aligner.coupling.marginal_error}
+    aligner = fitted(
+        config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
+    )
+    metrics, found = retrieve(
+        aligner.transform_x(test_x),
+        aligner.transform_y(test_y),
+        torch.eye(len(test_x), dtype=torch.bool),
+    )
+    if aligner.coupling:
+        metrics |= {
+            "converged": float(aligner.coupling.converged),
+            "marginal_error": aligner.coupling.marginal_error,
+        }
     return Outcome(metrics | diagnostics(x, y, pairs), found)
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #6f58048d
@@ -131,14 +200,23 @@ class Rule:
 
     conditions: tuple[tuple[str, int, float], ...]
 
-    def __call__(self, cell: Mapping[str, float]) -> bool: return all(sense * cell[name] >= sense * bound for name, sense, bound in self.conditions)
+    def __call__(self, cell: Mapping[str, float]) -> bool:
+        return all(sense * cell[name] >= sense * bound for name, sense, bound in self.conditions)
 
-    def __str__(self) -> str: return " and ".join(f"{name} {'≥' if sense > 0 else '≤'} {bound:.3g}" for name, sense, bound in self.conditions)
+    def __str__(self) -> str:
+        return " and ".join(
+            f"{name} {'≥' if sense > 0 else '≤'} {bound:.3g}"
+            for name, sense, bound in self.conditions
+        )
 
 
 def balanced(called: Tensor, true: Tensor) -> Tensor:
     "Balanced accuracy (…) of calls (…, n) against the truth (n,), both boolean; a kind that does not occur does not count."
-    shares = [(called == true)[..., true == kind].double().mean(-1) for kind in (True, False) if (true == kind).any()]
+    shares = [
+        (called == true)[..., true == kind].double().mean(-1)
+        for kind in (True, False)
+        if (true == kind).any()
+    ]
     return torch.stack(shares).mean(0)
 
 
@@ -150,14 +228,25 @@ def fit_rule(
 ) -> Rule:
     "The rule that best tells cells with a gain above 0 from the others; the smaller one where two are equal."
     true, tried = torch.tensor(gains) > 0, {}
-    if len(cells) < 2: raise BadInput(f"{len(cells)} cells", "at least 2", "Fit on more of them.")
+    if len(cells) < 2:
+        raise BadInput(f"{len(cells)} cells", "at least 2", "Fit on more of them.")
     for name in DIAGNOSTICS:
         values = torch.tensor([cell[name] for cell in cells], dtype=torch.float64)
         bounds = values.quantile(torch.linspace(0, 1, quantiles, dtype=torch.float64))
-        for sense in (1, -1): tried[name, sense] = bounds, sense * values >= sense * bounds[:, None]
-    found = [(float(scores.max()), ((*key, float(bounds[scores.argmax()])),)) for key, (bounds, called) in tried.items() for scores in [balanced(called, true)]]
+        for sense in (1, -1):
+            tried[name, sense] = bounds, sense * values >= sense * bounds[:, None]
+    found = [
+        (float(scores.max()), ((*key, float(bounds[scores.argmax()])),))
+        for key, (bounds, called) in tried.items()
+        for scores in [balanced(called, true)]
+    ]
     for one, other in combinations(tried, 2) if conditions > 1 else ():
         scores = balanced(tried[one][1][:, None] & tried[other][1], true)
         i, j = divmod(int(scores.argmax()), quantiles)
-        found.append((float(scores[i, j]), ((*one, float(tried[one][0][i])), (*other, float(tried[other][0][j])))))
+        found.append(
+            (
+                float(scores[i, j]),
+                ((*one, float(tried[one][0][i])), (*other, float(tried[other][0][j]))),
+            )
+        )
     return Rule(max(found, key=lambda each: (round(each[0], 6), -len(each[1])))[1])

@@ -20,7 +20,16 @@ from ...features import owner
 from ..protocols import fitted, material, retrieval_data
 from ..runs import Outcome, options_of, sources
 from ..tasks import RetrievalData, retrieval_ranks
-from ...metrics.similarity import cka, cknna, gram, interval, measures, mutual_knn, permutation_null, replicates
+from alignmerge_nb.metrics.similarity import (
+    cka,
+    cknna,
+    gram,
+    interval,
+    measures,
+    mutual_knn,
+    permutation_null,
+    replicates,
+)
 from ...paper.rows import RunConfig
 
 # %% auto #0
@@ -31,7 +40,8 @@ __all__ = ['SIMILARITY_OPTIONS', 'NULLS', 'PrincipalAxes', 'partners', 'view', '
 class PrincipalAxes(Linear):
     "Both sides on their own principal axes, axis k beside axis k: no pair is used."
 
-    def shared_width(self, dx: int, dy: int) -> int: return min(dx, dy)
+    def shared_width(self, dx: int, dy: int) -> int:
+        return min(dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         width = self.weight_x.shape[1]
@@ -40,23 +50,35 @@ class PrincipalAxes(Linear):
 
     def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         found = {"mean_x": x.double().mean(0), "mean_y": y.double().mean(0)}
-        found["weight_x"], found["weight_y"] = self.solve(x.double() - found["mean_x"], y.double() - found["mean_y"])
-        for name, value in found.items(): getattr(self, name).copy_(value)
+        found["weight_x"], found["weight_y"] = self.solve(
+            x.double() - found["mean_x"], y.double() - found["mean_y"]
+        )
+        for name, value in found.items():
+            getattr(self, name).copy_(value)
 
 
 def partners(aligner: Aligner, data: RetrievalData, split: str) -> tuple[Tensor, Tensor]:
     "Aligned images and their first texts (n, d), row by row."
     images, texts = data.of(split)
     first: dict[str, int] = {}
-    for row, key in enumerate(texts.ids): first.setdefault(owner(key), row)
-    return aligner.transform_x(images.values), aligner.transform_y(texts.values[[first[key] for key in images.ids]])
+    for row, key in enumerate(texts.ids):
+        first.setdefault(owner(key), row)
+    return aligner.transform_x(images.values), aligner.transform_y(
+        texts.values[[first[key] for key in images.ids]]
+    )
 
 # %% ../../../nbs/lab/experiments/75_similarity.ipynb #413aad87
 SIMILARITY_OPTIONS = {"draws": 200}  # of the permutation null
-NULLS = {"cka": (cka, False), "mutual_knn": (mutual_knn, True), "cknna": (cknna, True)}  # measure, whether of cosines
+NULLS = {
+    "cka": (cka, False),
+    "mutual_knn": (mutual_knn, True),
+    "cknna": (cknna, True),
+}  # measure, whether of cosines
 
 
-def view(aligner: Aligner, data: RetrievalData, draws: int) -> tuple[dict[str, float], dict[str, Tensor]]:
+def view(
+    aligner: Aligner, data: RetrievalData, draws: int
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     "Recall and p-values of the test split, and the replicates of its measures."
     zx, zy = partners(aligner, data, "test")
     recall = retrieval_ranks(aligner, data, "test")[0]
@@ -75,33 +97,53 @@ def references(
 ) -> dict:
     "The views before any alignment and by the naive mapping."
     data = retrieval_data(cell.dataset, cell.image_encoder, cell.text_encoder, cell.split)
-    return {name: view(kind.fit(*material(cell, data)), data, *settings) for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()}
+    return {
+        name: view(kind.fit(*material(cell, data)), data, *settings)
+        for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()
+    }
 
 
 def cell_of(config: RunConfig) -> RunConfig:
     "What the runs of all aligners on the same rows have in common."
-    return replace(config, experiment="", tier="", aligner="procrustes", params={}, head=None, options={})
+    return replace(
+        config, experiment="", tier="", aligner="procrustes", params={}, head=None, options={}
+    )
 
 # %% ../../../nbs/lab/experiments/75_similarity.ipynb #0bdc1888
 def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:
     "The data of a configuration, and its aligner, fitted."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
     x, y, pairs = material(config, data)
-    return data, fitted(config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed))
+    return data, fitted(
+        config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
+    )
 
 
 def compared(config: RunConfig, data: RetrievalData, aligner: Aligner) -> Outcome:
     "All measures on the test split before, by the naive mapping and after, with intervals and relative changes."
     draws = (SIMILARITY_OPTIONS | config.options)["draws"]
     views = references(view, (draws,), cell_of(config))
-    views = {**views, "after": views["naive"] if isinstance(aligner, Procrustes) else view(aligner, data, draws)}
-    found = {f"{name}_{key}": values for name, (_, replicated) in views.items() for key, values in replicated.items()}
+    views = {
+        **views,
+        "after": views["naive"] if isinstance(aligner, Procrustes) else view(aligner, data, draws),
+    }
+    found = {
+        f"{name}_{key}": values
+        for name, (_, replicated) in views.items()
+        for key, values in replicated.items()
+    }
     for key in views["after"][1]:
-        for other in ("naive", "before"): found[f"over_{other}_{key}"] = found[f"after_{key}"] / found[f"{other}_{key}"] - 1
+        for other in ("naive", "before"):
+            found[f"over_{other}_{key}"] = found[f"after_{key}"] / found[f"{other}_{key}"] - 1
     metrics, vectors = retrieval_ranks(aligner, data, "test")
-    metrics |= {f"{name}_{key}": value for name, (plain, _) in views.items() for key, value in plain.items()}
-    for key, values in found.items(): metrics |= dict(zip((key, f"{key}_low", f"{key}_high"), interval(values)))
-    return Outcome(metrics | aligner.diagnostics(data.of("test")[0].values), vectors, sources(data.x, data.y))
+    metrics |= {
+        f"{name}_{key}": value for name, (plain, _) in views.items() for key, value in plain.items()
+    }
+    for key, values in found.items():
+        metrics |= dict(zip((key, f"{key}_low", f"{key}_high"), interval(values)))
+    return Outcome(
+        metrics | aligner.diagnostics(data.of("test")[0].values), vectors, sources(data.x, data.y)
+    )
 
 
 def similarity_run(config: RunConfig) -> Outcome:

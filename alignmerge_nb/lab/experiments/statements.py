@@ -31,29 +31,52 @@ __all__ = ['STATEMENT_OPTIONS', 'picture_tokens', 'statement_material', 'caption
 def picture_tokens(name: str, encoder: str, size: int) -> Features:
     "Tokens of the pictures that a derived task draws from; ids as in its statements."
     datasets = look_up(DERIVED, name, "derived task")[1]
-    if datasets == ("easyvqa",): return token_features("easyvqa", encoder, size)
+    if datasets == ("easyvqa",):
+        return token_features("easyvqa", encoder, size)
     parts = [(dataset, token_features(dataset, encoder, size)) for dataset in datasets]
     masks = None if parts[0][1].mask is None else torch.cat([part.mask for _, part in parts])
-    return replace(parts[0][1], values=torch.cat([part.values for _, part in parts]), mask=masks, ids=tuple(f"{dataset}/{key}" for dataset, part in parts for key in part.ids),
-                   dataset="+".join(datasets), key="+".join(part.key[:12] for _, part in parts))
+    return replace(
+        parts[0][1],
+        values=torch.cat([part.values for _, part in parts]),
+        mask=masks,
+        ids=tuple(f"{dataset}/{key}" for dataset, part in parts for key in part.ids),
+        dataset="+".join(datasets),
+        key="+".join(part.key[:12] for _, part in parts),
+    )
 
 
 @lru_cache(maxsize=4)
-def statement_material(name: str, image_encoder: str, text_encoder: str, size: int) -> tuple[StatementData, Features, Features]:
+def statement_material(
+    name: str, image_encoder: str, text_encoder: str, size: int
+) -> tuple[StatementData, Features, Features]:
     "The statements as items of a head, and the tokens of pictures and texts."
     statements = derive(name)
-    images, texts = picture_tokens(name, image_encoder, size), encode(text_encoder, text_items(statements), tokens=True, dataset=name)
+    images, texts = (
+        picture_tokens(name, image_encoder, size),
+        encode(text_encoder, text_items(statements), tokens=True, dataset=name),
+    )
     return statement_data(statements, images, texts), images, texts
 
 
-def captioned_pairs(name: str, n: int, images: Features, text_encoder: str, seed: int) -> tuple[Tensor, Tensor]:
+def captioned_pairs(
+    name: str, n: int, images: Features, text_encoder: str, seed: int
+) -> tuple[Tensor, Tensor]:
     "Mean tokens (n, dx) of training pictures and (n, dy) of their captions."
     items = derived_splits(name)["train"]
-    items = caption_items(items) if DERIVED[name][1] == ("easyvqa",) else [Item(item.id, None, item.texts[:1], item.group) for item in items]
+    items = (
+        caption_items(items)
+        if DERIVED[name][1] == ("easyvqa",)
+        else [Item(item.id, None, item.texts[:1], item.group) for item in items]
+    )
     items = few(items, min(n, len(items)), seed)
-    texts, place = encode(text_encoder, items, tokens=True, dataset=name), row_of(images, (item.id for item in items), "pictures")
+    texts, place = (
+        encode(text_encoder, items, tokens=True, dataset=name),
+        row_of(images, (item.id for item in items), "pictures"),
+    )
     rows = torch.tensor([place[key.rpartition("#")[0]] for key in texts.ids])
-    return masked_mean(images.values[rows].float(), None if images.mask is None else images.mask[rows]), masked_mean(texts.values.float(), texts.mask)
+    return masked_mean(
+        images.values[rows].float(), None if images.mask is None else images.mask[rows]
+    ), masked_mean(texts.values.float(), texts.mask)
 
 # %% ../../../nbs/lab/experiments/42_statements.ipynb #8d6eefeb
 STATEMENT_OPTIONS = {  # what a configuration may set, and what it is otherwise
@@ -70,23 +93,44 @@ STATEMENT_OPTIONS = {  # what a configuration may set, and what it is otherwise
 
 def some_rows(rows: Tensor, count: int | None, seed: int) -> Tensor:
     "`count` of the rows, nested for one seed; None: all."
-    if count is None: return rows
-    if not 1 <= count <= len(rows): raise BadInput(f"labels = {count}", f"a number between 1 and {len(rows)}, or None for all", "Lower it.")
+    if count is None:
+        return rows
+    if not 1 <= count <= len(rows):
+        raise BadInput(
+            f"labels = {count}", f"a number between 1 and {len(rows)}, or None for all", "Lower it."
+        )
     return rows[torch.randperm(len(rows), generator=generator(seed, "labelled statements"))[:count]]
 
 
 def statement_run(config: RunConfig) -> Outcome:
     "Fit the aligner on pictures with captions and the head on labelled statements; judge the test statements once."
     options = options_of(config, STATEMENT_OPTIONS, "option of a statement run")
-    data, images, texts = statement_material(config.dataset, config.image_encoder, config.text_encoder, options["size"])
+    data, images, texts = statement_material(
+        config.dataset, config.image_encoder, config.text_encoder, options["size"]
+    )
     train = some_rows(data.rows("train"), options["labels"], config.seed)
-    aligner = aligner_on(config, lambda: captioned_pairs(config.dataset, config.n_pairs, images, config.text_encoder, config.seed))
+    aligner = aligner_on(
+        config,
+        lambda: captioned_pairs(
+            config.dataset, config.n_pairs, images, config.text_encoder, config.seed
+        ),
+    )
     items = look_up(INPUTS, options["input"], "input")(data.items, train, aligner, config.seed)
-    head = make_head(config.head, items.widths, len(data.vocabulary), config.seed, width=options["width"])
-    history = train_head(head, items, data.labels, train, data.rows("val"), training_options(options), config.seed)
+    head = make_head(
+        config.head, items.widths, len(data.vocabulary), config.seed, width=options["width"]
+    )
+    history = train_head(
+        head, items, data.labels, train, data.rows("val"), training_options(options), config.seed
+    )
     rows = data.rows("test")
     predicted = predict(head, items, rows).argmax(1)
-    metrics = judged(predicted, data, "test") | {"epochs": float(len(history)), "val_accuracy": max(each["val_accuracy"] for each in history)}
+    metrics = judged(predicted, data, "test") | {
+        "epochs": float(len(history)),
+        "val_accuracy": max(each["val_accuracy"] for each in history),
+    }
     first = next(iter(items.tokens))
-    vectors = {"correct": predicted == data.labels[rows], "correct_unit": data.items.index[first][rows].unique(return_inverse=True)[1]}
+    vectors = {
+        "correct": predicted == data.labels[rows],
+        "correct_unit": data.items.index[first][rows].unique(return_inverse=True)[1],
+    }
     return Outcome(metrics, vectors, sources(images, texts))
