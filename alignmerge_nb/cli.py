@@ -26,7 +26,7 @@ import alignmerge_nb
 from .aligners.base import Aligner
 from .aligners.registry import make_aligner
 from .aligners.selection import select
-from .core import BadInput, look_up, read_card
+from .core import SAVED, BadInput, check_folder, look_up, read_card
 from .data.datasets import DATASETS, SPLITS, Item, load_dataset
 from .encoders.specs import ENCODERS, encoder_spec
 from .features import Features, encode, load_features, owner, pairs, save_features
@@ -37,11 +37,12 @@ from .paper.claims import Judged, judge, read_claims, summary, threshold
 from .paper.rows import RunConfig, read_rows
 
 # %% auto #0
-__all__ = ['PICTURES', 'ENCODE', 'ONLY_DATASET', 'MATERIAL', 'FIT', 'SEARCH', 'EVALUATE', 'PAPER', 'CLAIMS', 'COMMANDS', 'Said',
-           'complain', 'columns', 'Command', 'positive', 'option', 'read_columns', 'text_items', 'image_items',
-           'source_items', 'read_pairs', 'bare', 'run_encode', 'fits', 'read_settings', 'Material', 'from_files',
-           'from_dataset', 'about_data', 'check_usage', 'fit_checked', 'validation', 'run_fit', 'load_for', 'nearest',
-           'run_search', 'run_evaluate', 'checkout', 'run_paper', 'told', 'run_claims', 'parser', 'main']
+__all__ = ['MOST_BYTES', 'PICTURES', 'ENCODE', 'ONLY_DATASET', 'MATERIAL', 'FIT', 'SEARCH', 'EVALUATE', 'PAPER', 'CLAIMS',
+           'COMMANDS', 'Said', 'printable', 'complain', 'columns', 'Command', 'positive', 'option', 'read_columns',
+           'text_items', 'image_items', 'source_items', 'read_pairs', 'bare', 'run_encode', 'fits', 'read_settings',
+           'Material', 'from_files', 'from_dataset', 'about_data', 'check_usage', 'fit_checked', 'validation',
+           'run_fit', 'load_for', 'nearest', 'run_search', 'run_evaluate', 'checkout', 'run_paper', 'told',
+           'run_claims', 'parser', 'main']
 
 # %% ../nbs/03_cli.ipynb #d9dda284
 class Said(NamedTuple):
@@ -52,9 +53,17 @@ class Said(NamedTuple):
     status: int = 0  # exit status
 
 
+def printable(text: str) -> str:
+    "Text without control characters, which a caption or a file name may bring: they could move the cursor or hide words."
+    return "".join(
+        each if each.isprintable() or each == "\n" else f"\\x{ord(each):02x}" for each in text
+    )
+
+
 def complain(message: object, *_: object, **__: object) -> None:
     "One line on stderr."
-    print(f"alignmerge: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    line = printable(" ".join(str(message).split()))
+    print(f"alignmerge: {line}", file=sys.stderr, flush=True)
 
 
 def columns(
@@ -107,13 +116,21 @@ def read_columns(
         with open(
             path, encoding="utf-8-sig", newline=""
         ) as file:  # -sig: spreadsheets write a mark first
-            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            reader = csv.reader(
+                file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+            )
             rows = [
                 (reader.line_num, *(cell.strip() for cell in row)) for row in reader if any(row)
             ]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise BadInput(
             f"{path}: {error}", "text in UTF-8", "Save the file as CSV in UTF-8."
+        ) from error
+    except csv.Error as error:
+        raise BadInput(
+            f"{path}, line {reader.line_num}: {error}",
+            "cells of at most 131,072 characters, quotes in pairs",
+            "Close the quote, or double a quote that belongs to the text.",
         ) from error
     for number, *cells in rows:
         if len(cells) != 2 or not all(cells):
@@ -125,8 +142,17 @@ def read_columns(
     return rows[1:] if rows and tuple(cell.lower() for cell in rows[0][1:]) == names else rows
 
 
+MOST_BYTES = 1 << 30  # of a file of texts
+
+
 def text_items(path: Path) -> list[Item]:
     "The texts of a file; those of one id are captions of one item."
+    if not path.is_file():
+        raise BadInput(f"{path}, which is no regular file", "a file of texts", "Save them first.")
+    if path.stat().st_size > MOST_BYTES:
+        raise BadInput(
+            f"{path} of {path.stat().st_size / 1e9:.1f} GB", "at most 1 GB", "Encode it in parts."
+        )
     if path.suffix.lower() in (".csv", ".tsv"):
         captions: dict[str, list[str]] = {}
         for _, name, text in read_columns(path, ("id", "text")):
@@ -438,8 +464,7 @@ def run_fit(given: argparse.Namespace) -> Said:
     settings = read_settings(
         given.set, given.aligner
     )  # first: a wrong word is said before anything is encoded
-    if Path(given.out).is_file():
-        raise BadInput(f"the file {given.out}", "a folder for the aligner", "Choose another --out.")
+    check_folder(given.out, SAVED)
     found, start = (from_dataset if given.dataset else from_files)(given), time.perf_counter()
     aligner = fit_checked(given, found, settings)
     seconds, scores = (
@@ -655,7 +680,7 @@ PAPER = Command(
     run_paper,
     "Run the paper's experiments, or render them from their rows (in a checkout).",
     {
-        "job": option("what to do", choices=("run", "tables", "pdf", "compare")),
+        "job": option("what to do", choices=("sample", "run", "tables", "pdf", "compare")),
         "--tier": option("cpu: recomputed in minutes; full: the published grid", "cpu"),
         "--check": option(
             "with tables: change nothing, fail where they are not what the rows give",
@@ -792,6 +817,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    if text := json.dumps(said.data, ensure_ascii=False, indent=2) if given.json else said.text:
-        print(text)
+    if given.json:
+        print(json.dumps(said.data, ensure_ascii=False, indent=2))
+    elif said.text:
+        print(printable(said.text))
     return said.status

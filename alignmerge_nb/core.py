@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 # %% auto #0
-__all__ = ['BadInput', 'look_up', 'check_cloud', 'canonical_json', 'sha256_json', 'sha256_file', 'atomic_path', 'generator',
-           'progress', 'data_home', 'fix_torchvision', 'Pretrained', 'descendants', 'read_card']
+__all__ = ['SAVED', 'BadInput', 'look_up', 'check_cloud', 'canonical_json', 'sha256_json', 'sha256_file', 'atomic_path',
+           'check_folder', 'atomic_folder', 'generator', 'progress', 'data_home', 'fix_torchvision', 'Pretrained',
+           'descendants', 'read_card']
 
 # %% ../nbs/00_core.ipynb #52a3ff30
 class BadInput(ValueError):
@@ -141,6 +143,53 @@ def atomic_path(
     finally:
         part.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #affdadb6
+def check_folder(
+    folder: str | Path,  # which a saved model shall be
+    own: Iterable[str],  # the files that it may hold already
+) -> Path:
+    "The folder's absolute path, if it can be made or replaced without taking away what is not ours."
+    folder = Path(folder).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"the file {folder}", "a folder", "Choose another name.")
+    foreign = sorted({path.name for path in folder.iterdir()} - set(own)) if folder.exists() else []
+    if foreign or folder == Path.cwd():
+        held = f" that holds {', '.join(foreign[:3])}" if foreign else ", in which you are"
+        raise BadInput(
+            f"the folder {folder}{held}",
+            "a new folder, or one of a saved model",
+            "Choose another name.",
+        )
+    return folder
+
+
+@contextmanager
+def atomic_folder(
+    folder: str | Path,  # made where missing, and replaced as a whole
+    own: Iterable[str],  # the files that it may hold already
+) -> Iterator[Path]:
+    "An empty folder beside `folder` that takes its place when the block ends well and is removed when it does not."
+    folder = check_folder(folder, own)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    new, old = work / "new", work / "old"
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    except OSError as error:
+        if error.errno != 28:
+            raise  # ENOSPC
+        raise BadInput(
+            f"no space left while writing {folder}", "free disk", "Free some space and run again."
+        ) from error
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(work, ignore_errors=True)
+
 # %% ../nbs/00_core.ipynb #a3e5d2f8
 def generator(
     seed: int,  # the run's seed
@@ -198,6 +247,9 @@ def fix_torchvision() -> bool:
     return True
 
 # %% ../nbs/00_core.ipynb #4f6e7179
+SAVED = ("config.json", "model.safetensors", "README.md")  # what a saved model may consist of
+
+
 class Pretrained(nn.Module):
     "A module that is saved and loaded as config.json + model.safetensors. Subclasses write `build`."
 
@@ -214,25 +266,28 @@ class Pretrained(nn.Module):
         raise NotImplementedError
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        "Write `config.json` and `model.safetensors` into `folder`, which is made where missing."
-        from safetensors.torch import save_file
-
+        "Write `config.json` and `model.safetensors` into `folder`, which is made where missing; all of it or nothing."
         if not self.widths:
             raise BadInput(
                 f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit` before saving."
             )
-        folder = Path(folder)
+        with atomic_folder(folder, SAVED) as new:
+            self.write_files(new)
+        return Path(folder)
+
+    def write_files(self, folder: Path) -> None:
+        "Write the files of a saved model into an empty folder."
+        from safetensors.torch import save_file
+
         card = {
             "class": type(self).__name__,
             "config": self.config,
             "widths": self.widths,
             "encoders": self.encoders,
         }
-        with atomic_path(folder / "model.safetensors") as part:
-            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, part)
-        with atomic_path(folder / "config.json") as part:
-            part.write_text(json.dumps(card, indent=2) + "\n")
-        return folder
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(card, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(

@@ -15,8 +15,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -248,6 +249,21 @@ def is_complete(
     )
 
 
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    "Only one process at a time is in this block; the others wait, and say so."
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{what}: another process fetches it; waiting", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # the lock ends with the file, also where the process is killed
+
+
 def fetch(
     name: str,  # the folder under data/
     packages: tuple[Package, ...],
@@ -257,8 +273,23 @@ def fetch(
     keep: Callable[[str], bool] = lambda name: True,  # which files of the archives are needed
     home: Path | None = None,  # None: `data_home()`
 ) -> Path:
+    "The set in its place: as it is where it is complete, else fetched, by one process at a time."
+    home = Path(home or data_home())
+    with locked(home / ".downloads" / f"{name.replace('/', '-')}.lock", name):
+        return fetch_alone(name, packages, build, keep, home)
+
+
+def fetch_alone(
+    name: str,  # the folder under data/
+    packages: tuple[Package, ...],
+    build: Callable[
+        ..., dict
+    ],  # build(folder, *unpacked) fills the folder and returns what source.json shall say
+    keep: Callable[[str], bool],  # which files of the archives are needed
+    home: Path,
+) -> Path:
     "Download, check, unpack and build a set beside its place; move it there when it is whole."
-    home, start = Path(home or data_home()), time.time()
+    start = time.time()
     folder, kept = home / name, home / ".downloads" / name
     if is_complete(folder, packages):
         print(f"{name}: complete")

@@ -195,7 +195,12 @@ def test_a_broken_picture_is_said_and_left_out(here: Path, capsys, monkeypatch) 
         ),
         ("fit ridge --x x --y other --out o", "no id in common"),
         ("fit ridge --x y --y seen --out o", "Exchange the two"),
-        ("fit ridge --x x --y y --out words.txt", "a folder for the aligner"),
+        ("fit ridge --x x --y y --out words.txt", "Wanted a folder"),
+        ("fit ridge --x x --y y --out .", "Wanted a new folder"),
+        ("fit ridge --x x --y y --out theirs", "that holds thesis.tex"),
+        ("encode open.csv --encoder minilm --out o", "Close the quote"),
+        ("encode pipe --encoder minilm --out o", "no regular file"),
+        ("search known x @pipe", "no regular file"),
         ("fit ridge --x x --y y --out words.txt/o", "words.txt"),
         ("fit identity --x x --y y --out o", "equal widths"),
         ("fit ridge --dataset tuxpaint --pairs many --out o", "a number of pairs"),
@@ -214,6 +219,10 @@ def test_bad_input_is_one_line(here: Path, capsys, line: str, named: str) -> Non
     (here / "words.txt").write_text("a frog\n")
     (here / "latin.csv").write_bytes("1,Äpfel".encode("latin-1"))
     (here / "three.csv").write_text("a,b\na,b,c\n")
+    (here / "open.csv").write_text('a,b\nc,"d\ne,f\n')
+    (here / "theirs").mkdir()
+    (here / "theirs" / "thesis.tex").write_text("mine")
+    os.mkfifo(here / "pipe")
     (here / "strange.csv").write_text("i3,i3\ni4,i99\n")
     save_features(Features(torch.ones(2, 3), ("a#0", "b#0")), "other")
     save_features(Features(torch.ones(2, 3), ("i0", "i1"), encoder="efficientnet-lite0"), "seen")
@@ -227,6 +236,26 @@ def test_bad_input_is_one_line(here: Path, capsys, line: str, named: str) -> Non
 def test_features_of_another_encoder_are_refused(here: Path, capsys) -> None:
     save_features(Features(torch.eye(12), [str(k) for k in range(12)], encoder="resnet50"), "other")
     assert "Encode with the same encoders" in refused(capsys, "search known other frog")
+
+
+def test_a_failed_save_leaves_the_old_aligner(here: Path, monkeypatch) -> None:
+    before = {path.name: path.read_bytes() for path in (here / "known").iterdir()}
+    model = Aligner.from_pretrained("known")
+    monkeypatch.setattr("alignmerge_nb.aligners.base.model_card", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.save_pretrained("known")
+    assert {path.name: path.read_bytes() for path in (here / "known").iterdir()} == before
+    assert not list(here.glob(".known*"))
+
+
+def test_what_comes_from_files_cannot_move_the_cursor(here: Path, capsys) -> None:
+    hostile = ("\x1b[2Ji0", "\u202ei1", "\x9b31mi2")
+    save_features(Features(torch.eye(3, 12), hostile, encoder="eye"), "hostile")
+    found = cli.nearest(torch.tensor([0.3, 0.2, 0.1]), hostile, 3)
+    text = cli.printable(cli.columns([(hit["rank"], hit["id"]) for hit in found]))
+    assert "\\x1b[2Ji0" in text and all(each.isprintable() or each == "\n" for each in text)
+    cli.complain(f"the id {hostile[0]}")
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_a_failed_fit_leaves_the_old_aligner(here: Path, capsys) -> None:

@@ -247,6 +247,39 @@ def test_a_killed_or_failed_fetch_leaves_no_set(server, tmp_path):
     assert load_dataset("emoji", home=home) and len(server.seen) == 1  # the download was kept
 
 
+def test_two_fetches_at_once_fetch_once(server, tmp_path, capsys):
+    server.files["/set.zip"] = archive(tmp_path / "set.zip", {"a.png": b"1"})
+    packages = (Package("url", f"{server.url}/set.zip"),)
+    started, may_end = threading.Event(), threading.Event()
+
+    def slow(folder: Path, unpacked: Path) -> dict:
+        started.set()
+        assert may_end.wait(20)
+        return build(folder, unpacked)
+
+    home, failed = tmp_path / "data", []
+
+    def run(how) -> None:
+        try:
+            fetch("emoji", packages, how, home=home)
+        except BaseException as error:
+            failed.append(error)
+
+    first = threading.Thread(target=run, args=(slow,))
+    first.start()
+    assert started.wait(20)
+    second = threading.Thread(target=run, args=(build,))
+    second.start()
+    second.join(0.5)
+    assert second.is_alive()  # it waits
+    may_end.set()
+    first.join(20)
+    second.join(20)
+    said = capsys.readouterr().out
+    assert not failed and len(server.seen) == 1 and "another process fetches it" in said
+    assert said.count("emoji: 1 items") == 1 and "emoji: complete" in said
+
+
 def test_wrong_bytes_make_no_set(server, tmp_path):
     server.files["/set.zip"] = archive(tmp_path / "set.zip", {"a.png": b"1"})
     with pytest.raises(BadInput, match="sha256"):

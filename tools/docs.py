@@ -291,7 +291,7 @@ def notebook_table() -> str:
             ast.parse((ROOT / "alignmerge_nb" / folder / "__init__.py").read_text())
         )
         rows.append(
-            f"| [{folder}]({inside[0].relative_to(NOTEBOOKS)}), {len(inside)} notebooks | {about} |"
+            f"| [{folder}]({inside[0].relative_to(NOTEBOOKS)}), {len(inside)} notebook{'s' * (len(inside) > 1)} | {about} |"
         )
     for path in [
         *sorted(NOTEBOOKS.glob("[0-9]*.ipynb")),

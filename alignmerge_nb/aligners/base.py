@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core import BadInput, Pretrained, atomic_path, check_cloud, read_card
+from ..core import SAVED, BadInput, Pretrained, atomic_folder, check_cloud, read_card
 from ..encoders.models import weights_hash
 from ..encoders.specs import ENCODERS
 from ..flows.certificate import Certificate
@@ -99,14 +99,14 @@ class Aligner(Pretrained, ABC):
         | None = None,  # further lines of the card: {"licence of the data": "GPL-2"}
     ) -> Path:
         "Write `config.json` (with the certificate, where there is one), `model.safetensors` and, for people, the card `README.md`."
-        folder = super().save_pretrained(folder)
-        if found := self.certificate:
-            card = read_card(folder) | {"certificate": found.as_dict()}
-            with atomic_path(folder / "config.json") as part:
-                part.write_text(json.dumps(card, indent=2) + "\n")
-        with atomic_path(folder / "README.md") as part:
-            part.write_text(model_card(self, about or {}), encoding="utf-8")
-        return folder
+        self.require_fit()
+        with atomic_folder(folder, SAVED) as new:
+            self.write_files(new)
+            if found := self.certificate:
+                card = read_card(new) | {"certificate": found.as_dict()}
+                (new / "config.json").write_text(json.dumps(card, indent=2) + "\n")
+            (new / "README.md").write_text(model_card(self, about or {}), encoding="utf-8")
+        return Path(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, encoders: dict[str, str] | None = None) -> Aligner:
