@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,8 @@ import pytest
 from alignmerge_nb.paper import rows
 
 LIBRARY = Path(__file__).resolve().parent.parent / "alignmerge_nb"
-FLOORS = (  # each may import from those before it
-    {"core"},
-    {"transport", "flows", "training", "data"},
-    {"encoders"},
-    {"features"},
-    {"aligners"},
-    {"metrics", "fusion"},
-    {"testing", "merging", "paper"},
-    {"lab"},
-    {"cli"},
-)
+LISTED = re.search(r"```text\n(.*?)```", (LIBRARY.parent / "ARCHITECTURE.md").read_text(), re.S)[1]
+FLOORS = [set(re.split(r" {2,}", line)[0].split()) for line in LISTED.strip().splitlines()]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = {
     ".".join(path.relative_to(LIBRARY).with_suffix("").parts): path
@@ -62,6 +54,11 @@ EDGES = {
     for origin, _, _ in imports(module, path)
     if origin
 } - LATE
+
+
+def test_every_folder_has_its_floor() -> None:
+    assert sorted(FLOOR) == sorted({module.split(".")[0] for module in MODULES})
+    assert sum(map(len, FLOORS)) == len(FLOOR)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -34,6 +34,8 @@ WORK, SITE = ROOT / "_proc", ROOT / "_docs"
 KATEX = "0.19.1"  # the version that the pages were looked at with
 TIERS = ("full", "cpu")  # the published one first
 DOCUMENTS = {
+    "ARCHITECTURE.md": "architecture.md",
+    "SECURITY.md": "security.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "data_scripts/README.md": "data_sources.md",

@@ -71,6 +71,8 @@ PROSE = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
+    "ARCHITECTURE.md",
+    "SECURITY.md",
 )  # decides no number
 
 
