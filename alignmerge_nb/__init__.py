@@ -3,19 +3,19 @@ __version__ = "0.1.0"
 
 from importlib import import_module
 
-from .core import BadInput, fix_torchvision
+from .core import InputError, fix_torchvision
 
 fix_torchvision()  # before anything imports torchvision
 
 _FACE = {  # what `import alignmerge_nb` offers: name → module; loaded when first asked for
     "load_dataset": "data.datasets", "Item": "data.datasets", "split_items": "data.splits",
-    "encode": "features", "Features": "features", "pairs": "features", "save_features": "features", "load_features": "features",
+    "encode": "features", "Features": "features", "match": "features", "save_features": "features", "load_features": "features",
     "Aligner": "aligners.base", "Ridge": "aligners.linear", "Procrustes": "aligners.linear", "CCA": "aligners.linear", "KernelCCA": "aligners.kernels", "ConSE": "aligners.anchors",
     "ASIF": "aligners.anchors", "Contrastive": "aligners.contrastive", "AlignMerge": "aligners.align_merge", "make_aligner": "aligners.registry", "select": "aligners.selection",
     "sinkhorn": "transport.sinkhorn", "gromov": "transport.gromov", "sinkhorn_divergence": "transport.divergence", "Coupling": "transport.coupling",
     "retrieve": "metrics.retrieval", "make_head": "fusion.registry",
 }
-__all__ = ["BadInput", *_FACE]
+__all__ = ["InputError", *_FACE]
 
 
 def __getattr__(name: str):

@@ -26,26 +26,26 @@ import alignmerge_nb
 from .aligners.base import Aligner
 from .aligners.registry import make_aligner
 from .aligners.selection import select
-from .core import SAVED, BadInput, check_folder, look_up, read_card
+from .core import SAVED, InputError, check_folder, lookup, read_config
 from .data.datasets import DATASETS, SPLITS, Item, load_dataset
 from .encoders.specs import ENCODERS, encoder_spec
-from .features import Features, encode, load_features, owner, pairs, save_features
-from .lab.protocols import dataset_features, fitted, material, retrieval_data
+from .features import Features, encode, load_features, item_id, match, save_features
+from .lab.protocols import dataset_features, fit_aligner, training_data, retrieval_data
 from .lab.tasks import retrieval_ranks
 from .metrics.retrieval import CUTOFFS
-from .paper.claims import Judged, judge, read_claims, summary, threshold
+from .paper.claims import ClaimVerdict, judge, read_claims, summary, threshold
 from .paper.rows import RunConfig, read_rows
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'PICTURES', 'ENCODE', 'ONLY_DATASET', 'MATERIAL', 'FIT', 'SEARCH', 'EVALUATE', 'PAPER', 'CLAIMS',
-           'COMMANDS', 'Said', 'printable', 'complain', 'columns', 'Command', 'positive', 'option', 'read_columns',
-           'text_items', 'image_items', 'source_items', 'read_pairs', 'bare', 'run_encode', 'fits', 'read_settings',
-           'Material', 'from_files', 'from_dataset', 'about_data', 'check_usage', 'fit_checked', 'validation',
-           'run_fit', 'load_for', 'nearest', 'run_search', 'run_evaluate', 'checkout', 'run_paper', 'told',
-           'run_claims', 'parser', 'main']
+           'COMMANDS', 'CommandResult', 'printable', 'print_error', 'columns', 'Command', 'positive', 'option',
+           'read_columns', 'text_items', 'image_items', 'source_items', 'read_pairs', 'strip_suffix', 'run_encode',
+           'same_type', 'read_settings', 'Material', 'from_files', 'from_dataset', 'about_data', 'check_usage',
+           'fit_checked', 'validation', 'run_fit', 'load_for', 'nearest', 'run_search', 'run_evaluate', 'checkout',
+           'run_paper', 'told', 'run_claims', 'parser', 'main']
 
 # %% ../nbs/03_cli.ipynb #d9dda284
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     "What a command answers."
 
     data: object  # for `--json`
@@ -60,7 +60,7 @@ def printable(text: str) -> str:
     )
 
 
-def complain(message: object, *_: object, **__: object) -> None:
+def print_error(message: object, *_: object, **__: object) -> None:
     "One line on stderr."
     line = printable(" ".join(str(message).split()))
     print(f"alignmerge: {line}", file=sys.stderr, flush=True)
@@ -85,7 +85,7 @@ def columns(
 class Command(NamedTuple):
     "One subcommand."
 
-    run: Callable[[argparse.Namespace], Said]
+    run: Callable[[argparse.Namespace], CommandResult]
     what: str  # one sentence
     options: Mapping[str, dict]  # name → keywords of `add_argument`
     examples: Sequence[str]  # after "alignmerge "
@@ -123,18 +123,18 @@ def read_columns(
                 (reader.line_num, *(cell.strip() for cell in row)) for row in reader if any(row)
             ]
     except UnicodeDecodeError as error:
-        raise BadInput(
+        raise InputError(
             f"{path}: {error}", "text in UTF-8", "Save the file as CSV in UTF-8."
         ) from error
     except csv.Error as error:
-        raise BadInput(
+        raise InputError(
             f"{path}, line {reader.line_num}: {error}",
             "cells of at most 131,072 characters, quotes in pairs",
             "Close the quote, or double a quote that belongs to the text.",
         ) from error
     for number, *cells in rows:
         if len(cells) != 2 or not all(cells):
-            raise BadInput(
+            raise InputError(
                 f"{path}, line {number}: {cells}",
                 f"two columns, {' and '.join(names)}",
                 "Correct the line; quote a text that has a comma.",
@@ -148,9 +148,9 @@ MOST_BYTES = 1 << 30  # of a file of texts
 def text_items(path: Path) -> list[Item]:
     "The texts of a file; those of one id are captions of one item."
     if not path.is_file():
-        raise BadInput(f"{path}, which is no regular file", "a file of texts", "Save them first.")
+        raise InputError(f"{path}, which is no regular file", "a file of texts", "Save them first.")
     if path.stat().st_size > MOST_BYTES:
-        raise BadInput(
+        raise InputError(
             f"{path} of {path.stat().st_size / 1e9:.1f} GB", "at most 1 GB", "Encode it in parts."
         )
     if path.suffix.lower() in (".csv", ".tsv"):
@@ -162,7 +162,7 @@ def text_items(path: Path) -> list[Item]:
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
-            raise BadInput(
+            raise InputError(
                 f"{path}: {error}", "text in UTF-8", "Save the file in UTF-8."
             ) from error
         items = [
@@ -171,7 +171,9 @@ def text_items(path: Path) -> list[Item]:
             if line.strip()
         ]
     if not items:
-        raise BadInput(f"{path} without texts", "one text a line", "Write some, or check the path.")
+        raise InputError(
+            f"{path} without texts", "one text a line", "Write some, or check the path."
+        )
     return items
 
 # %% ../nbs/03_cli.ipynb #f4f745f5
@@ -184,7 +186,7 @@ def image_items(folder: Path) -> list[Item]:
         path for path in folder.rglob("[!.]*") if path.suffix.lower() in PICTURES and path.is_file()
     )
     if not found:
-        raise BadInput(
+        raise InputError(
             f"{folder} without images",
             f"files that end in {', '.join(sorted(PICTURES))}",
             "Check the path.",
@@ -201,14 +203,14 @@ def source_items(
     if source in DATASETS or not (path.exists() or path.suffix or "/" in source):
         return load_dataset(source)
     if not path.exists():
-        raise BadInput(
+        raise InputError(
             f"no file or folder {source}",
             "a folder of images, a file of texts or the name of a data set",
             "Check the path.",
         )
     if path.is_dir() != (modality == "image"):
         kind, other = ("folder", "image") if path.is_dir() else ("file", "text")
-        raise BadInput(
+        raise InputError(
             f"the {kind} {source} for an encoder of {modality}s",
             f"an encoder of {other}s",
             f"Take {'efficientnet-lite0' if other == 'image' else 'minilm'}.",
@@ -224,19 +226,19 @@ def read_pairs(
     "Row numbers (p, 2) of the pairs in a file; the id of an item stands for all of its captions."
     captions: dict[str, list[str]] = {key: [key] for key in y.ids}
     for key in y.ids:
-        captions.setdefault(owner(key), []).append(key)
+        captions.setdefault(item_id(key), []).append(key)
     images, found = dict.fromkeys(x.ids), []
     for number, left, right in read_columns(path, ("image", "text")):
         for key, known, kind in ((left, images, "image"), (right, captions, "text")):
             if key not in known:
-                raise BadInput(
+                raise InputError(
                     f"{path}, line {number}: the {kind} {key!r}",
                     f"an id of the {kind} features (such as {next(iter(known))!r})",
                     "Correct the id, or encode that item too.",
                 )
         found += [(left, key) for key in captions[right]]
     if not found:
-        raise BadInput(
+        raise InputError(
             f"{path} without pairs", "an image and a text a line", "Write some, or check the path."
         )
     return torch.stack(
@@ -244,15 +246,15 @@ def read_pairs(
     )
 
 # %% ../nbs/03_cli.ipynb #c96df479
-def bare(path: str) -> str:
+def strip_suffix(path: str) -> str:
     "The path of a feature set, without the ending of one of its two files."
     return re.sub(r"\.(safetensors|json)$", "", path)
 
 
-def run_encode(given: argparse.Namespace) -> Said:
+def run_encode(given: argparse.Namespace) -> CommandResult:
     "`alignmerge encode`."
     if given.device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("--device cuda", "a GPU that torch can use", "Leave the option out.")
+        raise InputError("--device cuda", "a GPU that torch can use", "Leave the option out.")
     spec, label = encoder_spec(given.encoder), given.source if given.source in DATASETS else ""
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -267,12 +269,12 @@ def run_encode(given: argparse.Namespace) -> Said:
                 spec, source_items(given.source, spec.modality), device=given.device, dataset=label
             )
     if features.skipped:
-        complain(
+        print_error(
             f"{len(features.skipped)} images cannot be decoded and are left out: {'; '.join(why for _, why in features.skipped[:3])}"
         )
-    save_features(features, bare(given.out))
+    save_features(features, strip_suffix(given.out))
     data = {
-        "out": bare(given.out),
+        "out": strip_suffix(given.out),
         "encoder": spec.name,
         "rows": len(features.ids),
         "width": features.values.shape[1],
@@ -282,7 +284,7 @@ def run_encode(given: argparse.Namespace) -> Said:
         "key": features.key,
     }
     lost = f", {len(features.skipped)} skipped" if features.skipped else ""
-    return Said(
+    return CommandResult(
         data,
         f"{data['rows']} rows of {data['width']} numbers from {spec.name}{lost}, in {Path(data['out']).name}.safetensors",
     )
@@ -313,7 +315,7 @@ ENCODE = Command(
 )
 
 # %% ../nbs/03_cli.ipynb #458d9f7c
-def fits(value: object, default: object) -> bool:
+def same_type(value: object, default: object) -> bool:
     "Whether a setting has the type of its default."
     if isinstance(value, bool) or isinstance(default, bool):
         return isinstance(value, bool) and isinstance(default, bool)
@@ -329,18 +331,18 @@ def read_settings(
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            raise BadInput(
+            raise InputError(
                 f"the setting {word!r}",
                 "key=value",
                 f"Settings of {name}: {', '.join(known) or 'none'}.",
             )
-        default = look_up(known, key, f"setting of {name}")
+        default = lookup(known, key, f"setting of {name}")
         try:
             value = json.loads(text)
         except ValueError:
             value = text
-        if not fits(value, default):
-            raise BadInput(
+        if not same_type(value, default):
+            raise InputError(
                 f"{key}={text}",
                 f"a value like the default, {json.dumps(default)}",
                 "Correct the setting.",
@@ -361,15 +363,15 @@ class Material(NamedTuple):
 
 def from_files(given: argparse.Namespace) -> Material:
     "The material in two feature sets."
-    x, y = (load_features(bare(path)) for path in (given.x, given.y))
+    x, y = (load_features(strip_suffix(path)) for path in (given.x, given.y))
     for features, flag, wrong in ((x, "--x", "text"), (y, "--y", "image")):
         if features.encoder in ENCODERS and ENCODERS[features.encoder].modality == wrong:
-            raise BadInput(
+            raise InputError(
                 f"{flag} with features of {features.encoder!r}, which encodes {wrong}s",
                 "images in --x and texts in --y",
                 "Exchange the two.",
             )
-    known = read_pairs(Path(given.pairs), x, y) if given.pairs else pairs(x, y)
+    known = read_pairs(Path(given.pairs), x, y) if given.pairs else match(x, y)
     config = RunConfig(
         "cli", "smoke", x.dataset or "files", given.aligner, given.seed, x.encoder, y.encoder
     )
@@ -387,7 +389,7 @@ def from_dataset(given: argparse.Namespace) -> Material:
     "Some training items of a data set."
     number = given.pairs or "64"
     if not number.isdecimal():
-        raise BadInput(
+        raise InputError(
             f"--pairs {number}",
             "a number of pairs with --dataset",
             "Write a number; a file of pairs goes with --x and --y.",
@@ -399,7 +401,7 @@ def from_dataset(given: argparse.Namespace) -> Material:
         "cli", "smoke", given.dataset, given.aligner, given.seed, n_pairs=int(number), **chosen
     )
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
-    return Material(*material(config, data), config, about_data(data.x, data.y))
+    return Material(*training_data(config, data), config, about_data(data.x, data.y))
 
 
 def about_data(x: Features, y: Features) -> dict[str, object]:
@@ -440,11 +442,11 @@ def fit_checked(given: argparse.Namespace, found: Material, settings: dict) -> A
     if given.select:
         settings = select(given.aligner, found.x, found.y, found.pairs, given.seed)
     try:
-        return fitted(found.config, found.x, found.y, found.pairs, settings)
+        return fit_aligner(found.config, found.x, found.y, found.pairs, settings)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, BadInput) or not given.set:
+        if isinstance(error, InputError) or not given.set:
             raise
-        raise BadInput(
+        raise InputError(
             f"{given.aligner} with {' '.join(given.set)} ({error})",
             "settings that it can be fitted with",
             "Correct them.",
@@ -458,7 +460,7 @@ def validation(aligner: Aligner, config: RunConfig) -> dict[str, float]:
     return {f"val_{key}": round(found[key], 1) for key in ("r10", "chance_r10")}
 
 
-def run_fit(given: argparse.Namespace) -> Said:
+def run_fit(given: argparse.Namespace) -> CommandResult:
     "`alignmerge fit`."
     check_usage(given)
     settings = read_settings(
@@ -491,7 +493,7 @@ def run_fit(given: argparse.Namespace) -> Said:
         f"{given.aligner} in {Path(given.out).name}/: {counts['pairs']} pairs among {counts['images']} images and {counts['texts']} texts",
         said,
     ]
-    return Said(data, "\n".join(filter(None, lines)))
+    return CommandResult(data, "\n".join(filter(None, lines)))
 
 # %% ../nbs/03_cli.ipynb #926fda50
 MATERIAL = {
@@ -539,10 +541,10 @@ def load_for(
     y: str | None = None,  # the text encoder at hand
 ) -> Aligner:
     "A saved aligner whose encoders are known and are these."
-    known = read_card(folder)["encoders"]
+    known = read_config(folder)["encoders"]
     encoders = {"x": x or known.get("x", ""), "y": y or known.get("y", "")}
     if not all(encoders.values()):
-        raise BadInput(
+        raise InputError(
             f"{folder}, fitted on features of unnamed encoders",
             "the names of both",
             "Fit again on features that `alignmerge encode` made.",
@@ -550,7 +552,7 @@ def load_for(
     try:
         return Aligner.from_pretrained(folder, encoders=encoders)
     except (SafetensorError, RuntimeError, TypeError) as error:
-        raise BadInput(
+        raise InputError(
             f"{folder}: {error}", "a folder as `alignmerge fit` wrote it", "Fit again."
         ) from error
 
@@ -564,7 +566,7 @@ def nearest(similarity: Tensor, ids: Sequence[str], top: int) -> list[dict]:
     ]
 
 
-def run_search(given: argparse.Namespace) -> Said:
+def run_search(given: argparse.Namespace) -> CommandResult:
     "`alignmerge search`."
     queries = [
         text
@@ -576,8 +578,8 @@ def run_search(given: argparse.Namespace) -> Said:
         )
     ]
     if blank := [text for text in queries if not text.strip()]:
-        raise BadInput(f"the query {blank[0]!r}", "some words", "Write what you look for.")
-    x = load_features(bare(given.features))
+        raise InputError(f"the query {blank[0]!r}", "some words", "Write what you look for.")
+    x = load_features(strip_suffix(given.features))
     aligner = load_for(given.aligner, x.encoder)
     with tempfile.TemporaryDirectory() as cache:
         y = encode(aligner.encoders["y"], queries, home=cache)
@@ -594,7 +596,7 @@ def run_search(given: argparse.Namespace) -> Said:
         )
         for each in data
     ]
-    return Said(data, "\n\n".join(tables))
+    return CommandResult(data, "\n\n".join(tables))
 
 # %% ../nbs/03_cli.ipynb #e3dccd10
 SEARCH = Command(
@@ -610,7 +612,7 @@ SEARCH = Command(
 )
 
 # %% ../nbs/03_cli.ipynb #903fd8ae
-def run_evaluate(given: argparse.Namespace) -> Said:
+def run_evaluate(given: argparse.Namespace) -> CommandResult:
     "`alignmerge evaluate`."
     aligner = load_for(given.aligner)
     data = retrieval_data(given.dataset, aligner.encoders["x"], aligner.encoders["y"], given.by)
@@ -622,7 +624,7 @@ def run_evaluate(given: argparse.Namespace) -> Said:
         for name, key in (("image → text", "i2t"), ("text → image", "t2i"))
     ]
     rows += [("chance", *(metrics[f"chance_r{k}"] for k in CUTOFFS), (gallery + 1) / 2)]
-    return Said(
+    return CommandResult(
         {"dataset": given.dataset, "split": given.split, "images": gallery, "metrics": metrics},
         f"{given.dataset}, {given.split} split, {gallery} images\n{columns([head, *rows])}",
     )
@@ -651,14 +653,14 @@ def checkout() -> Path:
     for folder in (here, *here.parents):
         if (folder / "tools" / "paper.py").is_file() and (folder / "settings.ini").is_file():
             return folder
-    raise BadInput(
+    raise InputError(
         f"{here}, which lies in no checkout",
         "a folder of the repository",
         "Clone the repository and run this inside; the installed library has no paper.",
     )
 
 
-def run_paper(given: argparse.Namespace) -> Said:
+def run_paper(given: argparse.Namespace) -> CommandResult:
     "`alignmerge paper`: tools/paper.py with the same words."
     words = [
         sys.executable,
@@ -671,7 +673,7 @@ def run_paper(given: argparse.Namespace) -> Said:
     if given.check and given.job != "tables":
         given.parser.error("--check goes with tables")
     done = subprocess.run(words, cwd=checkout(), stdout=sys.stderr if given.json else None)
-    return Said(
+    return CommandResult(
         {"job": given.job, "tier": given.tier, "status": done.returncode}, "", done.returncode
     )
 
@@ -691,7 +693,7 @@ PAPER = Command(
 )
 
 # %% ../nbs/03_cli.ipynb #82f59cc4
-def told(each: Judged) -> dict[str, object]:
+def told(each: ClaimVerdict) -> dict[str, object]:
     "A judged claim as data."
     tests = zip(each.claim.tests, each.measured, each.states)
     return {
@@ -721,7 +723,7 @@ def told(each: Judged) -> dict[str, object]:
     }
 
 
-def run_claims(given: argparse.Namespace) -> Said:
+def run_claims(given: argparse.Namespace) -> CommandResult:
     "`alignmerge claims`."
     paper = checkout() / "paper"
     claims = read_claims(paper / "claims.yaml")
@@ -731,7 +733,7 @@ def run_claims(given: argparse.Namespace) -> Said:
     ]
     rows = {path.stem: read_rows(path) for path in files if path.is_file()}
     if not rows:
-        raise BadInput(
+        raise InputError(
             f"no rows of tier {given.tier!r}",
             f"paper/results/{given.tier}/*.jsonl",
             "Run `alignmerge paper run`, or take --tier full.",
@@ -742,7 +744,7 @@ def run_claims(given: argparse.Namespace) -> Said:
         for each in judged
         for test, *found in zip(each.claim.tests, each.measured, each.states)
     ]
-    return Said(
+    return CommandResult(
         {"tier": given.tier, "claims": [told(each) for each in judged]},
         f"tier {given.tier}\n{columns([('claim', 'verdict', 'metric', 'wanted', 'measured'), *lines])}",
     )
@@ -800,14 +802,14 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser().parse_args(words)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = complain
+            warnings.showwarning = print_error
             said = given.run(given)
-    except BadInput as error:
-        complain(error)
+    except InputError as error:
+        print_error(error)
         return 1
     except OSError as error:
-        complain(
-            BadInput(
+        print_error(
+            InputError(
                 str(error),
                 "a path that can be read or written",
                 "Check the path and its permissions.",
@@ -815,7 +817,7 @@ def main(words: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         return 130
     if given.json:
         print(json.dumps(said.data, ensure_ascii=False, indent=2))

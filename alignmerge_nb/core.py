@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 # %% auto #0
-__all__ = ['SAVED', 'BadInput', 'look_up', 'check_cloud', 'canonical_json', 'sha256_json', 'sha256_file', 'atomic_path',
+__all__ = ['SAVED', 'InputError', 'lookup', 'check_features', 'canonical_json', 'sha256_json', 'sha256_file', 'atomic_path',
            'check_folder', 'atomic_folder', 'generator', 'progress', 'data_home', 'fix_torchvision', 'Pretrained',
-           'descendants', 'read_card']
+           'descendants', 'read_config']
 
 # %% ../nbs/00_core.ipynb #52a3ff30
-class BadInput(ValueError):
+class InputError(ValueError):
     "An error that the user can fix; its message has three parts: what was got, what was wanted, what to do."
 
     def __init__(
@@ -48,46 +48,46 @@ class BadInput(ValueError):
         )  # so that it survives the way back from a worker process
 
 # %% ../nbs/00_core.ipynb #4f02f0cb
-def look_up(
+def lookup(
     table: Mapping,  # name -> anything
     name: str,  # the name asked for
     kind: str,  # what the table holds, for the message: "aligner", "data set", …
 ):
-    "`table[name]`; for an unknown `name`, a `BadInput` that suggests the nearest one."
+    "`table[name]`; for an unknown `name`, a `InputError` that suggests the nearest one."
     if name in table:
         return table[name]
     near = difflib.get_close_matches(str(name), list(table), n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}?" if near else "Pick one of these."
-    raise BadInput(f"the {kind} {name!r}", f"one of {', '.join(map(repr, table))}", hint)
+    raise InputError(f"the {kind} {name!r}", f"one of {', '.join(map(repr, table))}", hint)
 
 # %% ../nbs/00_core.ipynb #98d42eb8
-def check_cloud(
+def check_features(
     x: Tensor,  # (n, d) features
     name: str,  # how the message calls them
     width: int | None = None,  # the d that is required, if one is
-    least: int = 1,  # the smallest n that makes sense
+    min_rows: int = 1,  # the smallest n that makes sense
 ) -> Tensor:
-    "`x` itself if it is a finite floating (n, d) cloud, else a `BadInput` that says what is wrong with it."
+    "`x` itself if it is a finite floating (n, d) cloud, else a `InputError` that says what is wrong with it."
     if not isinstance(x, Tensor):
-        raise BadInput(
+        raise InputError(
             f"{name} of type {type(x).__name__}",
             "a torch tensor (n, d)",
             "Convert it with `torch.as_tensor`.",
         )
     if x.ndim != 2:
-        raise BadInput(
+        raise InputError(
             f"{name} of shape {tuple(x.shape)}",
             "shape (n, d)",
             "Pool tokens first, or add the missing axis.",
         )
     if not x.is_floating_point():
-        raise BadInput(
+        raise InputError(
             f"{name} of dtype {x.dtype}", "a floating dtype", f"Convert it: `{name}.float()`."
         )
-    if len(x) < least:
-        raise BadInput(f"{name} with {len(x)} rows", f"at least {least}", "Give more items.")
+    if len(x) < min_rows:
+        raise InputError(f"{name} with {len(x)} rows", f"at least {min_rows}", "Give more items.")
     if width is not None and x.shape[1] != width:
-        raise BadInput(
+        raise InputError(
             f"{name} of width {x.shape[1]}",
             f"width {width}, as in `fit`",
             "Use features of the encoder that the model was fitted on.",
@@ -95,7 +95,7 @@ def check_cloud(
     bad = ~torch.isfinite(x).all(1)
     if bad.any():
         row = int(bad.nonzero()[0])
-        raise BadInput(
+        raise InputError(
             f"{name} with NaN or infinity in {int(bad.sum())} of {len(x)} rows (first: row {row})",
             "finite values",
             "Drop these rows or encode them again.",
@@ -135,7 +135,7 @@ def atomic_path(
     except OSError as error:
         if error.errno != 28:
             raise  # ENOSPC
-        raise BadInput(
+        raise InputError(
             f"no space left while writing {path}",
             "free disk",
             "Free some space and run again; finished work is kept.",
@@ -151,11 +151,11 @@ def check_folder(
     "The folder's absolute path, if it can be made or replaced without taking away what is not ours."
     folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"the file {folder}", "a folder", "Choose another name.")
+        raise InputError(f"the file {folder}", "a folder", "Choose another name.")
     foreign = sorted({path.name for path in folder.iterdir()} - set(own)) if folder.exists() else []
     if foreign or folder == Path.cwd():
         held = f" that holds {', '.join(foreign[:3])}" if foreign else ", in which you are"
-        raise BadInput(
+        raise InputError(
             f"the folder {folder}{held}",
             "a new folder, or one of a saved model",
             "Choose another name.",
@@ -182,7 +182,7 @@ def atomic_folder(
     except OSError as error:
         if error.errno != 28:
             raise  # ENOSPC
-        raise BadInput(
+        raise InputError(
             f"no space left while writing {folder}", "free disk", "Free some space and run again."
         ) from error
     finally:
@@ -268,7 +268,7 @@ class Pretrained(nn.Module):
     def save_pretrained(self, folder: str | Path) -> Path:
         "Write `config.json` and `model.safetensors` into `folder`, which is made where missing; all of it or nothing."
         if not self.widths:
-            raise BadInput(
+            raise InputError(
                 f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit` before saving."
             )
         with atomic_folder(folder, SAVED) as new:
@@ -296,14 +296,14 @@ class Pretrained(nn.Module):
         "The model saved in `folder`, bit for bit; `encoders` of the features at hand are checked when given."
         from safetensors.torch import load_file
 
-        card, state = read_card(folder), load_file(Path(folder) / "model.safetensors")
+        card, state = read_config(folder), load_file(Path(folder) / "model.safetensors")
         if encoders and card["encoders"] and encoders != card["encoders"]:
-            raise BadInput(
+            raise InputError(
                 f"features of {encoders}",
                 f"those of {card['encoders']}, as in `fit`",
                 "Encode with the same encoders, or fit again.",
             )
-        model = look_up({kind.__name__: kind for kind in descendants(cls)}, card["class"], "class")(
+        model = lookup({kind.__name__: kind for kind in descendants(cls)}, card["class"], "class")(
             **card["config"]
         )
         model.build(*card["widths"])
@@ -324,12 +324,12 @@ def descendants(kind: type) -> list[type]:
     return [kind, *(late for child in kind.__subclasses__() for late in descendants(child))]
 
 
-def read_card(folder: str | Path) -> dict:
-    "The config.json of a saved model, or a `BadInput` that names what is missing."
+def read_config(folder: str | Path) -> dict:
+    "The config.json of a saved model, or a `InputError` that names what is missing."
     path = Path(folder) / "config.json"
     for file in (path, path.with_name("model.safetensors")):
         if not file.exists():
-            raise BadInput(
+            raise InputError(
                 f"no {file.name} in {folder}",
                 "a folder written by `save_pretrained`",
                 "Check the path.",
@@ -337,13 +337,13 @@ def read_card(folder: str | Path) -> dict:
     try:
         card = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise BadInput(
+        raise InputError(
             f"{path}, which is no JSON ({error})",
             "the file as it was written",
             "Save the model again.",
         ) from error
     if missing := {"class", "config", "widths", "encoders"} - set(card):
-        raise BadInput(
+        raise InputError(
             f"{path} without {', '.join(sorted(missing))}",
             "the file as it was written",
             "Save the model again.",

@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alignmerge_nb.core import (
-    BadInput,
+    InputError,
     atomic_path,
     data_home,
-    look_up,
+    lookup,
     progress,
     sha256_file,
     sha256_json,
@@ -42,20 +42,20 @@ from alignmerge_nb.encoders.models import (
 from .encoders.specs import EncoderSpec, encoder_spec
 
 # %% auto #0
-__all__ = ['RECORD', 'IMAGES', 'TEXTS', 'EXTRACTING', 'BATCH', 'owner', 'fault', 'Features', 'pairs', 'save_features',
+__all__ = ['RECORD', 'IMAGES', 'TEXTS', 'EXTRACTING', 'BATCH', 'item_id', 'validate', 'Features', 'match', 'save_features',
            'load_features', 'read_tensors', 'as_items', 'content', 'image_digest', 'feature_key', 'question_items',
-           'cores', 'one_thread_each', 'in_workers', 'Job', 'read_images', 'call', 'stack', 'encode_shard', 'shard',
-           'encode', 'extract', 'stack_known', 'warn_skipped', 'classifier_rows']
+           'cores', 'one_thread_each', 'in_workers', 'ExtractionJob', 'read_images', 'encode_batch', 'pad_concat',
+           'encode_shard', 'shard', 'encode', 'extract', 'stack_known', 'warn_skipped', 'classifier_rows']
 
 # %% ../nbs/01_features.ipynb #841bdff1
-def owner(
+def item_id(
     name: str,  # the id of a row: "cat" or "cat#1"
 ) -> str:
     "The id of the item that a row belongs to."
     return name.partition("#")[0]
 
 # %% ../nbs/01_features.ipynb #73263fed
-def fault(
+def validate(
     values: Tensor,  # (n, d) or (n, t, d)
     ids: Sequence[str],
     mask: Tensor | None,  # (n, t)
@@ -111,12 +111,12 @@ class Features:
         return f"Features({self.encoder or 'unnamed'}{where}: {shape}{kind}, ids {self.ids[0]!r} … {self.ids[-1]!r}{lost}, key {self.key[:12] or '–'})"
 
     def check(self, name: str = "features") -> Features:
-        "Itself, or a `BadInput` that says what is wrong with `name`."
-        wrong = fault(self.values, self.ids, self.mask)
+        "Itself, or a `InputError` that says what is wrong with `name`."
+        wrong = validate(self.values, self.ids, self.mask)
         if not len(self.ids):
             wrong = "no rows", "at least one"
         if wrong:
-            raise BadInput(f"{name} with {wrong[0]}", wrong[1], "Encode the items again.")
+            raise InputError(f"{name} with {wrong[0]}", wrong[1], "Encode the items again.")
         return self
 
     def rows(self, ids: Sequence[str]) -> Tensor:
@@ -124,7 +124,7 @@ class Features:
         place = {name: row for row, name in enumerate(self.ids)}
         missing = [name for name in ids if name not in place]
         if missing:
-            raise BadInput(
+            raise InputError(
                 f"{len(missing)} of {len(ids)} ids without features (first: {missing[0]!r})",
                 "ids of these features",
                 "Encode these items, or leave them out.",
@@ -145,21 +145,21 @@ class Features:
         "All rows that belong to some items (a split), item by item; items without a row (skipped) are left out."
         rows = defaultdict(list)
         for name in self.ids:
-            rows[owner(name)].append(name)
+            rows[item_id(name)].append(name)
         return self.select([name for item in items for name in rows.get(item.id, ())])
 
 # %% ../nbs/01_features.ipynb #4661fa0b
-def pairs(
+def match(
     x: Features,  # vision
     y: Features,  # text
 ) -> Tensor:
     "Row numbers (p, 2) of the rows of `x` and `y` that belong to the same item."
     rows = defaultdict(list)
     for row, name in enumerate(y.ids):
-        rows[owner(name)].append(row)
-    found = [(i, j) for i, name in enumerate(x.ids) for j in rows.get(owner(name), ())]
+        rows[item_id(name)].append(row)
+    found = [(i, j) for i, name in enumerate(x.ids) for j in rows.get(item_id(name), ())]
     if not found:
-        raise BadInput(
+        raise InputError(
             f"no id in common ({x.ids[0]!r} …, {y.ids[0]!r} …)",
             "features of the same items",
             "Encode both sides from the same list of items.",
@@ -193,11 +193,11 @@ def save_features(
 def load_features(
     path: str | Path,  # without a suffix
 ) -> Features:
-    "Read what `save_features` wrote; whatever does not fit is a `BadInput` that names the file."
+    "Read what `save_features` wrote; whatever does not fit is a `InputError` that names the file."
     numbers, text = Path(f"{path}.safetensors"), Path(f"{path}.json")
     for file in (numbers, text):
         if not file.is_file():
-            raise BadInput(f"no {file}", "features on disk", "Encode the items again.")
+            raise InputError(f"no {file}", "features on disk", "Encode the items again.")
     try:
         record = json.loads(text.read_text(encoding="utf-8"))
         if record["format"] != 1 or not all(
@@ -206,19 +206,19 @@ def load_features(
             raise ValueError("fields of a wrong type")
         ids, skipped = tuple(map(str, record["ids"])), tuple(record["skipped"].items())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
+        raise InputError(
             f"{text}: {error!r}", "the record of a feature set", "Remove the file and encode again."
         ) from error
     if sha256_file(numbers) != record["sha256"]:
-        raise BadInput(
+        raise InputError(
             f"{numbers} with other bytes than {text.name} says",
             "the two files of one extraction",
             "Remove both and encode again.",
         )
     tensors, _ = read_tensors(numbers)
-    wrong = fault(tensors.get("values", torch.empty(0)), ids, tensors.get("mask"))
+    wrong = validate(tensors.get("values", torch.empty(0)), ids, tensors.get("mask"))
     if wrong:
-        raise BadInput(
+        raise InputError(
             f"{numbers} with {wrong[0]}", wrong[1], "Remove both files and encode again."
         )
     return Features(
@@ -234,7 +234,7 @@ def read_tensors(
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except SafetensorError as error:
-        raise BadInput(
+        raise InputError(
             f"{path}: {error}", "a whole safetensors file", "Remove the file and encode again."
         ) from error
 
@@ -262,16 +262,16 @@ def content(
 ) -> list[list[str]]:
     "The rows that `items` give: [id, what is encoded], where an image stands for itself through its sha256."
     if not items:
-        raise BadInput("no items", "at least one", "Load a data set with `load_dataset`.")
+        raise InputError("no items", "at least one", "Load a data set with `load_dataset`.")
     names = [item.id for item in items]
     if len(set(names)) < len(names):
-        raise BadInput(
+        raise InputError(
             f"the item {Counter(names).most_common(1)[0][0]!r} twice",
             "unique ids",
             "Join sets with `union`.",
         )
     if bad := next((name for name in names if "#" in name), None):
-        raise BadInput(
+        raise InputError(
             f"the id {bad!r}", "ids without '#'", "'#' numbers the captions of an item: rename it."
         )
     if spec.modality == "text":
@@ -281,7 +281,7 @@ def content(
             for number, text in enumerate(item.texts)
         ]
         if not rows:
-            raise BadInput(
+            raise InputError(
                 f"{len(items)} items without texts",
                 "captions",
                 "For questions, encode `question_items(items)`.",
@@ -290,7 +290,7 @@ def content(
     if all(item.row is not None for item in items):
         return [[item.id, f"row {item.row}"] for item in items]
     if any(item.image is None for item in items):
-        raise BadInput(
+        raise InputError(
             "items of which some have no image",
             "images, or classifier rows, for all",
             "Encode the two kinds apart.",
@@ -386,7 +386,7 @@ def in_workers(
 
 # %% ../nbs/01_features.ipynb #d910ffc9
 @dataclass(frozen=True)
-class Job:
+class ExtractionJob:
     "What the shards of one extraction share."
 
     encoder: Encoder
@@ -420,8 +420,8 @@ def read_images(
     return pictures, places, skipped
 
 
-def call(
-    job: Job,
+def encode_batch(
+    job: ExtractionJob,
     batch: Tensor | Sequence[str],
 ) -> tuple[Tensor, Tensor | None]:
     "Values (n, d) or (n, t, d) and mask of one batch, on the CPU in float32."
@@ -438,7 +438,7 @@ def call(
     )
 
 # %% ../nbs/01_features.ipynb #a6b4583a
-def stack(
+def pad_concat(
     parts: Sequence[tuple[Tensor, Tensor | None]],  # (values, mask) of batches or shards
 ) -> tuple[Tensor, Tensor | None]:
     "All rows in one tensor, token sequences padded to the longest."
@@ -461,7 +461,7 @@ def stack(
 
 
 def encode_shard(
-    job: Job,
+    job: ExtractionJob,
     inputs: Sequence[Item] | Sequence[str],  # of one shard
 ) -> tuple[Tensor, Tensor | None, list[int], dict[str, str]]:
     "Values, mask, the places in `inputs` that they belong to, and what was skipped."
@@ -476,14 +476,14 @@ def encode_shard(
             if not batch:
                 continue
             batch = torch.stack(batch)
-        parts.append(call(job, batch))
+        parts.append(encode_batch(job, batch))
     if not parts:
         return torch.empty(0), None, [], skipped
-    return *stack(parts), places, skipped
+    return *pad_concat(parts), places, skipped
 
 # %% ../nbs/01_features.ipynb #8c1deadb
 def shard(
-    job: Job,
+    job: ExtractionJob,
     number: int,
     inputs: Sequence[Item] | Sequence[str],
 ) -> tuple[Tensor, Tensor | None, list[int], dict[str, str]]:
@@ -497,7 +497,7 @@ def shard(
             json.loads(meta["places"]),
             json.loads(meta["skipped"]),
         )
-    except (BadInput, OSError, KeyError):
+    except (InputError, OSError, KeyError):
         pass  # not there, or half
     values, mask, places, skipped = encode_shard(job, inputs)
     tensors = {"values": values} | ({} if mask is None else {"mask": mask})
@@ -525,9 +525,9 @@ def encode(
     items = as_items(items, spec.modality)
     if size and spec.modality == "image":
         spec = replace(spec, size=size)
-    look_up({"float32": 0, "bfloat16": 0}, dtype, "dtype")
+    lookup({"float32": 0, "bfloat16": 0}, dtype, "dtype")
     if dtype == "bfloat16" and not spec.bfloat16:
-        raise BadInput(
+        raise InputError(
             f"bfloat16 for {spec.name!r}",
             "float32: the cosine to it was not measured to stay above 0.9999",
             "Leave dtype out.",
@@ -547,7 +547,7 @@ def encode(
             done.unlink(missing_ok=True)
     found = replace(load_features(folder / "features"), encoder=spec.name, dataset=dataset)
     if found.key != key:
-        raise BadInput(
+        raise InputError(
             f"{folder}/features.json with the key {found.key[:12]}",
             key[:12],
             "Remove the folder and encode again.",
@@ -574,7 +574,7 @@ def extract(
     )
     step = IMAGES if spec.modality == "image" else TEXTS
     batch = batch_size or (BATCH[spec.modality] if device == "cpu" else 64)
-    job = Job(load_encoder(spec).to(device), tokens, dtype, batch, folder)
+    job = ExtractionJob(load_encoder(spec).to(device), tokens, dtype, batch, folder)
     shards = [inputs[start : start + step] for start in range(0, len(inputs), step)]
     results = in_workers(
         lambda number: shard(job, number, shards[number]),
@@ -602,9 +602,9 @@ def stack_known(
     "The rows of all shards that have some."
     parts = [(values, mask) for values, mask, places, _ in results if places]
     if parts:
-        return stack(parts)
+        return pad_concat(parts)
     first = next(why for *_, skipped in results for why in skipped.values())
-    raise BadInput(
+    raise InputError(
         f"{count} images of which none can be decoded (first: {first})",
         "images",
         "Fetch the data set again.",
@@ -631,7 +631,7 @@ def classifier_rows(
     "Rows of the classifier's weight in the place of image features."
     weight = image_classifier(spec).weight.detach()
     if bad := next((item for item in items if not 0 <= item.row < len(weight)), None):
-        raise BadInput(
+        raise InputError(
             f"the item {bad.id!r} with row {bad.row}",
             f"a row below {len(weight)}",
             "Fetch the data set again.",

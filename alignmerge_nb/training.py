@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .core import BadInput, progress
+from .core import InputError, progress
 
 # %% auto #0
-__all__ = ['initialise', 'network', 'Sum', 'train']
+__all__ = ['initialise', 'residual_mlp', 'ParallelSum', 'train']
 
 # %% ../nbs/02_training.ipynb #c3acdbbd
 def initialise(module: nn.Module, rng: torch.Generator) -> nn.Module:
@@ -30,17 +30,17 @@ def initialise(module: nn.Module, rng: torch.Generator) -> nn.Module:
     return module
 
 
-def network(d_in: int, d_out: int, hidden: int) -> nn.Module:
+def residual_mlp(d_in: int, d_out: int, hidden: int) -> nn.Module:
     "A linear map for `hidden` = 0, else a residual perceptron: linear map plus one hidden layer."
     if not hidden:
         return nn.Linear(d_in, d_out)
-    return Sum(
+    return ParallelSum(
         nn.Linear(d_in, d_out),
         nn.Sequential(nn.Linear(d_in, hidden), nn.GELU(), nn.Linear(hidden, d_out)),
     )
 
 
-class Sum(nn.Module):
+class ParallelSum(nn.Module):
     "The sum of the outputs of several modules."
 
     def __init__(self, *parts: nn.Module):
@@ -69,7 +69,7 @@ def train(
         with torch.enable_grad():
             value = loss()
         if not torch.isfinite(value):
-            raise BadInput(
+            raise InputError(
                 f"a loss of {float(value)} at step {step}",
                 "a finite loss",
                 "Lower the learning rate.",

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from alignmerge_nb.core import BadInput, data_home, progress, sha256_file
+from alignmerge_nb.core import InputError, data_home, progress, sha256_file
 from alignmerge_nb.data.archives import safe_extract
 from alignmerge_nb.data.datasets import write_manifest
 
@@ -52,10 +52,10 @@ def tool(
     name: str,  # a command
     package: str,  # the Debian package that has it
 ) -> str:
-    "The path of a command, or a `BadInput` that names what is missing."
+    "The path of a command, or a `InputError` that names what is missing."
     if path := shutil.which(name):
         return path
-    raise BadInput(f"no command {name!r}", f"{name} on the PATH", f"Install {package!r}.")
+    raise InputError(f"no command {name!r}", f"{name} on the PATH", f"Install {package!r}.")
 
 
 def client_command(
@@ -108,7 +108,7 @@ def download_package(
     found = [path for path in folder.iterdir() if path.is_file()]
     if result.returncode or len(found) != 1:
         why = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
-        raise BadInput(
+        raise InputError(
             f"no {package.label} ({why})",
             "the package",
             f"Try by hand: `{' '.join([Path(command[0]).name, *command[1:]])}`.",
@@ -121,9 +121,9 @@ def check_digest(
     digest: str,  # as in `Package`
     remove: bool = False,  # whether a wrong file is removed
 ) -> Path:
-    "`path`; a `BadInput` if it is not there or its bytes are not the expected ones."
+    "`path`; a `InputError` if it is not there or its bytes are not the expected ones."
     if not path.is_file():
-        raise BadInput(f"no file {path}", "an archive", "Check the path.")
+        raise InputError(f"no file {path}", "an archive", "Check the path.")
     kind, _, wanted = digest.rpartition(":")
     with open(path, "rb") as file:
         got = hashlib.file_digest(file, kind or "sha256").hexdigest()
@@ -131,7 +131,7 @@ def check_digest(
         return path
     if remove:
         path.unlink()
-    raise BadInput(
+    raise InputError(
         f"{path.name} with {kind or 'sha256'} {got}",
         f"{wanted}",
         "Run again; if it persists, the source has changed: compare before you trust it.",
@@ -160,7 +160,7 @@ def download(
             if reply.code == 416 and before:
                 break  # nothing is left to send: the digest decides
             if reply.code < 500:
-                raise BadInput(
+                raise InputError(
                     f"HTTP {reply.code} for {url}",
                     "the file",
                     "The server has moved or withdrawn it: see data_scripts/README.md.",
@@ -168,7 +168,7 @@ def download(
             error = f"HTTP {reply.code}"
         except (OSError, http.client.HTTPException) as fault:
             if getattr(fault, "errno", None) == errno.ENOSPC:
-                raise BadInput(
+                raise InputError(
                     f"no space left for {path}",
                     "free disk",
                     "Free some; what is there will be resumed.",
@@ -176,7 +176,7 @@ def download(
             error = str(getattr(fault, "reason", fault))
         failed = 0 if part.exists() and part.stat().st_size > before else failed + 1
         if failed >= tries:
-            raise BadInput(
+            raise InputError(
                 f"no network, or no answer for {url} ({error})",
                 "a connection",
                 "Run again later; what has arrived is kept.",
@@ -394,5 +394,5 @@ def main(
     arguments = vars(parser.parse_args())
     try:
         run(**arguments)
-    except BadInput as error:
+    except InputError as error:
         sys.exit(f"{name}: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import BadInput, Package, fetch, main, sha256_file
+from common import InputError, Package, fetch, main, sha256_file
 
 from alignmerge_nb.data.datasets import karpathy_items
 
@@ -43,7 +43,7 @@ def place(
     "Move captions and pictures in place; refuse a set that is not whole."
     found = next(captions.rglob(f"dataset_{name}.json"), None)
     if found is None:
-        raise BadInput(
+        raise InputError(
             f"an archive without dataset_{name}.json",
             "Karpathy's caption files",
             "Download it again.",
@@ -56,7 +56,7 @@ def place(
     )
     missing = sum(not item.image.is_file() for item in items)
     if len(items) != count or missing:
-        raise BadInput(
+        raise InputError(
             f"{len(items)} items, {missing} without their image",
             f"{count} items, each with its image",
             "Download it again.",

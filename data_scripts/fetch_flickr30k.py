@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import BadInput, Package, fetch, main
+from common import InputError, Package, fetch, main
 from fetch_coco import CAPTIONS, place
 
 IMAGES = 31_014
@@ -20,7 +20,7 @@ def build(folder: Path, captions: Path, photographs: Path) -> dict:
     "The set from the two unpacked archives."
     first = next(photographs.rglob("*.jpg"), None)
     if first is None:
-        raise BadInput(
+        raise InputError(
             "an archive without any .jpg",
             "the photographs of Flickr30k",
             "Pass the archive that the form gave you.",
@@ -31,7 +31,7 @@ def build(folder: Path, captions: Path, photographs: Path) -> dict:
 def run(images: str | None) -> None:
     "Fetch the captions and unpack the photographs."
     if images is None:
-        raise BadInput(
+        raise InputError(
             "no archive of photographs",
             "--images flickr30k-images.tar.gz",
             "Ask for it with the form named in `--help`.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import BadInput, Package, fetch, main
+from common import InputError, Package, fetch, main
 from fetch_vqa2 import counted
 
 SERVER = "https://downloads.cs.stanford.edu/nlp/data/gqa"
@@ -31,7 +31,7 @@ def build(folder: Path, questions: Path, photographs: Path) -> dict:
         path.rename(folder / path.name)
     first = next(photographs.rglob("*.jpg"), None)
     if first is None:
-        raise BadInput(
+        raise InputError(
             "an archive without any .jpg", "the photographs of GQA", "Download it again."
         )
     first.parent.rename(folder / "images")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import BadInput, Package, fetch, main
+from common import InputError, Package, fetch, main
 from fetch_vqa2 import counted
 
 SERVER = "https://raw.githubusercontent.com/lil-lab/nlvr/master/nlvr2/data"
@@ -31,7 +31,7 @@ def build(folder: Path, train: Path, dev: Path, test1: Path, photographs: Path) 
 def run(images: str | None) -> None:
     "Fetch the sentences and unpack the photographs."
     if images is None:
-        raise BadInput(
+        raise InputError(
             "no archive of photographs",
             "--images images.tar.gz",
             "Ask for it with the form named in `--help`.",

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from common import BadInput, fetch, finish, main, sha256_file
+from common import InputError, fetch, finish, main, sha256_file
 
 FILES = (
     "imagenet_synsets.txt",
@@ -45,7 +45,7 @@ def build(folder: Path) -> dict:
     "The set from timm's data files."
     spec = find_spec("timm")
     if spec is None:
-        raise BadInput(
+        raise InputError(
             "no package 'timm'",
             "timm, whose data files hold the texts",
             "Install the requirements of this project.",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from common import BadInput, Package, fetch, main
+from common import InputError, Package, fetch, main
 from fetch_vqa2 import counted
 
 from alignmerge_nb.data.vqa import json_lines
@@ -52,7 +52,7 @@ def build(folder: Path, snli: Path, train_val: Path, test: Path) -> dict:
     for name in pairs:
         path = next(snli.rglob(f"snli_1.0_{name}.jsonl"), None)
         if path is None:
-            raise BadInput(
+            raise InputError(
                 f"an archive without snli_1.0_{name}.jsonl", "SNLI 1.0", "Download it again."
             )
         for _, entry in json_lines(path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import BadInput, Package, data_home, fetch, main, sha256_file
+from common import InputError, Package, data_home, fetch, main, sha256_file
 
 from alignmerge_nb.lab.derived import DERIVED, derive, write_statements
 
@@ -21,7 +21,7 @@ def run(home: Path | None = None) -> None:
     for name, (_, sources, what) in DERIVED.items():
         manifests = [home / source / "manifest.jsonl" for source in sources]
         if missing := [path for path in manifests if not path.is_file()]:
-            raise BadInput(
+            raise InputError(
                 f"no {missing[0]}",
                 "the sets that the statements are derived from",
                 f"Run `python data_scripts/fetch_{missing[0].parent.name}.py`.",

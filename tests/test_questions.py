@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alignmerge_nb.core import BadInput, data_home, generator
+from alignmerge_nb.core import InputError, data_home, generator
 from alignmerge_nb.data.datasets import Item, load_dataset
 from alignmerge_nb.data.splits import normalise, split_items
 from alignmerge_nb.data.vqa import (
@@ -222,7 +222,7 @@ def test_pictures_are_found_where_their_scripts_put_them(home):
         ("snli_ve", "flickr30k/flickr30k-images/2407214681.jpg"),
     ):
         one = load_statements(name, "val", home)[:1]
-        with pytest.raises(BadInput, match=file.replace(".", "[.]")):
+        with pytest.raises(InputError, match=file.replace(".", "[.]")):
             official_pictures(name, one, home)
         for image in one[0].images:
             path = home / file.replace("img0", image[-4:])
@@ -335,7 +335,7 @@ def test_broken_files_name_file_place_and_field(home, name, file, change, messag
     path = next(path for path in (home / name).iterdir() if file in path.name)
     path.write_text(change(before := path.read_text()))
     assert path.read_text() != before
-    with pytest.raises(BadInput, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         load_statements(name, "val", home)
 
 
@@ -349,7 +349,7 @@ def test_what_is_not_there_is_named(home):
         ),
         (lambda: derive("nlvr"), "nlvr_shapes"),
     ):
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(InputError, match=message):
             wrong()
 
 
@@ -409,7 +409,7 @@ def test_vqa_accuracy_worked_out_by_hand():
     assert [
         vqa2_accuracy("x", ["x"] * k + list("abcdefghij")[: 10 - k]) for k in range(6)
     ] == pytest.approx([0, 0.3, 0.6, 0.9, 1, 1])
-    with pytest.raises(BadInput, match="at least two"):
+    with pytest.raises(InputError, match="at least two"):
         vqa2_accuracy("x", ["x"])
 
 
@@ -439,7 +439,7 @@ def test_consistency_is_that_of_the_official_script():
         "consistency": 0,
         "n": 8,
     }
-    with pytest.raises(BadInput, match="7 predictions for 8"):
+    with pytest.raises(InputError, match="7 predictions for 8"):
         statement_scores(right[:7], dogs)
 
 
@@ -538,7 +538,7 @@ def test_balance_sees_what_is_unbalanced():
         (("x", "y"), ([("a", "b")], [("a", "b")])),
         (("x", "y"), ([("a", "b")], [])),
     ):
-        with pytest.raises(BadInput, match="Draw it again"):
+        with pytest.raises(InputError, match="Draw it again"):
             block("b", "test", "k", texts, pairs)
 
 
@@ -550,7 +550,7 @@ def test_planted_tasks_are_balanced_seeded_and_independent_of_order(name):
     assert made == make(
         {split: part[::-1] for split, part in splits.items()}, sizes
     ) and made != make(splits, sizes, seed=1)
-    with pytest.raises(BadInput, match="split"):
+    with pytest.raises(InputError, match="split"):
         make(splits, {"tset": 3})
 
 
@@ -715,11 +715,11 @@ def test_pictures_without_both_facts_or_rivals_are_left_out():
         + entail_shapes({"train": lone}, {"train": 60})
         for image in one.images
     }
-    with pytest.raises(BadInput, match="no matching"):
+    with pytest.raises(InputError, match="no matching"):
         entail_shapes({"train": planted(1, "e")}, {"train": 1})
-    with pytest.raises(BadInput, match="enough pictures"):
+    with pytest.raises(InputError, match="enough pictures"):
         nlvr_shapes({"train": planted(3, "e")}, {"train": 3})
-    with pytest.raises(BadInput, match="no matching"):
+    with pytest.raises(InputError, match="no matching"):
         matchings([torch.zeros(3, 3, dtype=torch.bool)], generator(0, "none"))
 
 
@@ -760,7 +760,7 @@ def test_files_of_statements(tmp_path):
         (line[:-1], "no JSON"),
     ):
         (tmp_path / "w.jsonl").write_text(f"{line}\n{wrong}\n")
-        with pytest.raises(BadInput, match=f"w.jsonl, line 2: .*{re.escape(message)}"):
+        with pytest.raises(InputError, match=f"w.jsonl, line 2: .*{re.escape(message)}"):
             read_statements(tmp_path / "w.jsonl")
 
 
@@ -846,7 +846,7 @@ def test_statements_are_joined_by_id():
         ),
         (lambda: judged(torch.zeros(3), data, "val"), "one class for each"),
     ):
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(InputError, match=message):
             wrong()
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from alignmerge_nb.core import BadInput
+from alignmerge_nb.core import InputError
 from alignmerge_nb.paper.figures import (
+    declutter,
     gallery_figure,
     lightness,
     line_figure,
     palette,
     save_figure,
-    spread,
 )
 from alignmerge_nb.paper.rows import RunConfig, depends_on, pack, read_rows, write_rows
 from alignmerge_nb.paper.statistics import compare, per_unit, summarise
@@ -148,7 +148,7 @@ def test_nothing_is_best_in_a_tie_or_alone():
 
 def test_two_configurations_never_share_a_cell():
     rows = [row("ridge", seed, 0.5, n_pairs=pairs) for pairs in (64, 256) for seed in range(2)]
-    with pytest.raises(BadInput, match="split the table by 'n_pairs'"):
+    with pytest.raises(InputError, match="split the table by 'n_pairs'"):
         table(rows)
     assert table(rows, columns="n_pairs").columns == ("64", "256")
 
@@ -165,7 +165,7 @@ def test_two_configurations_never_share_a_cell():
     ],
 )
 def test_refusals_and_what_lifts_them(name, rows):
-    with pytest.raises(BadInput, match=name) as caught:
+    with pytest.raises(InputError, match=name) as caught:
         table(rows)
     assert all(word in str(caught.value) for word in ("Got", "Wanted", f"allow=('{name}',)"))
     assert table(rows, allow=(name,)).daggers == (
@@ -187,11 +187,11 @@ def test_commits_that_leave_library_and_data_alone_may_mix():
 def test_tiers_never_mix_and_no_rows_is_an_error():
     other = row("ridge", 1, 0.5)
     other["config"]["tier"] = "full"
-    with pytest.raises(BadInput, match="one tier"):
+    with pytest.raises(InputError, match="one tier"):
         check_rows(
             [row("ridge", 0, 0.5), other], allow=("commits", "seeds", "dirty", "unconverged")
         )
-    with pytest.raises(BadInput, match="make paper"):
+    with pytest.raises(InputError, match="make paper"):
         check_rows([])
 
 
@@ -275,7 +275,7 @@ def test_spread_against_brute_force():
         ],
         tol=1e-12,
     )
-    assert spread(list(wishes), gap) == pytest.approx(best.x, abs=1e-4)
+    assert declutter(list(wishes), gap) == pytest.approx(best.x, abs=1e-4)
 
 
 def test_lightness_of_known_colours():
@@ -285,7 +285,7 @@ def test_lightness_of_known_colours():
 
 
 def test_gallery_names_missing_images(tmp_path):
-    with pytest.raises(BadInput, match="no image at"):
+    with pytest.raises(InputError, match="no image at"):
         gallery_figure(["a"], [[(tmp_path / "x.png", True)]])
 
 
@@ -301,7 +301,7 @@ def test_typed_numbers_are_found():
     )
     assert [line.split(":")[0] for line in check_prose(text)] == ["line 3"]
     for broken in ("% results begin", "% results end", "% results begin\n% results begin", "text"):
-        with pytest.raises(BadInput, match="results"):
+        with pytest.raises(InputError, match="results"):
             check_prose(broken)
 
 
@@ -392,5 +392,5 @@ def test_one_method_is_one_code(change: dict):
     ]
     check_rows(rows)
     rows[1]["provenance"] |= change
-    with pytest.raises(BadInput, match="one code for each method"):
+    with pytest.raises(InputError, match="one code for each method"):
         check_rows(rows)

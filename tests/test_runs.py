@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from alignmerge_nb.core import BadInput
+from alignmerge_nb.core import InputError
 from alignmerge_nb.lab import runs
-from alignmerge_nb.lab.runs import Desk, Outcome, data_hash, run, run_grid
+from alignmerge_nb.lab.runs import ExperimentPaths, Outcome, data_hash, run, run_grid
 from alignmerge_nb.paper import rows as published
 from alignmerge_nb.paper.rows import RunConfig, pack, read_rows, source_hash, unpack, write_rows
 
@@ -57,7 +57,7 @@ def dies(config: RunConfig) -> Outcome:
 
 def fails(config: RunConfig) -> Outcome:
     if config.seed:
-        raise BadInput("nothing", "something", "Look.")
+        raise InputError("nothing", "something", "Look.")
     return compute(config)
 
 
@@ -97,7 +97,7 @@ def test_key_survives_json_and_the_order_of_settings() -> None:
     ],
 )
 def test_wrong_configurations(values: dict, said: str) -> None:
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         RunConfig.from_dict({**asdict(CONFIG), **values})
     assert said in str(caught.value)
 
@@ -249,7 +249,7 @@ def test_a_row_without_a_closure_or_with_another_is_stale() -> None:
 
 
 def test_a_clean_tree_keeps_no_dirty_row(tmp_path: Path, marks: Path, monkeypatch) -> None:
-    state = dict(runs.surroundings())
+    state = dict(runs.environment())
     for dirty, times in (
         (True, 1),
         (True, 1),
@@ -277,7 +277,7 @@ def test_what_is_left_of_a_row_is_done_again(tmp_path: Path, rest: bytes) -> Non
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_refused(tmp_path: Path, value: float) -> None:
-    with pytest.raises(BadInput, match="not finite .r10."):
+    with pytest.raises(InputError, match="not finite .r10."):
         run(CONFIG, lambda config: Outcome({"r10": value}), tmp_path)
     assert not list(tmp_path.rglob("*.json"))
 
@@ -315,7 +315,7 @@ def test_grid_is_resumed_in_order_and_computes_once(tmp_path: Path, marks: Path)
         path.name[0] for path in marks.iterdir()
     ) == list("0123")
     assert rows[0]["provenance"]["threads"] == 1
-    with pytest.raises(BadInput, match="equal configurations"):
+    with pytest.raises(InputError, match="equal configurations"):
         run_grid([CONFIG, CONFIG], compute, tmp_path)
 
 
@@ -327,7 +327,7 @@ def test_a_worker_in_trouble_ends_the_grid_and_finished_rows_stay(
     tmp_path: Path, job, said: str
 ) -> None:
     run(CONFIG, compute, tmp_path)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(InputError, match=said):
         run_grid(grid(3), job, tmp_path, workers=2)
     assert [path.stem for path in tmp_path.rglob("*.json")] == [CONFIG.key] and not list(
         tmp_path.rglob("*.part")
@@ -363,12 +363,12 @@ def test_rows_on_disk_have_one_order_and_name_the_broken_line(tmp_path: Path) ->
         ('"metrics"', '"metricks"', "line 1 .* without metrics"),
     ):
         path.write_text(text.replace(old, new))
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises(InputError, match=said):
             read_rows(path)
     path.write_text(text[:-30])
-    with pytest.raises(BadInput, match="line 3 .* no JSON"):
+    with pytest.raises(InputError, match="line 3 .* no JSON"):
         read_rows(path)
-    with pytest.raises(BadInput, match="make paper"):
+    with pytest.raises(InputError, match="make paper"):
         read_rows(tmp_path / "none.jsonl")
 
 
@@ -377,23 +377,23 @@ def test_desk_collects_and_renders_without_computing(
 ) -> None:
     (tmp_path / "paper" / "params").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    desk = Desk("10_retrieval", "cpu")
+    desk = ExperimentPaths("10_retrieval", "cpu")
     made = desk.rows(grid(3), compute)
     desk.rows(grid(2), compute)  # a smaller grid publishes fewer rows, none of them doubled
     assert (
         len(read_rows(tmp_path / "paper/results/cpu/10_retrieval.jsonl")) == 2
         and len(list(marks.iterdir())) == 3
     )
-    only = Desk("10_retrieval", "cpu", render_only=True)
+    only = ExperimentPaths("10_retrieval", "cpu", render_only=True)
     assert only.rows(grid(2), fails) == made[:2] and desk.tables.is_dir()
-    with pytest.raises(BadInput, match="without 1 of 3 rows"):
+    with pytest.raises(InputError, match="without 1 of 3 rows"):
         only.rows(grid(3), fails)
 
 
 def test_a_thousand_ranks_are_small() -> None:
     ranks = (1000 ** torch.rand(1000, generator=torch.Generator().manual_seed(0))).long()
     assert torch.equal(unpack(pack(ranks)), ranks) and len(pack(ranks)) < 2500
-    with pytest.raises(BadInput, match="65536"):
+    with pytest.raises(InputError, match="65536"):
         pack(torch.tensor([65536]))
 
 
@@ -415,7 +415,7 @@ def test_only_what_decides_a_number_makes_a_tree_dirty(tmp_path: Path, monkeypat
         (tmp_path / name).write_text("1\n")
     git("init", "-q"), git("add", "-A"), git("commit", "-qm", "All")
     monkeypatch.setattr(runs, "LIBRARY", library)
-    fresh = runs.surroundings.__wrapped__
+    fresh = runs.environment.__wrapped__
     assert not fresh()["dirty"] and len(fresh()["commit"]) == 40
     for name, dirty in (
         ("paper/results/cpu/a.jsonl", False),

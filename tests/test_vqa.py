@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alignmerge_nb.core import BadInput, data_home, generator
+from alignmerge_nb.core import InputError, data_home, generator
 from alignmerge_nb.data.datasets import Item, load_dataset
 from alignmerge_nb.data.splits import split_items
 from alignmerge_nb.features import question_items
@@ -25,12 +25,12 @@ from alignmerge_nb.lab.tasks import (
     caption_items,
     caption_pairs,
     derived_caption,
-    facts,
-    few,
+    known_attributes,
     planted_vqa,
     prepare,
     question_kind,
     rotated,
+    subsample,
     vqa,
     vqa_correct,
     vqa_data,
@@ -137,9 +137,9 @@ def test_features_are_joined_by_id_not_by_position() -> None:
 
 
 def test_facts_follow_from_positive_and_negated_answers() -> None:
-    assert facts([("is no triangle present?", "no"), ("is there a teal shape?", "no")]) == {
-        "shape": "triangle"
-    }
+    assert known_attributes(
+        [("is no triangle present?", "no"), ("is there a teal shape?", "no")]
+    ) == {"shape": "triangle"}
     assert (
         derived_caption(
             [
@@ -164,7 +164,7 @@ def test_captions_of_held_out_pictures_are_refused() -> None:
     x, y = caption_pairs(data, features(["a#0"], 3, 6, masked=True))
     torch.testing.assert_close(x[0], images("a").values[0].mean(0))
     torch.testing.assert_close(y[0], features(["a#0"], 3, 6).values[0, :2].mean(0))
-    with pytest.raises(BadInput, match="not in the training split"):
+    with pytest.raises(InputError, match="not in the training split"):
         caption_pairs(data, features(["a#0", "d#0"], 3, 6))
 
 
@@ -242,9 +242,11 @@ def test_seeing_beats_blind_on_a_planted_task() -> None:
 
 def test_few_is_nested_and_indifferent_to_order() -> None:
     items = [Item(f"{i:03d}", None, (), "") for i in range(50)]
-    small, large = few(items, 10, seed=3), few(items[::-1], 20, seed=3)
-    assert {item.id for item in small} < {item.id for item in large} and few(items, None) == items
-    assert few(items, 10, seed=4) != small
+    small, large = subsample(items, 10, seed=3), subsample(items[::-1], 20, seed=3)
+    assert {item.id for item in small} < {item.id for item in large} and subsample(
+        items, None
+    ) == items
+    assert subsample(items, 10, seed=4) != small
 
 
 def test_bad_input_says_what_to_do() -> None:
@@ -267,10 +269,10 @@ def test_bad_input_says_what_to_do() -> None:
             "one per answer",
         ),
         (lambda: accuracies(torch.tensor([True]), []), "equally many"),
-        (lambda: few(ITEMS, 9), "between 1 and 4"),
+        (lambda: subsample(ITEMS, 9), "between 1 and 4"),
         (lambda: changed(data.asked, "x", tokens=data.asked.tokens["x"] / 0), "finite"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(InputError, match=message):
             wrong()
     assert set(TASKS) >= {"vqa"}
 
@@ -298,7 +300,7 @@ def test_real_easy_vqa() -> None:
         f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES
     }
     for item in items:  # what the answers say about one picture is consistent
-        known = facts(item.questions)
+        known = known_attributes(item.questions)
         for question, answer in item.questions:
             if question_kind(question, answer) == "colour" and "colour" in known:
                 assert known["colour"] == answer

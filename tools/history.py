@@ -12,17 +12,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alignmerge_nb.core import BadInput
+from alignmerge_nb.core import InputError
 from alignmerge_nb.paper.claims import read_claims, read_first_rows, registered
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def git(root: Path, *words: str) -> str:
-    "The output of a git command, or a `BadInput` that says why there is none."
+    "The output of a git command, or a `InputError` that says why there is none."
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
     if done.returncode:
-        raise BadInput(
+        raise InputError(
             f"no history ({done.stderr.strip()})",
             "a git checkout with its history",
             "Clone the repository as a whole.",
@@ -34,7 +34,7 @@ def is_complete(root: Path) -> bool:
     "Whether the checkout has all of its history."
     try:
         return git(root, "rev-parse", "--is-shallow-repository").strip() == "false"
-    except BadInput:
+    except InputError:
         return False
 
 
@@ -143,7 +143,7 @@ def main(words: list[str], root: Path = ROOT) -> int:
             return 0
         print(__doc__)
         return 2
-    except BadInput as error:
+    except InputError as error:
         print(f"history: {error}", file=sys.stderr)
         return 1
 

@@ -32,7 +32,7 @@ from unittest.mock import patch
 import nbformat
 import yaml
 
-from alignmerge_nb.core import BadInput, atomic_path, look_up, sha256_json
+from alignmerge_nb.core import InputError, atomic_path, lookup, sha256_json
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {
@@ -67,7 +67,7 @@ def experiments(root: Path, tier: str) -> list[tuple[Path, Path]]:
         path.stem: path for path in sorted((root / "nbs" / "experiments").glob("[!._]*.ipynb"))
     }
     named = sorted((root / "paper" / "params" / tier).glob("*.yaml"))
-    return [(look_up(notebooks, path.stem, "experiment notebook"), path) for path in named]
+    return [(lookup(notebooks, path.stem, "experiment notebook"), path) for path in named]
 
 
 def parameters_of(notebook: Path, path: Path, tier: str, **further: object) -> dict:
@@ -77,26 +77,26 @@ def parameters_of(notebook: Path, path: Path, tier: str, **further: object) -> d
     try:
         given = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise BadInput(
+        raise InputError(
             f"{path}, which is no YAML ({' '.join(str(error).split())})",
             "one `name: value` a line",
             "Correct the file.",
         ) from error
     if not isinstance(given, dict):
-        raise BadInput(
+        raise InputError(
             f"{path} holding a {type(given).__name__}",
             "one `name: value` a line",
             "Correct the file.",
         )
     if given.get("tier", tier) != tier:
-        raise BadInput(
+        raise InputError(
             f"tier: {given['tier']} in {path}",
             f"tier: {tier}, like its folder",
             "Correct the line.",
         )
     known = papermill.inspect_notebook(str(notebook))
     for name in (*given, "tier", *further):
-        look_up(known, name, f"parameter of {notebook.name}")
+        lookup(known, name, f"parameter of {notebook.name}")
     return {**given, "tier": tier, **further}
 
 
@@ -110,9 +110,9 @@ def fingerprint(notebook: Path, path: Path) -> str:
 
 def here(mark: str) -> str:
     "The fingerprint together with what belongs to this machine: fetched data and installed versions."
-    from alignmerge_nb.lab.runs import data_hash, surroundings
+    from alignmerge_nb.lab.runs import data_hash, environment
 
-    return sha256_json([mark, data_hash(), surroundings()["versions"]])
+    return sha256_json([mark, data_hash(), environment()["versions"]])
 
 
 def execute(notebook: Path, parameters: dict, root: Path) -> nbformat.NotebookNode:
@@ -140,7 +140,7 @@ def execute(notebook: Path, parameters: dict, root: Path) -> nbformat.NotebookNo
         lines = [line.strip() for line in trace.splitlines() if re.match(r"\s*-+> \d", line)][
             :4
         ]  # where it went wrong, from the cell inwards
-        what = error.evalue if error.ename == "BadInput" else f"{error.ename}: {error.evalue}"
+        what = error.evalue if error.ename == "InputError" else f"{error.ename}: {error.evalue}"
         raise CellError(
             "\n  ".join(
                 [
@@ -205,9 +205,9 @@ def scrub(notebook: nbformat.NotebookNode, root: Path) -> nbformat.NotebookNode:
 
 def warn_dirty(parameters: Iterable[dict]) -> None:
     "Say before hours of computing, not after them, that tables will refuse the rows."
-    from alignmerge_nb.lab.runs import surroundings
+    from alignmerge_nb.lab.runs import environment
 
-    if surroundings()["dirty"] and any(
+    if environment()["dirty"] and any(
         "dirty" not in each.get("allow", ["dirty"]) for each in parameters
     ):
         print(
@@ -223,7 +223,7 @@ def run(root: Path, tier: str) -> None:
         for notebook, path in experiments(root, tier)
     ]
     if not plan:
-        raise BadInput(
+        raise InputError(
             f"no parameters of tier {tier}",
             f"paper/params/{tier}/*.yaml",
             "Add the file of an experiment.",
@@ -352,7 +352,7 @@ def write_numbers(root: Path, tier: str) -> None:
         for path in sorted((root / "paper" / "tables" / each).glob("*.numbers.tex"))
     }
     if not any(path.parent.name == tier for path in files.values()):
-        raise BadInput(
+        raise InputError(
             f"no numbers of tier {tier}",
             f"paper/tables/{tier}/*.numbers.tex",
             f"Run `make run tables TIER={tier}`.",
@@ -368,7 +368,7 @@ def write_numbers(root: Path, tier: str) -> None:
         )  # \tierFusion: where its tables and figures lie
         for name in re.findall(r"^\\newcommand\{\\([A-Za-z]+)\}", text, re.M):
             if name in owner:
-                raise BadInput(
+                raise InputError(
                     f"\\{name} in {path.name} and in {owner[name]}",
                     "every number once",
                     "Rename one of them in its notebook.",
@@ -393,7 +393,7 @@ def pdf(root: Path, tier: str) -> int:
     paper = root / "paper"
     write_numbers(root, tier)
     if hits := report.check_prose((paper / "main.tex").read_text()):
-        raise BadInput(
+        raise InputError(
             "numbers typed into the results of main.tex:\n  " + "\n  ".join(hits) + "\n",
             "macros of numbers.tex",
             "Add them to a notebook's numbers.",
@@ -655,9 +655,9 @@ def sample(root: Path, tier: str, minutes: float = 10.0, workers: int = 0, threa
     from alignmerge_nb.paper.rows import read_rows
 
     if not 0 < minutes < 1e6:
-        raise BadInput(f"minutes = {minutes:g}", "a positive number", "Leave it at its default.")
+        raise InputError(f"minutes = {minutes:g}", "a positive number", "Leave it at its default.")
     if threads < 1 or workers < 0:
-        raise BadInput(
+        raise InputError(
             f"{workers} workers of {threads} threads",
             "positive numbers",
             "Leave them at their defaults.",
@@ -668,7 +668,7 @@ def sample(root: Path, tier: str, minutes: float = 10.0, workers: int = 0, threa
         for row in read_rows(path)
     ]
     if not published:
-        raise BadInput(
+        raise InputError(
             f"no published rows of tier {tier}",
             f"paper/results/{tier}/*.jsonl",
             "Run the experiments: `make run`.",
@@ -676,7 +676,7 @@ def sample(root: Path, tier: str, minutes: float = 10.0, workers: int = 0, threa
     workers = workers or os.cpu_count() or 1
     plan = sample_plan(published, 60 * minutes * workers, 60 * minutes / 3)
     if not plan:
-        raise BadInput(
+        raise InputError(
             f"minutes = {minutes:g}, in which no row can be computed",
             "time for one row at least",
             "Give more minutes.",
@@ -754,11 +754,11 @@ def main(words: list[str] | None = None, root: Path = ROOT) -> int:
             )
     given = vars(parser.parse_args(words))
     try:
-        look_up(TIERS, given["tier"], "tier")
+        lookup(TIERS, given["tier"], "tier")
         job = check_tables if given.pop("check", False) else jobs[given["command"]][0]
         given.pop("command")
         return int(job(root, **given) or 0)
-    except (BadInput, CellError) as error:
+    except (InputError, CellError) as error:
         print(f"paper: {error}", file=sys.stderr)
         return 1
 

@@ -11,25 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Aligner, outside
-from .contrastive import Decoded, contrastive_loss, draw
-from .linear import canonical, weighted_ridge
+from .base import Aligner, complement
+from .contrastive import ContrastiveAutoencoder, contrastive_loss, sample_rows
+from .linear import canonical_directions, weighted_ridge
 from .scores import soft_reciprocal_ranks
-from ..core import check_cloud, generator, look_up
-from ..flows.certificate import Certificate, certificate, evenly
+from ..core import check_features, generator, lookup
+from ..flows.certificate import Certificate, certificate, subsample_evenly
 from ..flows.layers import Flow, norm
 from ..training import train
-from ..transport.costs import CloudCost, gaussian, median_distance
+from ..transport.costs import PointCloudCost, gaussian, median_distance
 from ..transport.coupling import Coupling
 from ..transport.divergence import sinkhorn_divergence
 from ..transport.sinkhorn import sinkhorn
 
 # %% auto #0
-__all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'Lift', 'landmarks', 'lift_size', 'complete_basis', 'complete',
-           'AlignMerge', 'train_flow', 'best_flow_steps', 'Whole']
+__all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'NystromLift', 'landmarks', 'lift_size', 'complete_basis',
+           'complete_to_bijection', 'AlignMerge', 'train_flow', 'best_flow_steps', 'InvertibleView']
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #88a5d77a
-class OTAlignMerge(Decoded):
+class OTAlignMerge(ContrastiveAutoencoder):
     "Networks into a shared space with paired, Sinkhorn-divergence and reconstruction terms (OT-Align&Merge)."
 
     uses_unpaired = True
@@ -44,7 +44,7 @@ class OTAlignMerge(Decoded):
         hidden: int = 256,
         **config,  # as in `Contrastive`
     ):
-        look_up({"contrastive": 0, "squared": 0}, paired, "paired loss")
+        lookup({"contrastive": 0, "squared": 0}, paired, "paired loss")
         more = {
             "paired": paired,
             "sinkhorn_weight": sinkhorn_weight,
@@ -54,7 +54,7 @@ class OTAlignMerge(Decoded):
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config, (paired_x, paired_y) = self.config, self.batch_of_pairs(x, y, pairs, rng)
-        zx, zy = self.map_x(paired_x), self.map_y(paired_y)
+        zx, zy = self._transform_x(paired_x), self._transform_y(paired_y)
         value = (
             contrastive_loss(zx, zy, self.log_scale.exp())
             if config["paired"] == "contrastive"
@@ -63,10 +63,10 @@ class OTAlignMerge(Decoded):
         if not (config["sinkhorn_weight"] or config["reconstruction_weight"]):
             return value
         cloud_x, cloud_y = (
-            x[draw(len(x), config["cloud"], rng)],
-            y[draw(len(y), config["cloud"], rng)],
+            x[sample_rows(len(x), config["cloud"], rng)],
+            y[sample_rows(len(y), config["cloud"], rng)],
         )
-        all_x, all_y = self.map_x(cloud_x), self.map_y(cloud_y)
+        all_x, all_y = self._transform_x(cloud_x), self._transform_y(cloud_y)
         if config["sinkhorn_weight"]:
             both = (
                 (all_x, all_y)
@@ -99,7 +99,7 @@ def anchored_coupling(
     for epsilon in epsilons:
         guess = ((left - left.mean(0)).double() @ weight).to(x)
         coupling = sinkhorn(
-            CloudCost(guess, right - right.mean(0), "cosine"), epsilon=epsilon, tolerance=1e-3
+            PointCloudCost(guess, right - right.mean(0), "cosine"), epsilon=epsilon, tolerance=1e-3
         )
         weight = weighted_ridge(
             x[rows], torch.cat((y[pairs[:, 1]], coupling.barycenters(right))), weights, penalty
@@ -107,7 +107,7 @@ def anchored_coupling(
     return weight, coupling
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #cf4c5788
-class Lift(nn.Module):
+class NystromLift(nn.Module):
     "Features beside their coordinates under a Gaussian kernel; undone by dropping the latter."
 
     def __init__(self, width: int, landmarks: int):
@@ -122,7 +122,7 @@ class Lift(nn.Module):
         }.items():
             self.register_buffer(name, torch.ones(shape))
 
-    def learn(
+    def _fit(
         self,
         cloud: Tensor,  # (n, d)
         paired: Tensor,  # rows that become landmarks first
@@ -168,7 +168,7 @@ class Lift(nn.Module):
 
 def landmarks(cloud: Tensor, paired: Tensor, count: int) -> Tensor:
     "Row numbers (count,): paired ones first, then others at even steps along a random direction."
-    others = outside(paired, len(cloud))
+    others = complement(paired, len(cloud))
     direction = torch.randn(cloud.shape[1], generator=generator(0, "landmarks")).to(cloud)
     known, order = (rows[(cloud[rows] @ direction).argsort()] for rows in (paired.unique(), others))
     pick = lambda rows, k: rows[(torch.arange(k) * len(rows) // max(k, 1)).to(rows.device)]
@@ -194,7 +194,7 @@ def complete_basis(columns: Tensor) -> Tensor:
     return torch.cat((columns, reflected[:, columns.shape[1] :]), 1)
 
 
-def complete(
+def complete_to_bijection(
     x: Tensor,  # (n, dx) centred vision features, float64
     weight: Tensor,  # (dx, r) linear map, r ≤ dx
 ) -> dict[str, Tensor]:
@@ -270,8 +270,8 @@ class AlignMerge(Aligner):
 
     def build(self, dx: int, dy: int, landmarks_x: int = 0, landmarks_y: int = 0) -> None:
         self.lift_x, self.lift_y, r, config = (
-            Lift(dx, landmarks_x),
-            Lift(dy, landmarks_y),
+            NystromLift(dx, landmarks_x),
+            NystromLift(dy, landmarks_y),
             min(dx, dy),
             self.config,
         )
@@ -298,14 +298,14 @@ class AlignMerge(Aligner):
     def sizes(self) -> tuple[int, ...]:
         return (len(self.lift_x.support), len(self.lift_y.support))
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        free = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        free = complement(pairs[:, 0], len(x)), complement(pairs[:, 1], len(y))
         steps = best_flow_steps(self, x, y, pairs, free) if self.config["flow_steps"] else 0
         code, targets, weights = self.start(x, y, pairs, free)
         self.flow_taken = steps
         if steps:
             train_flow(self, code, targets, weights, len(pairs), steps)
-        self.probe, self.issued = evenly(x, 256).clone(), None
+        self.probe, self.issued = subsample_evenly(x, 256).clone(), None
 
     def couple(
         self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
@@ -328,7 +328,7 @@ class AlignMerge(Aligner):
         self.build(x.shape[1], y.shape[1], min(count, len(x)), min(count, len(y)))
         self.to(x)
         for lift, cloud, side in ((self.lift_x, x, 0), (self.lift_y, y, 1)):
-            lift.learn(cloud, pairs[:, side], weight, config["bandwidth"])
+            lift._fit(cloud, pairs[:, side], weight, config["bandwidth"])
         lifted, rows, weights = self.lift_y(y), pairs[:, 0], torch.ones(len(pairs)).to(x)
         targets = lifted[pairs[:, 1]]
         if average:
@@ -348,7 +348,7 @@ class AlignMerge(Aligner):
         total, left = weights.sum(), x[rows]
         share, r = weights / total, len(self.stretch)
         mean_x, mean_y, root = share @ left, share @ targets, share.sqrt()[:, None]
-        directions = canonical(
+        directions = canonical_directions(
             (left - mean_x) * root,
             (targets - mean_y) * root,
             *(self.config[f"shrinkage_{side}"] / float(total) for side in "xy"),
@@ -356,7 +356,7 @@ class AlignMerge(Aligner):
         found = {
             "mean_x": mean_x,
             "weight_y": directions[1][:, :r],
-            **complete(x - mean_x, directions[0][:, :r]),
+            **complete_to_bijection(x - mean_x, directions[0][:, :r]),
         }
         for name, value in found.items():
             getattr(self, name).copy_(value)
@@ -369,20 +369,20 @@ class AlignMerge(Aligner):
         "The shared-space image (n, r), r = min(dx, dy), of warped coordinates (n, wide)."
         return (warped[:, : len(self.stretch)] * self.stretch) @ self.basis.T
 
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         return self.block(self.flow(self.code(x))[0])
 
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         return (self.lift_y(y) - self.mean_y) @ self.weight_y
 
     def split_x(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Shared part (n, r) and rest (n, wide − r) of vision features, r = min(dx, dy); together they determine them."
-        warped = self.flow(self.code(check_cloud(x, "x", width=self.require_fit()[0])))[0]
+        warped = self.flow(self.code(check_features(x, "x", width=self.require_fit()[0])))[0]
         return self.block(warped), warped[:, len(self.stretch) :]
 
     def inverse_x(self, z: Tensor, rest: Tensor | None = None) -> Tensor:
         "Vision features (n, dx) from `z` (n, r): exact with the `rest` of `split_x`, a guess with the rest at its mean without."
-        check_cloud(z, "z", width=min(self.require_fit()[:2]))
+        check_features(z, "z", width=min(self.require_fit()[:2]))
         return self.undo(
             z, z.new_zeros(len(z), len(self.spread) - len(self.stretch)) if rest is None else rest
         )
@@ -409,7 +409,7 @@ class AlignMerge(Aligner):
     def certificate(self) -> Certificate | None:
         "Of x → (shared part, rest) and back, at rows that `fit` saw; made when first asked for."
         if not self.issued and self.probe is not None:
-            self.issued = certificate(Whole(self), self.probe.to(self.spread))
+            self.issued = certificate(InvertibleView(self), self.probe.to(self.spread))
         return self.issued
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #f11e5d96
@@ -427,8 +427,8 @@ def train_flow(
     size = (weights[:, None] * targets.square()).sum() / weights.sum()
 
     def loss() -> Tensor:
-        known = draw(pairs, 256, rng)
-        rows = torch.cat((known, pairs + draw(len(code) - pairs, 256, rng)))
+        known = sample_rows(pairs, 256, rng)
+        rows = torch.cat((known, pairs + sample_rows(len(code) - pairs, 256, rng)))
         z = aligner.block(aligner.flow(code[rows])[0])
         distance = (
             (weights[rows] * (z - targets[rows]).square().sum(1)).sum() / weights[rows].sum() / size
@@ -471,7 +471,7 @@ def best_flow_steps(
     return best if best and found[best].mean() > found[best].std() / len(held) ** 0.5 else 0
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #dbf8fc50
-class Whole(nn.Module):
+class InvertibleView(nn.Module):
     "An AlignMerge as one map of vision features (n, dx) to the two parts of their code, side by side (n, wide)."
 
     def __init__(self, aligner: AlignMerge):
@@ -488,7 +488,7 @@ class Whole(nn.Module):
     def inverse(self, image: Tensor) -> Tensor:
         return self.aligner.undo(*image.tensor_split([len(self.aligner.stretch)], 1))
 
-    def slopes(self, radius: float) -> tuple[float, float, float]:
+    def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
         "Bounds on ‖J‖, on the norm of the inverse's Jacobian, and on the length of codes, for x of length `radius` at most."
         one, lift, before = self.aligner, self.aligner.lift_x, float(1 / self.aligner.spread.min())
         kernel = norm(lift.root) * len(lift.support) ** 0.5 if len(lift.support) else 0.0
@@ -497,7 +497,7 @@ class Whole(nn.Module):
             + kernel
             + float(lift.mean.norm() + one.mean_x.norm())
         )
-        forth, back, reach = one.flow.slopes(longest * before)
+        forth, back, reach = one.flow.lipschitz_bounds(longest * before)
         high, low = max(1.0, float(one.stretch.max())), min(1.0, float(one.stretch.min()))
         steep = (
             float(lift.unit) ** -2 + (kernel * 0.607 / float(lift.sigma)) ** 2

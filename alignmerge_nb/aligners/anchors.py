@@ -33,20 +33,20 @@ class ConSE(Aligner):
         }.items():
             self.register_buffer(name, torch.zeros(shape))
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         self.keys, self.values = x[pairs[:, 0]].clone(), y[pairs[:, 1]].clone()
         self.mean_y.copy_(self.values.mean(0))
 
     def sizes(self) -> tuple[int, ...]:
         return (len(self.keys),)
 
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         scores, classes = (x @ self.keys.T / self.config["temperature"]).topk(
             min(self.config["top"], len(self.keys)), dim=1
         )
         return (scores.softmax(1)[..., None] * (self.values - self.mean_y)[classes]).sum(1)
 
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         return y - self.mean_y
 
 # %% ../../nbs/aligners/02_anchors.ipynb #0b102d19
@@ -65,7 +65,7 @@ class RelativeRepresentations(Aligner):
             self.register_buffer(f"origin_{name}", torch.zeros(width))
             self.register_buffer(f"anchors_{name}", torch.zeros(anchors, width))
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         for name, cloud in (("x", x[pairs[:, 0]]), ("y", y[pairs[:, 1]])):
             origin = getattr(self, f"origin_{name}")
             if self.config["centred"]:
@@ -79,10 +79,10 @@ class RelativeRepresentations(Aligner):
         "Coordinates (n, p) from the cosines to the anchors (n, p)."
         return cosines
 
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         return self.code(F.normalize(x - self.origin_x, dim=1) @ self.anchors_x.T)
 
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         return self.code(F.normalize(y - self.origin_y, dim=1) @ self.anchors_y.T)
 
 # %% ../../nbs/aligners/02_anchors.ipynb #67a231ab

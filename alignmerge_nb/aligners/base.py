@@ -13,7 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core import SAVED, BadInput, Pretrained, atomic_folder, check_cloud, read_card
+from alignmerge_nb.core import (
+    SAVED,
+    InputError,
+    Pretrained,
+    atomic_folder,
+    check_features,
+    read_config,
+)
 from ..encoders.models import weights_hash
 from ..encoders.specs import ENCODERS
 from ..flows.certificate import Certificate
@@ -21,7 +28,7 @@ from ..transport.costs import cosine_distance
 from ..transport.coupling import Coupling
 
 # %% auto #0
-__all__ = ['Aligner', 'markdown_table', 'facts_of', 'model_card', 'check_pairs', 'outside']
+__all__ = ['Aligner', 'markdown_table', 'provenance', 'model_card', 'check_pairs', 'complement']
 
 # %% ../../nbs/aligners/00_base.ipynb #8fbfad7b
 class Aligner(Pretrained, ABC):
@@ -35,15 +42,15 @@ class Aligner(Pretrained, ABC):
     ] = ()  # pairs, rows of x and rows of y that `fit` was given; () after loading
 
     @abstractmethod
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         "Fill parameters and buffers from checked data."
 
     @abstractmethod
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         "Checked vision features into the shared space."
 
     @abstractmethod
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         "Checked text features into the shared space."
 
     def sizes(self) -> tuple[int, ...]:
@@ -59,22 +66,22 @@ class Aligner(Pretrained, ABC):
         | None = None,  # {"x": name, "y": name}; a saved model is only loaded for these
     ) -> Aligner:
         "Learn the maps; returns the aligner itself."
-        check_cloud(x, "x", least=2), check_cloud(y, "y", least=2)
+        check_features(x, "x", min_rows=2), check_features(y, "y", min_rows=2)
         pairs = check_pairs(pairs, len(x), len(y))
         self.build(x.shape[1], y.shape[1])
         self.to(x)
-        self.learn(x.detach(), y.detach(), pairs.to(x.device))
+        self._fit(x.detach(), y.detach(), pairs.to(x.device))
         self.widths, self.encoders = (x.shape[1], y.shape[1], *self.sizes()), dict(encoders or {})
         self.fitted_on = len(pairs), len(x), len(y)
         return self.eval().requires_grad_(False)
 
     def transform_x(self, x: Tensor) -> Tensor:
         "Vision features (n, d_x) in the shared space (n, d)."
-        return self.map_x(check_cloud(x, "x", width=self.require_fit()[0]))
+        return self._transform_x(check_features(x, "x", width=self.require_fit()[0]))
 
     def transform_y(self, y: Tensor) -> Tensor:
         "Text features (m, d_y) in the shared space (m, d)."
-        return self.map_y(check_cloud(y, "y", width=self.require_fit()[1]))
+        return self._transform_y(check_features(y, "y", width=self.require_fit()[1]))
 
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         "Cosine of every image with every text in the shared space (n, m)."
@@ -103,7 +110,7 @@ class Aligner(Pretrained, ABC):
         with atomic_folder(folder, SAVED) as new:
             self.write_files(new)
             if found := self.certificate:
-                card = read_card(new) | {"certificate": found.as_dict()}
+                card = read_config(new) | {"certificate": found.as_dict()}
                 (new / "config.json").write_text(json.dumps(card, indent=2) + "\n")
             (new / "README.md").write_text(model_card(self, about or {}), encoding="utf-8")
         return Path(folder)
@@ -114,7 +121,7 @@ class Aligner(Pretrained, ABC):
         import alignmerge_nb.aligners.registry  # so that every class is known by its name
 
         model = super().from_pretrained(folder, encoders)
-        if known := read_card(folder).get("certificate"):
+        if known := read_config(folder).get("certificate"):
             model.issued = Certificate.from_dict(known)
         return model
 
@@ -124,10 +131,10 @@ class Aligner(Pretrained, ABC):
         return self.issued
 
     def require_fit(self) -> tuple[int, ...]:
-        "The widths seen in `fit`, or a `BadInput` when there was none."
+        "The widths seen in `fit`, or a `InputError` when there was none."
         if self.widths:
             return self.widths
-        raise BadInput(
+        raise InputError(
             f"an unfitted {type(self).__name__}",
             "a fitted one",
             "Call `fit(x, y, pairs)` or `from_pretrained` first.",
@@ -166,7 +173,7 @@ def markdown_table(
     return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines]) if lines else ""
 
 
-def facts_of(aligner: Aligner) -> dict[str, object]:
+def provenance(aligner: Aligner) -> dict[str, object]:
     "What an aligner knows of its own making."
     names = {
         f"{what} encoder": aligner.encoders[side]
@@ -196,7 +203,7 @@ def model_card(
         f"Maps from {aligner.widths[0]} vision numbers and from {aligner.widths[1]} text numbers into one space, made with alignmerge-nb {__version__}.",
     ]
     tables = {
-        "Made from": ({**facts_of(aligner), **about}, ("what", "value")),
+        "Made from": ({**provenance(aligner), **about}, ("what", "value")),
         "Settings": (aligner.config, ("setting", "value")),
         "Certificate of the inverse": (
             certificate.as_dict() if certificate else {},
@@ -224,28 +231,28 @@ def check_pairs(
     n: int,  # rows of x
     m: int,  # rows of y
 ) -> Tensor:
-    "Pairs as a (p, 2) long tensor with rows in range, or a `BadInput`."
+    "Pairs as a (p, 2) long tensor with rows in range, or a `InputError`."
     if pairs is None:
         if n != m:
-            raise BadInput(
+            raise InputError(
                 f"{n} rows of x, {m} rows of y and no pairs",
                 "equally many rows, or pairs",
                 "Pass `pairs`, a (p, 2) tensor of row numbers.",
             )
         return torch.arange(n)[:, None].expand(n, 2)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point():
-        raise BadInput(
+        raise InputError(
             f"pairs of shape {tuple(pairs.shape)} and dtype {pairs.dtype}",
             "integer rows (p, 2)",
             "Stack the row numbers of x and y as two columns.",
         )
     if len(pairs) < 2:
-        raise BadInput(
+        raise InputError(
             f"{len(pairs)} pairs", "at least 2", "Alignment needs anchors; give more pairs."
         )
     for side, size in enumerate((n, m)):
         if pairs[:, side].min() < 0 or pairs[:, side].max() >= size:
-            raise BadInput(
+            raise InputError(
                 f"pairs with rows {int(pairs[:, side].min())} … {int(pairs[:, side].max())} of {'xy'[side]}",
                 f"rows 0 … {size - 1}",
                 "Recompute the pairs from these features.",
@@ -253,7 +260,7 @@ def check_pairs(
     return pairs.long().cpu()
 
 
-def outside(rows: Tensor, n: int) -> Tensor:
+def complement(rows: Tensor, n: int) -> Tensor:
     "The numbers 0 … n − 1 that are not in `rows`: the unpaired rows of one side."
     free = torch.ones(n, dtype=torch.bool, device=rows.device)
     free[rows] = False

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from .base import Aligner
 from ..core import generator
-from ..training import initialise, network, train
+from ..training import initialise, residual_mlp, train
 
 # %% auto #0
-__all__ = ['contrastive_loss', 'Contrastive', 'Decoded', 'ContrastiveMLP', 'draw']
+__all__ = ['contrastive_loss', 'Contrastive', 'ContrastiveAutoencoder', 'ContrastiveMLP', 'sample_rows']
 
 # %% ../../nbs/aligners/03_contrastive.ipynb #c3f6162e
 def contrastive_loss(
@@ -64,13 +64,13 @@ class Contrastive(Aligner):
             self.add_module(
                 f"head_{name}",
                 initialise(
-                    network(width, self.config["d"], self.config["hidden"]),
+                    residual_mlp(width, self.config["d"], self.config["hidden"]),
                     generator(self.config["seed"], "heads", name),
                 ),
             )
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         for name, cloud in (("x", x[pairs[:, 0]]), ("y", y[pairs[:, 1]])):
             getattr(self, f"mean_{name}").copy_(cloud.mean(0))
             getattr(self, f"unit_{name}").copy_(
@@ -88,13 +88,13 @@ class Contrastive(Aligner):
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         "The loss of one batch of pairs."
         x, y = self.batch_of_pairs(x, y, pairs, rng)
-        return contrastive_loss(self.map_x(x), self.map_y(y), self.log_scale.exp())
+        return contrastive_loss(self._transform_x(x), self._transform_y(y), self.log_scale.exp())
 
     def batch_of_pairs(
         self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         "The features (b, dx) and (b, dy) of one batch of pairs, with dropout."
-        rows = pairs[draw(len(pairs), self.config["batch"], rng)]
+        rows = pairs[sample_rows(len(pairs), self.config["batch"], rng)]
         return self.drop(x[rows[:, 0]], rng), self.drop(y[rows[:, 1]], rng)
 
     def drop(self, cloud: Tensor, rng: torch.Generator) -> Tensor:
@@ -106,14 +106,14 @@ class Contrastive(Aligner):
         "One side's features centred, in units of their spread."
         return (cloud - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")
 
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         return self.head_x(self.standard("x", x))
 
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         return self.head_y(self.standard("y", y))
 
 
-class Decoded(Contrastive):
+class ContrastiveAutoencoder(Contrastive):
     "`Contrastive` with decoders from the shared space back to both sides; the loss is a subclass's."
 
     def build(self, dx: int, dy: int) -> None:
@@ -122,7 +122,7 @@ class Decoded(Contrastive):
             self.add_module(
                 f"decoder_{name}",
                 initialise(
-                    network(self.config["d"], width, self.config["hidden"]),
+                    residual_mlp(self.config["d"], width, self.config["hidden"]),
                     generator(self.config["seed"], "decoders", name),
                 ),
             )
@@ -143,6 +143,6 @@ class ContrastiveMLP(Contrastive):
         super().__init__(hidden=hidden, **config)
 
 
-def draw(n: int, batch: int, rng: torch.Generator) -> Tensor:
+def sample_rows(n: int, batch: int, rng: torch.Generator) -> Tensor:
     "Row numbers of one batch: all rows where they fit, else a random subset."
     return torch.arange(n) if n <= batch else torch.randperm(n, generator=rng)[:batch]

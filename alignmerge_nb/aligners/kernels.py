@@ -11,11 +11,11 @@ from torch import Tensor
 
 from .base import Aligner
 from .contrastive import Contrastive
-from .linear import CCA, Linear, whitened
+from .linear import CCA, Linear, whiten
 from ..transport.costs import gaussian, median_distance
 
 # %% auto #0
-__all__ = ['kernel_coordinates', 'KernelCCA', 'total_correlation', 'DeepCCA', 'CSA']
+__all__ = ['kernel_coordinates', 'KernelCCA', 'sum_canonical_correlations', 'DeepCCA', 'CSA']
 
 # %% ../../nbs/aligners/05_kernels.ipynb #0b45f1e7
 def kernel_coordinates(
@@ -55,7 +55,7 @@ class KernelCCA(Aligner):
     def sizes(self) -> tuple[int, ...]:
         return (len(self.support_x),)
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         self.build(x.shape[1], y.shape[1], len(pairs))
         self.to(x)
         (left, to_left), (right, to_right) = (
@@ -76,21 +76,19 @@ class KernelCCA(Aligner):
         sigma = self.config["bandwidth"] * median_distance(cloud.double())
         gram = gaussian(cloud.double(), cloud.double(), sigma)
         coordinates, coefficients = kernel_coordinates(gram)
-        white, turn = whitened(
-            coordinates / len(cloud) ** 0.5, self.config["shrinkage"] / len(cloud)
-        )
+        white, turn = whiten(coordinates / len(cloud) ** 0.5, self.config["shrinkage"] / len(cloud))
         for part, value in {"support": cloud, "sigma": sigma, "mean": gram.mean(0)}.items():
             getattr(self, f"{part}_{name}").copy_(value)
         return white, coefficients @ turn
 
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         return (gaussian(x, self.support_x, self.sigma_x) - self.mean_x) @ self.weight_x
 
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         return (gaussian(y, self.support_y, self.sigma_y) - self.mean_y) @ self.weight_y
 
 # %% ../../nbs/aligners/05_kernels.ipynb #d1d4ae37
-def total_correlation(
+def sum_canonical_correlations(
     zx: Tensor,  # (n, d)
     zy: Tensor,  # (n, d)
     shrinkage: float,  # in units of (total variance) / n, as in `CCA`
@@ -141,20 +139,22 @@ class DeepCCA(Contrastive):
         self.top = CCA(self.config["shrinkage"])
         self.top.build(self.config["d"], self.config["d"])
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        super().learn(x, y, pairs)
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        super()._fit(x, y, pairs)
         with torch.no_grad():
-            self.top.learn(super().map_x(x), super().map_y(y), pairs)
+            self.top._fit(super()._transform_x(x), super()._transform_y(y), pairs)
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = self.batch_of_pairs(x, y, pairs, rng)
-        return -total_correlation(super().map_x(x), super().map_y(y), self.config["shrinkage"])
+        return -sum_canonical_correlations(
+            super()._transform_x(x), super()._transform_y(y), self.config["shrinkage"]
+        )
 
-    def map_x(self, x: Tensor) -> Tensor:
-        return self.top.map_x(super().map_x(x))
+    def _transform_x(self, x: Tensor) -> Tensor:
+        return self.top._transform_x(super()._transform_x(x))
 
-    def map_y(self, y: Tensor) -> Tensor:
-        return self.top.map_y(super().map_y(y))
+    def _transform_y(self, y: Tensor) -> Tensor:
+        return self.top._transform_y(super()._transform_y(y))
 
 # %% ../../nbs/aligners/05_kernels.ipynb #d886a5b9
 class CSA(Linear):
@@ -176,7 +176,7 @@ class CSA(Linear):
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         (left, whiten_x), (right, whiten_y) = (
-            whitened(cloud / len(x) ** 0.5, self.config["shrinkage"] / len(x)) for cloud in (x, y)
+            whiten(cloud / len(x) ** 0.5, self.config["shrinkage"] / len(x)) for cloud in (x, y)
         )
         u, correlations, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
         kept = min(
@@ -194,8 +194,8 @@ class CSA(Linear):
         rest = (1 - weighted.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
         return torch.cat((weighted, torch.cat((rest, torch.zeros_like(rest)), 1).roll(empty, 1)), 1)
 
-    def map_x(self, x: Tensor) -> Tensor:
-        return self.code(super().map_x(x), 0)
+    def _transform_x(self, x: Tensor) -> Tensor:
+        return self.code(super()._transform_x(x), 0)
 
-    def map_y(self, y: Tensor) -> Tensor:
-        return self.code(super().map_y(y), 1)
+    def _transform_y(self, y: Tensor) -> Tensor:
+        return self.code(super()._transform_y(y), 1)

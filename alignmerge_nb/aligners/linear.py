@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Aligner
-from ..core import BadInput
+from ..core import InputError
 
 # %% auto #0
-__all__ = ['NULL', 'Identity', 'Linear', 'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical', 'whitened']
+__all__ = ['NULL', 'Identity', 'Linear', 'weighted_ridge', 'Ridge', 'Procrustes', 'CCA', 'canonical_directions', 'whiten']
 
 # %% ../../nbs/aligners/01_linear.ipynb #5d832ee3
 class Identity(Aligner):
@@ -23,19 +23,19 @@ class Identity(Aligner):
 
     def build(self, dx: int, dy: int) -> None:
         if dx != dy:
-            raise BadInput(
+            raise InputError(
                 f"widths {dx} and {dy}",
                 "equal widths",
                 "Use `ridge` or `procrustes` for spaces of different widths.",
             )
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         pass
 
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         return x
 
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         return y
 
 # %% ../../nbs/aligners/01_linear.ipynb #629b449e
@@ -55,7 +55,7 @@ class Linear(Aligner):
     def shared_width(self, dx: int, dy: int) -> int:
         return dy
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         x, y = x[pairs[:, 0]].double(), y[pairs[:, 1]].double()
         mean_x, mean_y = x.mean(0), y.mean(0)
         weight_x, weight_y = self.solve(x - mean_x, y - mean_y)
@@ -71,10 +71,10 @@ class Linear(Aligner):
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         "The two weights from centred pairs (p, dx) and (p, dy), in float64."
 
-    def map_x(self, x: Tensor) -> Tensor:
+    def _transform_x(self, x: Tensor) -> Tensor:
         return (x - self.mean_x) @ self.weight_x
 
-    def map_y(self, y: Tensor) -> Tensor:
+    def _transform_y(self, y: Tensor) -> Tensor:
         return (y - self.mean_y) @ self.weight_y
 
 # %% ../../nbs/aligners/01_linear.ipynb #308d5257
@@ -91,7 +91,7 @@ def weighted_ridge(
     x, y = (x - mean_x) * root, (y - mean_y) * root
     size = float(x.square().sum() / total)
     if size < 1e-20:
-        raise BadInput(
+        raise InputError(
             "vision features that are all equal",
             "features that vary",
             "Check the encoder and its input.",
@@ -147,17 +147,17 @@ class CCA(Linear):
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         root, shrinkage = len(x) ** 0.5, self.config["shrinkage"] / len(x)
-        return canonical(x / root, y / root, shrinkage, shrinkage)
+        return canonical_directions(x / root, y / root, shrinkage, shrinkage)
 
 
-def canonical(
+def canonical_directions(
     x: Tensor,  # (p, dx) with covariance xᵀx
     y: Tensor,  # (p, dy) with covariance yᵀy
     shrinkage_x: float,  # added to the covariance of x, in units of its trace
     shrinkage_y: float,  # the same for y
 ) -> tuple[Tensor, Tensor]:
     "Canonical directions (dx, r) and (dy, r), r = min(dx, dy), weighted by the root of their correlation."
-    (left, whiten_x), (right, whiten_y) = whitened(x, shrinkage_x), whitened(y, shrinkage_y)
+    (left, whiten_x), (right, whiten_y) = whiten(x, shrinkage_x), whiten(y, shrinkage_y)
     u, correlation, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
     root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
     fill = (
@@ -167,7 +167,7 @@ def canonical(
     return F.pad(whiten_x @ u * root, fill), F.pad(whiten_y @ vh.T * root, fill)
 
 
-def whitened(
+def whiten(
     cloud: Tensor,  # (p, d) with covariance cloudᵀcloud
     shrinkage: float,  # in units of the total variance
 ) -> tuple[Tensor, Tensor]:

@@ -77,5 +77,5 @@ class AngularMargin(Contrastive):
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = self.batch_of_pairs(x, y, pairs, rng)
         return angular_margin_loss(
-            self.map_x(x), self.map_y(y), self.log_scale.exp(), self.config["margin"]
+            self._transform_x(x), self._transform_y(y), self.log_scale.exp(), self.config["margin"]
         )

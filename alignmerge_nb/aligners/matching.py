@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import outside
-from .contrastive import draw
+from .base import complement
+from .contrastive import sample_rows
 from .linear import Ridge, weighted_ridge
 from ..core import generator
 from ..transport.costs import cosine_distance
@@ -18,11 +18,11 @@ from ..transport.gromov import gromov
 from ..transport.sinkhorn import sinkhorn
 
 # %% auto #0
-__all__ = ['MatchedRidge', 'similarity_graph', 'match_graphs', 'SeededGraphMatching', 'random_walk', 'DiffusionTransport',
+__all__ = ['PseudoPairRidge', 'similarity_graph', 'match_graphs', 'SeededGraphMatching', 'random_walk', 'DiffusionTransport',
            'GromovAlignment', 'FusedGromovAlignment']
 
 # %% ../../nbs/aligners/06_matching.ipynb #18289971
-class MatchedRidge(Ridge):
+class PseudoPairRidge(Ridge):
     "Ridge on the pairs and on targets that a subclass proposes for unpaired vision features."
 
     uses_unpaired = True
@@ -36,16 +36,16 @@ class MatchedRidge(Ridge):
         super().__init__(penalty)
         self.config |= {"unpaired_weight": unpaired_weight, **more}
 
-    def propose(
+    def _pseudo_pairs(
         self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
     ) -> tuple[Tensor, Tensor]:
         "Some rows (k,) of `free_x`, and their targets (k, dy)."
         raise NotImplementedError
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        free_x, free_y = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        free_x, free_y = complement(pairs[:, 0], len(x)), complement(pairs[:, 1], len(y))
         rows, targets = (
-            self.propose(x, y, pairs, free_x, free_y)
+            self._pseudo_pairs(x, y, pairs, free_x, free_y)
             if min(len(free_x), len(free_y)) > 1
             else (free_x[:0], y[:0])
         )
@@ -92,7 +92,7 @@ def match_graphs(
     ).to(a.device)
 
 
-class SeededGraphMatching(MatchedRidge):
+class SeededGraphMatching(PseudoPairRidge):
     "Match unpaired rows by the agreement of the two similarity graphs, pairs as seeds, then ridge (Fishkind et al. 2019)."
 
     def __init__(
@@ -107,7 +107,7 @@ class SeededGraphMatching(MatchedRidge):
             penalty, unpaired_weight, nodes=nodes, max_iterations=max_iterations, seed=seed
         )
 
-    def propose(
+    def _pseudo_pairs(
         self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
     ) -> tuple[Tensor, Tensor]:
         nodes, rng = (
@@ -115,7 +115,7 @@ class SeededGraphMatching(MatchedRidge):
             generator(self.config["seed"], "nodes"),
         )
         left, right = (
-            free[draw(len(free), nodes, rng).to(free.device)] for free in (free_x, free_y)
+            free[sample_rows(len(free), nodes, rng).to(free.device)] for free in (free_x, free_y)
         )
         a, b = (
             similarity_graph(x[torch.cat((pairs[:, 0], left))]),
@@ -139,7 +139,7 @@ def random_walk(
     return torch.linalg.matrix_power(kernel / kernel.sum(1, keepdim=True), time)
 
 
-class DiffusionTransport(MatchedRidge):
+class DiffusionTransport(PseudoPairRidge):
     "Transport with distances of diffusion through the anchors as cost, then ridge (Duque, Wolf & Moon 2023)."
 
     def __init__(
@@ -155,7 +155,7 @@ class DiffusionTransport(MatchedRidge):
             penalty, unpaired_weight, neighbours=neighbours, decay=decay, time=time, epsilon=epsilon
         )
 
-    def propose(
+    def _pseudo_pairs(
         self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
     ) -> tuple[Tensor, Tensor]:
         walk = lambda cloud: random_walk(
@@ -166,12 +166,12 @@ class DiffusionTransport(MatchedRidge):
         return free_x, self.coupling.barycenters(y[free_y])
 
 # %% ../../nbs/aligners/06_matching.ipynb #cecb792d
-class GromovAlignment(MatchedRidge):
+class GromovAlignment(PseudoPairRidge):
     "Ridge on pairs and on the targets of a Gromov-Wasserstein coupling of the unpaired rows (Mémoli 2011)."
 
     def __init__(
         self,
-        penalty: float = 1.0,  # as in `MatchedRidge`
+        penalty: float = 1.0,  # as in `PseudoPairRidge`
         unpaired_weight: float = 0.1,  # of an unpaired row beside a pair's 1
         epsilon: float = 0.5,  # of a proximal step, as in `gromov`
         steps: int = 100,  # proximal steps at most
@@ -179,7 +179,7 @@ class GromovAlignment(MatchedRidge):
     ):
         super().__init__(penalty, unpaired_weight, epsilon=epsilon, steps=steps, **more)
 
-    def propose(
+    def _pseudo_pairs(
         self, x: Tensor, y: Tensor, pairs: Tensor, free_x: Tensor, free_y: Tensor
     ) -> tuple[Tensor, Tensor]:
         self.coupling = gromov(

@@ -13,11 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Aligner
-from .contrastive import Contrastive, Decoded, contrastive_loss, draw
+from alignmerge_nb.aligners.contrastive import (
+    Contrastive,
+    ContrastiveAutoencoder,
+    contrastive_loss,
+    sample_rows,
+)
 from .linear import NULL, Linear, Ridge
 from .losses import mmd
-from ..core import generator, look_up
-from ..training import initialise, network, train
+from ..core import generator, lookup
+from ..training import initialise, residual_mlp, train
 from ..transport.costs import squared_euclidean
 from ..transport.divergence import sinkhorn_divergence
 from ..transport.sinkhorn import sinkhorn
@@ -26,11 +31,11 @@ if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 # %% auto #0
-__all__ = ['doubly_normalised', 'SinkhornAttention', 'sparsemax', 'DiscreteTokens', 'NoiseInjection', 'SharedLatent',
-           'principal_axes', 'WassersteinAlignment', 'mixture', 'prototype_plan', 'PrototypeTransport']
+__all__ = ['sinkhorn_normalize', 'SinkhornAttention', 'sparsemax', 'DiscreteTokens', 'NoiseInjection', 'SharedLatent',
+           'principal_axes', 'WassersteinAlignment', 'mixup', 'prototype_plan', 'PrototypeTransport']
 
 # %% ../../nbs/aligners/08_networks.ipynb #c6083ede
-def doubly_normalised(
+def sinkhorn_normalize(
     logits: Tensor,  # (n, n)
     rounds: int,  # of columns, then rows
 ) -> Tensor:
@@ -55,10 +60,10 @@ class SinkhornAttention(Contrastive):
         x, y = self.batch_of_pairs(x, y, pairs, rng)
         logits = (
             self.log_scale.exp()
-            * F.normalize(self.map_x(x), dim=1)
-            @ F.normalize(self.map_y(y), dim=1).T
+            * F.normalize(self._transform_x(x), dim=1)
+            @ F.normalize(self._transform_y(y), dim=1).T
         )
-        return -doubly_normalised(logits, self.config["rounds"]).diagonal().mean()
+        return -sinkhorn_normalize(logits, self.config["rounds"]).diagonal().mean()
 
 # %% ../../nbs/aligners/08_networks.ipynb #f3b76b7c
 def sparsemax(scores: Tensor) -> Tensor:
@@ -103,11 +108,11 @@ class DiscreteTokens(Contrastive):
         "Weights of the tokens (n, codes), sparse, for outputs of a head (n, d)."
         return sparsemax(self.config["sharpness"] * z @ self.codebook.T)
 
-    def map_x(self, x: Tensor) -> Tensor:
-        return self.attention(super().map_x(x)) @ self.codebook
+    def _transform_x(self, x: Tensor) -> Tensor:
+        return self.attention(super()._transform_x(x)) @ self.codebook
 
-    def map_y(self, y: Tensor) -> Tensor:
-        return self.attention(super().map_y(y)) @ self.codebook
+    def _transform_y(self, y: Tensor) -> Tensor:
+        return self.attention(super()._transform_y(y)) @ self.codebook
 
 # %% ../../nbs/aligners/08_networks.ipynb #d92a620e
 class NoiseInjection(Aligner):
@@ -149,14 +154,14 @@ class NoiseInjection(Aligner):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.register_buffer("gap", torch.zeros(()))
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         config, rng = self.config, generator(self.config["seed"], "noise")
         self.gap.copy_(self.measured_gap(x, y, pairs))
-        self.bridge.learn(x, y, pairs)
-        texts, sigma = F.normalize(self.bridge.map_y(y), dim=1), config["noise"] * self.gap
+        self.bridge._fit(x, y, pairs)
+        texts, sigma = F.normalize(self.bridge._transform_y(y), dim=1), config["noise"] * self.gap
 
         def loss() -> Tensor:
-            clean = texts[draw(len(texts), config["batch"], rng)]
+            clean = texts[sample_rows(len(texts), config["batch"], rng)]
             noisy = clean + sigma * torch.randn(clean.shape, generator=rng).to(clean)
             return contrastive_loss(self.decode(noisy), clean, self.log_scale.exp())
 
@@ -173,8 +178,11 @@ class NoiseInjection(Aligner):
         found = []
         for kept, held in ((pairs[::2], pairs[1::2]), (pairs[1::2], pairs[::2])):
             if len(kept) > 1:
-                self.bridge.learn(x, y, kept)
-            guess, text = self.bridge.map_x(x[held[:, 0]]), self.bridge.map_y(y[held[:, 1]])
+                self.bridge._fit(x, y, kept)
+            guess, text = (
+                self.bridge._transform_x(x[held[:, 0]]),
+                self.bridge._transform_y(y[held[:, 1]]),
+            )
             found.append((F.normalize(guess, dim=1) - F.normalize(text, dim=1)).square().mean())
         return torch.stack(found).mean().sqrt()
 
@@ -183,14 +191,14 @@ class NoiseInjection(Aligner):
         guess = F.normalize(guess, dim=1)
         return guess + self.decoder(guess)
 
-    def map_x(self, x: Tensor) -> Tensor:
-        return self.decode(self.bridge.map_x(x))
+    def _transform_x(self, x: Tensor) -> Tensor:
+        return self.decode(self.bridge._transform_x(x))
 
-    def map_y(self, y: Tensor) -> Tensor:
-        return self.bridge.map_y(y)
+    def _transform_y(self, y: Tensor) -> Tensor:
+        return self.bridge._transform_y(y)
 
 # %% ../../nbs/aligners/08_networks.ipynb #3d84f9f1
-class SharedLatent(Decoded):
+class SharedLatent(ContrastiveAutoencoder):
     "Encoders and decoders of both sides around one latent variable (Ngiam et al. 2011, Suzuki et al. 2016, Schönfeld et al. 2019)."
 
     uses_unpaired = True
@@ -245,9 +253,13 @@ class SharedLatent(Decoded):
         return (getattr(self, f"decoder_{name}")(z) - self.standard(name, cloud)).square().mean()
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        config, rows, value = self.config, pairs[draw(len(pairs), self.config["batch"], rng)], 0.0
+        config, rows, value = (
+            self.config,
+            pairs[sample_rows(len(pairs), self.config["batch"], rng)],
+            0.0,
+        )
         for name, cloud in (("x", x), ("y", y)):
-            batch = cloud[draw(len(cloud), config["cloud"], rng)]
+            batch = cloud[sample_rows(len(cloud), config["cloud"], rng)]
             mean, deviation, z = self.posterior(name, batch, rng)
             value = value + self.lost(name, z, batch)
             if config["beta"]:
@@ -309,7 +321,7 @@ class WassersteinAlignment(Linear):
         pair_weight: float = 0.0,  # of the contrastive loss of pairs
         seed: int = 0,
     ):
-        look_up({"spectrum": 0, "random": 0}, start, "start")
+        lookup({"spectrum": 0, "random": 0}, start, "start")
         super().__init__(
             d=d,
             start=start,
@@ -332,7 +344,7 @@ class WassersteinAlignment(Linear):
         fill = (0, self.weight_x.shape[1] - d)
         return F.pad(axes_x[:, :d] / spread_x[:d] * spread_y[:d], fill), F.pad(axes_y[:, :d], fill)
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         start = {"mean_x": x.double().mean(0), "mean_y": y.double().mean(0)}
         start["weight_x"], start["weight_y"] = self.solve(
             x.double() - start["mean_x"], y.double() - start["mean_y"]
@@ -340,8 +352,8 @@ class WassersteinAlignment(Linear):
         for name, value in start.items():
             getattr(self, name).copy_(value)
         zx, zy, config, rng = (
-            self.map_x(x),
-            self.map_y(y),
+            self._transform_x(x),
+            self._transform_y(y),
             self.config,
             generator(self.config["seed"], "clouds"),
         )
@@ -355,8 +367,8 @@ class WassersteinAlignment(Linear):
 
         def loss() -> Tensor:
             left, right = (
-                zx[draw(len(zx), config["cloud"], rng)] @ turn,
-                zy[draw(len(zy), config["cloud"], rng)],
+                zx[sample_rows(len(zx), config["cloud"], rng)] @ turn,
+                zy[sample_rows(len(zy), config["cloud"], rng)],
             )
             value = sinkhorn_divergence(
                 F.normalize(left, dim=1),
@@ -367,7 +379,7 @@ class WassersteinAlignment(Linear):
             )
             if not config["pair_weight"]:
                 return value
-            rows = pairs[draw(len(pairs), config["cloud"], rng)]
+            rows = pairs[sample_rows(len(pairs), config["cloud"], rng)]
             return value + config["pair_weight"] * contrastive_loss(
                 zx[rows[:, 0]] @ turn, zy[rows[:, 1]], 20.0
             )
@@ -377,7 +389,7 @@ class WassersteinAlignment(Linear):
         self.weight_x.copy_(self.weight_x @ turn.detach())
 
 # %% ../../nbs/aligners/08_networks.ipynb #8aa9fe7a
-def mixture(cloud: Tensor, count: int, seed: int) -> GaussianMixture:
+def mixup(cloud: Tensor, count: int, seed: int) -> GaussianMixture:
     "A mixture of `count` axis-parallel Gaussians, fitted to a cloud (n, d)."
     from sklearn.mixture import GaussianMixture
 
@@ -449,7 +461,9 @@ class PrototypeTransport(Contrastive):
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
         d, seed = self.config["d"], self.config["seed"]
-        self.common = initialise(network(d, d, self.config["hidden"]), generator(seed, "common"))
+        self.common = initialise(
+            residual_mlp(d, d, self.config["hidden"]), generator(seed, "common")
+        )
         for name, width in (("x", dx), ("y", dy)):
             self.add_module(
                 f"own_{name}", initialise(nn.Linear(d, d), generator(seed, "own", name))
@@ -459,14 +473,14 @@ class PrototypeTransport(Contrastive):
                 initialise(nn.Linear(2 * d, width), generator(seed, "decoders", name)),
             )
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         self.done = 0  # steps
-        super().learn(x, y, pairs)
+        super()._fit(x, y, pairs)
 
     def refresh(self, x: Tensor, y: Tensor) -> None:
         "Fit the mixtures anew; keeps, for each side: its mixture, the plan (k, l), and the other side's prototypes (l, d)."
         left, right = (
-            mixture(self.own(name, cloud), self.config["prototypes"], self.config["seed"])
+            mixup(self.own(name, cloud), self.config["prototypes"], self.config["seed"])
             for name, cloud in (("x", x), ("y", y))
         )
         self.sent = {
@@ -474,11 +488,11 @@ class PrototypeTransport(Contrastive):
             for name, here, there in (("x", left, right), ("y", right, left))
         }
 
-    def map_x(self, x: Tensor) -> Tensor:
-        return self.common(super().map_x(x))
+    def _transform_x(self, x: Tensor) -> Tensor:
+        return self.common(super()._transform_x(x))
 
-    def map_y(self, y: Tensor) -> Tensor:
-        return self.common(super().map_y(y))
+    def _transform_y(self, y: Tensor) -> Tensor:
+        return self.common(super()._transform_y(y))
 
     def own(self, name: str, cloud: Tensor) -> Tensor:
         "Own parts (n, d) of one side's features, of length one."
@@ -493,8 +507,8 @@ class PrototypeTransport(Contrastive):
             self.refresh(x, y)
         self.done += 1
         commons = []
-        for name, cloud, shared in (("x", x, self.map_x), ("y", y, self.map_y)):
-            batch = cloud[draw(len(cloud), config["cloud"], rng)]
+        for name, cloud, shared in (("x", x, self._transform_x), ("y", y, self._transform_y)):
+            batch = cloud[sample_rows(len(cloud), config["cloud"], rng)]
             common, own = F.normalize(shared(batch), dim=1), self.own(name, batch)
             guess = getattr(self, f"decoder_{name}")(torch.cat((common, own), 1))
             value = (

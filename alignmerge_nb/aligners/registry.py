@@ -28,7 +28,7 @@ from alignmerge_nb.aligners.networks import (
 )
 from .sequences import TimeWarping
 from .sigmoid import FuseMix, SOTAlign, Sail, Structure
-from ..core import look_up
+from ..core import lookup
 
 # %% auto #0
 __all__ = ['ALIGNERS', 'GRIDS', 'make_aligner']
@@ -199,8 +199,8 @@ GRIDS: dict[str, list[dict]] = {
 
 def make_aligner(name: str, **config) -> Aligner:
     "An unfitted aligner of `ALIGNERS` with these settings; unknown names and settings are refused."
-    kind = look_up(ALIGNERS, name, "aligner")
+    kind = lookup(ALIGNERS, name, "aligner")
     known = kind().config
     for key in config:
-        look_up(known, key, f"setting of {name}")
+        lookup(known, key, f"setting of {name}")
     return kind(**config)

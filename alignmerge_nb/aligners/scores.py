@@ -23,8 +23,8 @@ def soft_reciprocal_ranks(
 ) -> Tensor:
     "1 / rank of each row's partner among the rows given (n,), mean of both directions, float64; continuous in the features."
     similarity = (
-        F.normalize(aligner.map_x(x).double(), dim=1)
-        @ F.normalize(aligner.map_y(y).double(), dim=1).T
+        F.normalize(aligner._transform_x(x).double(), dim=1)
+        @ F.normalize(aligner._transform_y(y).double(), dim=1).T
     )
     own, width = similarity.diagonal(), softness * similarity.std().clamp(min=1e-12)
     ahead = [

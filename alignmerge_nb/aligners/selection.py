@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import outside
+from .base import complement
 from .registry import GRIDS, make_aligner
 from .scores import soft_reciprocal_ranks
 from ..core import generator, progress
@@ -60,7 +60,7 @@ def select(
 
 def without(x: Tensor, y: Tensor, kept: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "The clouds without the rows of `held`, and `kept` renumbered accordingly."
-    left, right = outside(held[:, 0], len(x)), outside(held[:, 1], len(y))
+    left, right = complement(held[:, 0], len(x)), complement(held[:, 1], len(y))
     return (
         x[left],
         y[right],

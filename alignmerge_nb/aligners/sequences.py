@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .linear import CCA
-from ..core import BadInput
+from ..core import InputError
 from ..transport.costs import squared_euclidean
 
 # %% auto #0
@@ -80,13 +80,13 @@ class TimeWarping(CCA):
         "Learn the maps from pairs of sequences; returns the aligner itself."
         x, y = sequences(x, mask_x), sequences(y, mask_y)
         if len(x) != len(y):
-            raise BadInput(
+            raise InputError(
                 f"{len(x)} sequences of x and {len(y)} of y",
                 "equally many",
                 "Pass the two sides of each pair in the same order.",
             )
         if not all(map(len, (*x, *y))):
-            raise BadInput(
+            raise InputError(
                 "a sequence without tokens",
                 "at least one token in each",
                 "Leave out pairs that have none.",
@@ -102,7 +102,7 @@ class TimeWarping(CCA):
                 encoders,
             )
             paths = [
-                dtw(squared_euclidean(self.map_x(left), self.map_y(right)))
+                dtw(squared_euclidean(self._transform_x(left), self._transform_y(right)))
                 for left, right in zip(x, y)
             ]
             if all(map(torch.equal, paths, self.paths)):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import outside
-from .contrastive import Contrastive, contrastive_loss, draw
+from .base import complement
+from .contrastive import Contrastive, contrastive_loss, sample_rows
 from .linear import CCA
 from ..core import generator
 from ..training import initialise
@@ -20,8 +20,8 @@ from ..transport.costs import MatrixCost, cosine_distance
 from ..transport.sinkhorn import sinkhorn
 
 # %% auto #0
-__all__ = ['sigmoid_loss', 'Gated', 'Sail', 'mixture', 'FuseMix', 'neighbourhoods', 'structure_loss', 'batch_of_unpaired',
-           'Structure', 'klot', 'entropic_plan', 'SOTAlign']
+__all__ = ['sigmoid_loss', 'GatedMLP', 'Sail', 'mixup', 'FuseMix', 'transition_matrix', 'structure_loss', 'batch_of_unpaired',
+           'Structure', 'kl_plan_divergence', 'entropic_plan', 'SOTAlign']
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #e9520973
 def sigmoid_loss(
@@ -36,7 +36,7 @@ def sigmoid_loss(
     return F.softplus(logits).sum(1).mean()
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #b0612860
-class Gated(nn.Module):
+class GatedMLP(nn.Module):
     "A gated linear unit with one hidden layer: W₃(relu6(W₁x) ⊙ W₂x)."
 
     def __init__(self, d_in: int, d_out: int, hidden: int):
@@ -83,17 +83,19 @@ class Sail(Contrastive):
             self.add_module(
                 f"head_{name}",
                 initialise(
-                    Gated(width, self.config["d"], self.config["hidden"]),
+                    GatedMLP(width, self.config["d"], self.config["hidden"]),
                     generator(self.config["seed"], "heads", name),
                 ),
             )
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         x, y = self.batch_of_pairs(x, y, pairs, rng)
-        return sigmoid_loss(self.map_x(x), self.map_y(y), self.log_scale.exp(), self.bias)
+        return sigmoid_loss(
+            self._transform_x(x), self._transform_y(y), self.log_scale.exp(), self.bias
+        )
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #b04e6fd0
-def mixture(
+def mixup(
     x: Tensor, y: Tensor, concentration: float, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     "Rows of x (n, dx) and y (n, dy) mixed with those of one permutation, by one share from Beta(α, α)."
@@ -126,11 +128,11 @@ class FuseMix(Contrastive):
         )
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        x, y = mixture(*self.batch_of_pairs(x, y, pairs, rng), self.config["concentration"], rng)
-        return contrastive_loss(self.map_x(x), self.map_y(y), self.log_scale.exp())
+        x, y = mixup(*self.batch_of_pairs(x, y, pairs, rng), self.config["concentration"], rng)
+        return contrastive_loss(self._transform_x(x), self._transform_y(y), self.log_scale.exp())
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #55a654f6
-def neighbourhoods(cloud: Tensor, temperature: float) -> Tensor:
+def transition_matrix(cloud: Tensor, temperature: float) -> Tensor:
     "Transition probabilities (n, n) between rows: softmax of the similarities of the normalised, then centred rows."
     unit = F.normalize(cloud, dim=1)
     unit = unit - unit.mean(0)
@@ -144,7 +146,7 @@ def structure_loss(
     temperature: float = 0.07,  # of the similarities
 ) -> Tensor:
     "Jensen-Shannon divergence between the neighbourhoods before and after, averaged over walks of 1 … L steps (Gröger et al. 2025)."
-    p, q = neighbourhoods(before, temperature), neighbourhoods(after, temperature)
+    p, q = transition_matrix(before, temperature), transition_matrix(after, temperature)
     entropy = lambda rows: (
         torch.special.entr(rows.clamp(min=1e-12)).sum(1).mean()
     )  # its slope at zero is infinite
@@ -162,8 +164,10 @@ def batch_of_unpaired(
     cloud: int, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     "At most `cloud` rows of x (b, dx) and of y (c, dy) that are in no pair."
-    free_x, free_y = outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y))
-    return x[free_x[draw(len(free_x), cloud, rng)]], y[free_y[draw(len(free_y), cloud, rng)]]
+    free_x, free_y = complement(pairs[:, 0], len(x)), complement(pairs[:, 1], len(y))
+    return x[free_x[sample_rows(len(free_x), cloud, rng)]], y[
+        free_y[sample_rows(len(free_y), cloud, rng)]
+    ]
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #c0171313
 class Structure(Contrastive):
@@ -204,7 +208,7 @@ class Structure(Contrastive):
             self.batch_of_pairs(x, y, pairs, rng),
             batch_of_unpaired(config["cloud"], x, y, pairs, rng),
         )
-        mapped = self.map_x(paired[0]), self.map_y(paired[1])
+        mapped = self._transform_x(paired[0]), self._transform_y(paired[1])
         kept = [
             structure_loss(
                 torch.cat((own, more)),
@@ -212,7 +216,9 @@ class Structure(Contrastive):
                 config["levels"],
                 config["temperature"],
             )
-            for own, more, z, map_ in zip(paired, unpaired, mapped, (self.map_x, self.map_y))
+            for own, more, z, map_ in zip(
+                paired, unpaired, mapped, (self._transform_x, self._transform_y)
+            )
         ]
         return (
             contrastive_loss(*mapped, self.log_scale.exp())
@@ -220,7 +226,7 @@ class Structure(Contrastive):
         )
 
 # %% ../../nbs/aligners/10_sigmoid.ipynb #cb1a0a55
-def klot(
+def kl_plan_divergence(
     student: Tensor,  # (n, m) similarities, may require gradients
     teacher: Tensor,  # (n, m) similarities of the same rows
     epsilon: float = 0.05,  # ε of the student's plan, in units of the similarities
@@ -272,20 +278,22 @@ class SOTAlign(Sail):
             transport_weight=transport_weight, weight_decay=weight_decay, **more, **config
         )
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         teacher = CCA(self.config["shrinkage"]).fit(x, y, pairs)
         self.teacher_similarity = teacher.similarity
-        super().learn(x, y, pairs)
+        super()._fit(x, y, pairs)
         del self.teacher_similarity
 
     def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         config, scale = self.config, self.log_scale.exp()
         paired_x, paired_y = (
             map_(cloud)
-            for map_, cloud in zip((self.map_x, self.map_y), self.batch_of_pairs(x, y, pairs, rng))
+            for map_, cloud in zip(
+                (self._transform_x, self._transform_y), self.batch_of_pairs(x, y, pairs, rng)
+            )
         )
         free_x, free_y = batch_of_unpaired(config["cloud"], x, y, pairs, rng)
-        other_x, other_y = self.map_x(free_x), self.map_y(free_y)
+        other_x, other_y = self._transform_x(free_x), self._transform_y(free_y)
         value = (
             sigmoid_loss(paired_x, torch.cat((paired_y, other_y)), scale, self.bias)
             + sigmoid_loss(paired_y, torch.cat((paired_x, other_x)), scale, self.bias)
@@ -296,7 +304,7 @@ class SOTAlign(Sail):
             1 - cosine_distance(other_x, other_y),
             self.teacher_similarity(free_x, free_y),
         )
-        return value + config["transport_weight"] * klot(
+        return value + config["transport_weight"] * kl_plan_divergence(
             student,
             teacher,
             config["epsilon"],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ..core import BadInput
+from ..core import InputError
 from .datasets import inside
 
 # %% auto #0
@@ -28,7 +28,7 @@ def tar_members(
     with tarfile.open(fileobj=file, mode="r|*") as tar:
         for member in tar:
             if not (member.isreg() or member.isdir() or member.islnk() or member.issym()):
-                raise BadInput(
+                raise InputError(
                     f"the special file {member.name!r} in an archive",
                     "files and folders",
                     "Do not unpack this archive.",
@@ -83,7 +83,7 @@ def safe_extract(
         for name, target, content in zip_members(archive) if zipped else tar_members(archive):
             if not inside(name) or (target is not None and not inside(os.path.normpath(target))):
                 shown = f"{name!r} -> {target!r}" if target else repr(name)
-                raise BadInput(
+                raise InputError(
                     f"the entry {shown}, which leads out of the folder",
                     "paths below the folder",
                     "Do not unpack this archive.",
@@ -97,14 +97,14 @@ def safe_extract(
                 while block := content.read(2**20):
                     written += len(block)
                     if files > max_files or written > max_bytes:
-                        raise BadInput(
+                        raise InputError(
                             "an archive that goes on and on",
                             f"at most {max_files} files and {max_bytes} bytes",
                             "Check its source; raise the bounds if it is sound.",
                         )
                     file.write(block)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise BadInput(
+        raise InputError(
             f"an archive that breaks off ({error})", "a whole tar or zip", "Download it again."
         ) from error
     return files

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..core import BadInput, atomic_path, data_home, look_up
+from ..core import InputError, atomic_path, data_home, lookup
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -144,7 +144,7 @@ def check_row(
         if not isinstance(row.get(key, ...), kind):
             return f"{key!r} is missing or of the wrong type"
     for key, value in row.items():
-        if key not in ROW and not isinstance(value, look_up(ROW | MORE, key, "key")):
+        if key not in ROW and not isinstance(value, lookup(ROW | MORE, key, "key")):
             return f"{key!r} is of the wrong type"
     if not row["id"] or "#" in row["id"]:
         return f"the id {row['id']!r} is empty or has a '#'"
@@ -176,10 +176,10 @@ def write_manifest(
     "Write rows sorted by id, whole or not at all; return how many there are."
     rows = sorted(rows, key=lambda row: row["id"])
     if len({row["id"] for row in rows}) < len(rows):
-        raise BadInput("rows with equal ids", "unique ids", "Make the ids longer.")
+        raise InputError("rows with equal ids", "unique ids", "Make the ids longer.")
     for row in rows:
         if wrong := check_row(row):
-            raise BadInput(
+            raise InputError(
                 f"the item {row.get('id')!r}: {wrong}",
                 "a valid manifest row",
                 "Fix the script that makes it.",
@@ -194,7 +194,7 @@ def write_manifest(
 def read_manifest(
     path: str | Path,  # …/manifest.jsonl
 ) -> list[dict]:
-    "The rows of a manifest; a wrong line is a `BadInput` with file and line number."
+    "The rows of a manifest; a wrong line is a `InputError` with file and line number."
     path, rows, seen = Path(path), [], {}
     with open(
         path, encoding="utf-8", newline="\n"
@@ -205,14 +205,14 @@ def read_manifest(
             try:
                 row = json.loads(line)
                 wrong = check_row(row)
-            except BadInput as error:
+            except InputError as error:
                 wrong = str(error)
             except ValueError as error:
                 wrong = f"no JSON ({error})"
             if not wrong and row["id"] in seen:
                 wrong = f"the id {row['id']!r} is that of line {seen[row['id']]}"
             if wrong:
-                raise BadInput(
+                raise InputError(
                     f"{path}, line {number}: {wrong}",
                     "one valid item per line",
                     "Correct the line, or fetch the set again.",
@@ -230,7 +230,7 @@ def items_of(
     "The items that have a text in `language`, or questions."
     languages = sorted({code for row in rows for code in row["texts"]})
     if languages:
-        look_up(dict.fromkeys(languages), language, "language")
+        lookup(dict.fromkeys(languages), language, "language")
     return [
         Item(
             id=row["id"],
@@ -256,7 +256,7 @@ def karpathy_items(
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))["images"]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(
+        raise InputError(
             f"{path}: {error!r}",
             "a JSON object with a list `images`",
             "Fetch the caption file again.",
@@ -283,7 +283,7 @@ def karpathy_items(
             if split not in SPLITS or not texts:
                 raise ValueError(f"split {split!r}, {len(texts)} captions")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BadInput(
+            raise InputError(
                 f"{path}, image {number}: {error!r}",
                 "filename, sentences with raw, split",
                 "Fetch the caption file again.",
@@ -297,15 +297,15 @@ def load_dataset(
     home: str | Path | None = None,  # the folder of all sets; None: `data_home()`
 ) -> list[Item]:
     "The items of a fetched data set, sorted by id."
-    spec = look_up(DATASETS, name, "data set")
+    spec = lookup(DATASETS, name, "data set")
     if spec.parts:
         return union(spec.parts, language, home)
     folder = Path(home or data_home()) / name
     path = folder / (f"dataset_{name}.json" if spec.images else "manifest.jsonl")
     if not path.is_file():
-        raise BadInput(f"no {path}", f"the data set {name!r}, fetched", f"Run `{spec.script}`.")
+        raise InputError(f"no {path}", f"the data set {name!r}, fetched", f"Run `{spec.script}`.")
     if spec.images and language != "en":
-        raise BadInput(
+        raise InputError(
             f"language {language!r}", f"'en', the only language of {name}", "Leave it out."
         )
     items = (
@@ -315,7 +315,7 @@ def load_dataset(
     )
     missing = [item for item in items if item.image and not item.image.is_file()]
     if missing:
-        raise BadInput(
+        raise InputError(
             f"{len(missing)} of {len(items)} items of {name!r} without their image (first: {missing[0].image})",
             "every image",
             f"Run `{spec.script}` again.",

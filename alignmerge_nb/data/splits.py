@@ -9,11 +9,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ..core import BadInput, look_up, sha256_json
+from ..core import InputError, lookup, sha256_json
 from .datasets import SPLITS, Item
 
 # %% auto #0
-__all__ = ['normalise', 'caption_blocks', 'deal', 'split_items']
+__all__ = ['normalise', 'duplicate_groups', 'assign_splits', 'split_items']
 
 # %% ../../nbs/data/01_splits.ipynb #398ed0fb
 def normalise(
@@ -27,7 +27,7 @@ def normalise(
     )  # a caption of nothing but symbols is compared as it is
 
 # %% ../../nbs/data/01_splits.ipynb #82ac81c3
-def caption_blocks(
+def duplicate_groups(
     items: Iterable[Item],
 ) -> dict[str, list[Item]]:
     "Connected components of items that share a normalised caption, under their smallest caption."
@@ -51,7 +51,7 @@ def caption_blocks(
     return dict(blocks)
 
 # %% ../../nbs/data/01_splits.ipynb #6b7cb58d
-def deal(
+def assign_splits(
     blocks: dict[str, list[Item]],  # never to be cut
     fractions: tuple[float, float, float],  # train, val, test
     seed: int,
@@ -63,13 +63,13 @@ def deal(
         or abs(sum(fractions) - 1) > 1e-6
         or not fractions[0]
     ):
-        raise BadInput(
+        raise InputError(
             f"fractions {fractions}",
             "three shares for train, val, test that sum to 1, train's above 0",
             "Try (0.7, 0.1, 0.2).",
         )
     if len(blocks) < sum(share > 0 for share in fractions):
-        raise BadInput(
+        raise InputError(
             f"{len(blocks)} blocks that must not be cut",
             f"one for each of {sum(share > 0 for share in fractions)} splits",
             "Split by='text', or give more items.",
@@ -98,9 +98,9 @@ def split_items(
     seed: int = 0,
 ) -> dict[str, list[Item]]:
     "The items in train, val and test, each sorted by id; the order of `items` does not matter."
-    look_up(dict.fromkeys(("text", "group")), by, "way to split")
+    lookup(dict.fromkeys(("text", "group")), by, "way to split")
     if len({item.id for item in items}) < len(items):
-        raise BadInput(
+        raise InputError(
             "items with equal ids",
             "unique ids",
             "Join sets with `union`, which puts the set's name in front.",
@@ -109,23 +109,23 @@ def split_items(
         groups = defaultdict(list)
         for item in items:
             groups[item.group].append(item)
-        return deal(groups, fractions, seed)
+        return assign_splits(groups, fractions, seed)
     official = {
         name: sorted((item for item in items if item.split == name), key=lambda item: item.id)
         for name in SPLITS
     }
     if not any(official.values()):
-        return deal(caption_blocks(items), fractions, seed)
+        return assign_splits(duplicate_groups(items), fractions, seed)
     if sum(map(len, official.values())) < len(items):
-        raise BadInput(
+        raise InputError(
             "items with and without an official split", "one kind", "Split the sets one by one."
         )
     if not official["val"]:
         share = fractions[1] / (fractions[0] + fractions[1])
         official |= {
             name: part
-            for name, part in deal(
-                caption_blocks(official["train"]), (1 - share, share, 0), seed
+            for name, part in assign_splits(
+                duplicate_groups(official["train"]), (1 - share, share, 0), seed
             ).items()
             if name != "test"
         }

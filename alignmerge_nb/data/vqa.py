@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import BadInput, data_home, look_up
+from ..core import InputError, data_home, lookup
 from .datasets import DatasetSpec, Item
 
 # %% auto #0
@@ -43,9 +43,9 @@ def entry_fields(
     where: str,  # "…/dev.json, line 3"
     **kinds: type,  # field → its type
 ) -> list:
-    "The values of some fields; a `BadInput` for one that is missing, of another type, or empty."
+    "The values of some fields; a `InputError` for one that is missing, of another type, or empty."
     if not isinstance(entry, dict):
-        raise BadInput(
+        raise InputError(
             f"{where}: no JSON object", f"an object with {', '.join(kinds)}", "Fetch the set again."
         )
     for name, kind in kinds.items():
@@ -59,7 +59,7 @@ def entry_fields(
         if not wrong and kind is str and not entry[name].strip():
             wrong = "empty"
         if wrong:
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field {name!r} is {wrong}",
                 f"{name!r} as {kind.__name__}",
                 "Correct the file, or fetch the set again.",
@@ -72,7 +72,7 @@ def parse(text: str, where: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise BadInput(
+        raise InputError(
             f"{where}: no JSON ({error})", "a whole official file", "Fetch the set again."
         ) from error
 
@@ -106,13 +106,13 @@ def vqa2_annotations(
         if len(answers) != 10 or not all(
             isinstance(text, str) for text in answers
         ):  # they may be empty: people skip
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field 'answers' with {sum(isinstance(text, str) for text in answers)} answers",
                 "those of ten people",
                 "Fetch the set again.",
             )
         if key in found:
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field 'question_id' is {key} again",
                 "one annotation per question",
                 "Fetch the set again.",
@@ -137,7 +137,7 @@ def vqa2_statements(
             entry, f"{path}, question {number}", question_id=int, image_id=int, question=str
         )
         if key not in known:
-            raise BadInput(
+            raise InputError(
                 f"{path}, question {number}: the field 'question_id' is {key}, without annotation",
                 "questions and annotations of the same part",
                 "Fetch the set again.",
@@ -198,7 +198,7 @@ def vqa2_accuracy(
 ) -> float:
     "The official score of one answer, in [0, 1]."
     if len(answers) < 2:
-        raise BadInput(
+        raise InputError(
             f"{len(answers)} answers to compare with",
             "at least two",
             "Take them from the official annotations.",
@@ -217,7 +217,7 @@ def gqa_statements(folder: Path, part: str, split: str) -> list[Statement]:
     path, found = folder / f"{part}_balanced_questions.json", []
     entries = parse(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(entries, dict):
-        raise BadInput(
+        raise InputError(
             f"{path}: no JSON object",
             "an object from question id to question",
             "Fetch the set again.",
@@ -246,13 +246,13 @@ def nlvr2_statements(folder: Path, part: str, split: str) -> list[Statement]:
     for where, entry in json_lines(path):
         key, text, label = entry_fields(entry, where, identifier=str, sentence=str, label=str)
         if len(parts := key.split("-")) != 4:
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field 'identifier' is {key!r}",
                 "part-set-pair-sentence",
                 "Fetch the set again.",
             )
         if label not in ("True", "False"):
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field 'label' is {label!r}",
                 "'True' or 'False'",
                 "Fetch the set again.",
@@ -274,7 +274,7 @@ def snli_ve_statements(folder: Path, part: str, split: str) -> list[Statement]:
             entry, where, pairID=str, sentence2=str, gold_label=str, **{name: str}
         )
         if label not in ENTAILMENT:
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field 'gold_label' is {label!r}",
                 f"one of {', '.join(ENTAILMENT)}",
                 "Make the files as SNLI-VE does: without pairs on which people disagree.",
@@ -344,19 +344,19 @@ def load_statements(
     home: str | Path | None = None,  # the folder of all sets; None: `data_home()`
 ) -> list[Statement]:
     "The statements of one split of an official set, in the order of its file."
-    chosen = look_up(OFFICIAL, name, "set of statements")
+    chosen = lookup(OFFICIAL, name, "set of statements")
     part, folder = (
-        look_up(chosen.parts, split, f"split of {name}"),
+        lookup(chosen.parts, split, f"split of {name}"),
         Path(home or data_home()) / name,
     )
     try:
         found = chosen.read(folder, part, split)
     except FileNotFoundError as error:
-        raise BadInput(
+        raise InputError(
             f"no {error.filename}", f"{name!r}, fetched", f"Run `{chosen.spec.script}`."
         ) from error
     if not found:
-        raise BadInput(
+        raise InputError(
             f"no statement in {name!r}, {part}",
             "the whole official file",
             f"Run `{chosen.spec.script}` again.",
@@ -370,13 +370,13 @@ def official_pictures(
     home: str | Path | None = None,  # as for `load_statements`
 ) -> list[Item]:
     "The pictures of some statements as items, sorted by id."
-    picture, home = look_up(OFFICIAL, name, "set of statements").picture, Path(home or data_home())
+    picture, home = lookup(OFFICIAL, name, "set of statements").picture, Path(home or data_home())
     items = [
         Item(image, home / picture(image), (), name)
         for image in sorted({image for one in statements for image in one.images})
     ]
     if missing := [item for item in items if not item.image.is_file()]:
-        raise BadInput(
+        raise InputError(
             f"{len(missing)} of {len(items)} pictures of {name!r} missing (first: {missing[0].image})",
             "every picture",
             "Fetch its pictures: see data_scripts/README.md.",
@@ -390,7 +390,7 @@ def statement_scores(
 ) -> dict[str, float]:
     "Accuracy overall and by kind, macro F1, consistency where there are groups, all in [0, 1], and the number of statements."
     if len(predicted) != len(statements) or not statements:
-        raise BadInput(
+        raise InputError(
             f"{len(predicted)} predictions for {len(statements)} statements",
             "one each, at least one",
             "Predict for the same list.",

@@ -21,19 +21,19 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from alignmerge_nb.core import (
-    BadInput,
+    InputError,
     data_home,
     fix_torchvision,
-    look_up,
+    lookup,
     sha256_file,
     sha256_json,
 )
-from .specs import EncoderSpec, encoder_spec, from_hub
+from .specs import EncoderSpec, encoder_spec, hub_errors
 
 # %% auto #0
 __all__ = ['FILTERS', 'ATTENTION', 'square_on_white', 'preprocess', 'Encoded', 'Encoder', 'TimmEncoder',
            'TransformersImageEncoder', 'hidden_state', 'fold_batchnorm', 'fold_children', 'ByteTokenizer',
-           'TextEncoder', 'WordVectors', 'packaged', 'lite_keys', 'rename', 'varint', 'protobuf', 'onnx_state',
+           'TextEncoder', 'WordVectors', 'checkpoint_files', 'lite_keys', 'rename', 'varint', 'protobuf', 'onnx_state',
            'dinov2_state', 'timm_model', 'transformers_model', 'no_bars', 'state_hash', 'weights_hash',
            'load_image_encoder', 'load_text_encoder', 'load_word_vectors', 'load_encoder', 'image_classifier',
            'class_posteriors']
@@ -64,7 +64,7 @@ def preprocess(
 ) -> Tensor:
     "(3, size, size), normalised as the encoder was trained."
     picture = square_on_white(picture).resize(
-        (spec.size, spec.size), look_up(FILTERS, spec.interpolation, "interpolation")
+        (spec.size, spec.size), lookup(FILTERS, spec.interpolation, "interpolation")
     )
     pixels = torch.from_numpy(np.array(picture)).float() / 255  # (size, size, 3)
     return ((pixels - torch.tensor(spec.mean)) / torch.tensor(spec.std)).permute(2, 0, 1)
@@ -90,13 +90,13 @@ class Encoder(nn.Module):
         "Stay in evaluation mode: batch statistics and dropout would change the features."
         return super().train(False)
 
-    def sequence(self, batch: Tensor | Sequence[str]) -> tuple[Tensor, Tensor]:
+    def forward_tokens(self, batch: Tensor | Sequence[str]) -> tuple[Tensor, Tensor]:
         "Tokens (n, t, d) and their mask (n, t)."
         raise NotImplementedError
 
     def forward(self, batch: Tensor | Sequence[str]) -> Encoded:
         "Tokens, mask and pooled vectors of a batch, in float32."
-        tokens, mask = self.sequence(batch)
+        tokens, mask = self.forward_tokens(batch)
         tokens = tokens.float()
         if self.spec.pooling == "cls":
             return Encoded(tokens, mask, tokens[:, 0])
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
 class TimmEncoder(Encoder):
     "An image model of timm."
 
-    def sequence(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_tokens(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         "The cells of the last feature map, or the last sequence."
         grid = self.model.forward_features(batch)
         channels_last = (
@@ -126,7 +126,7 @@ class TimmEncoder(Encoder):
 class TransformersImageEncoder(Encoder):
     "An image transformer of transformers."
 
-    def sequence(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_tokens(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         "The sequence at the spec's layer, class token first."
         tokens = hidden_state(
             self.model(batch, output_hidden_states=self.spec.layer is not None), self.spec.layer
@@ -228,7 +228,7 @@ class TextEncoder(Encoder):
             )
         return batch["input_ids"], batch["attention_mask"].bool()
 
-    def sequence(self, batch: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def forward_tokens(self, batch: Sequence[str]) -> tuple[Tensor, Tensor]:
         "The hidden states of the texts' tokens."
         ids, mask = (part.to(self.model.device) for part in self.tokenise(batch))
         output = self.model(
@@ -267,7 +267,7 @@ class WordVectors(Encoder):
         ]
         return [self.vocabulary[part] for part in parts if part in self.vocabulary]
 
-    def sequence(self, batch: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def forward_tokens(self, batch: Sequence[str]) -> tuple[Tensor, Tensor]:
         "One token per known word; a single zero where there is none."
         rows = [torch.tensor(self.rows(text) or [-1]) for text in batch]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-2).to(
@@ -276,21 +276,21 @@ class WordVectors(Encoder):
         return self.model(ids.clamp(min=0)) * (ids >= 0).unsqueeze(-1), ids != -2
 
 # %% ../../nbs/encoders/01_models.ipynb #edf0ef2a
-def packaged(
+def checkpoint_files(
     spec: EncoderSpec,
 ) -> list[Path]:
     "The files of a packaged checkpoint, checked against their sha256."
     paths = [data_home() / "weights" / name for name, _ in spec.files]
     for path, (_, wanted) in zip(paths, spec.files):
         if not path.is_file():
-            raise BadInput(
+            raise InputError(
                 f"no {path}",
                 f"the weights of {spec.name!r}, fetched",
                 "Run `python data_scripts/fetch_weights.py`.",
             )
         got = sha256_file(path)
         if got != wanted:
-            raise BadInput(
+            raise InputError(
                 f"{path} with sha256 {got}",
                 wanted,
                 "Remove its folder and run `python data_scripts/fetch_weights.py` again.",
@@ -346,7 +346,7 @@ def rename(
     "A state dict under other names; the part after the last dot stays."
     split = {name: name.rpartition(".") for name in state}
     return {
-        f"{look_up(keys, prefix, 'layer')}.{leaf}": state[name]
+        f"{lookup(keys, prefix, 'layer')}.{leaf}": state[name]
         for name, (prefix, _, leaf) in split.items()
     }
 
@@ -453,13 +453,13 @@ def timm_model(
     import timm
 
     if spec.source == "timm":
-        with from_hub(f"{spec.model}.{spec.weights}"):
+        with hub_errors(f"{spec.model}.{spec.weights}"):
             return timm.create_model(f"{spec.model}.{spec.weights}", pretrained=True).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model = timm.create_model(spec.model).eval()
     if spec.source == "package":
-        state = torch.load(packaged(spec)[0], weights_only=True, map_location="cpu")
+        state = torch.load(checkpoint_files(spec)[0], weights_only=True, map_location="cpu")
         model.load_state_dict(rename(state, lite_keys(model)), strict=True)
     return model
 
@@ -473,7 +473,7 @@ def transformers_model(
     from transformers import AutoConfig, AutoModel
 
     if folder or spec.source == "transformers":
-        with from_hub(spec.model), no_bars():
+        with hub_errors(spec.model), no_bars():
             model, report = AutoModel.from_pretrained(
                 folder or spec.model,
                 revision="main" if folder else spec.weights,
@@ -484,7 +484,7 @@ def transformers_model(
             name for name in report["missing_keys"] if "pooler" not in name
         ]  # the pooler is not read here, and some checkpoints have none
         if missing:
-            raise BadInput(
+            raise InputError(
                 f"a checkpoint of {spec.model!r} without {len(missing)} tensors (first: {missing[0]})",
                 "all tensors",
                 "Check the name: is it of this architecture?",
@@ -493,7 +493,7 @@ def transformers_model(
     if spec.config:
         config = AutoConfig.for_model(**dict(spec.config))
     else:
-        with from_hub(spec.model):
+        with hub_errors(spec.model):
             config = AutoConfig.from_pretrained(spec.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -551,7 +551,7 @@ def load_image_encoder(
     model = transformers_model(spec)
     if spec.source == "package":
         model.load_state_dict(
-            dinov2_state(onnx_state(packaged(spec)[0]), model.state_dict()), strict=True
+            dinov2_state(onnx_state(checkpoint_files(spec)[0]), model.state_dict()), strict=True
         )
     digest = weights_hash(spec) if spec.source == "package" else state_hash(model)
     if spec.layer is not None:
@@ -567,13 +567,13 @@ def load_text_encoder(
     "A text encoder."
     if spec.library == "vectors":
         return load_word_vectors(spec)
-    folder = packaged(spec)[0].parent if spec.source == "package" else None
+    folder = checkpoint_files(spec)[0].parent if spec.source == "package" else None
     model = transformers_model(spec, folder)
     if spec.source == "random":
         return TextEncoder(spec, model, state_hash(model), ByteTokenizer())
     from transformers import AutoTokenizer
 
-    with from_hub(spec.model):
+    with hub_errors(spec.model):
         tokenizer = AutoTokenizer.from_pretrained(
             folder or spec.model, revision="main" if folder else spec.weights
         )
@@ -589,11 +589,11 @@ def load_word_vectors(
             torch.randn(4096, spec.dim, generator=torch.Generator().manual_seed(spec.seed))
         )  # 4096: few collisions in a lesson
         return WordVectors(spec, model, state_hash(model), None)
-    vectors, index = packaged(spec)
+    vectors, index = checkpoint_files(spec)
     try:
         words = importlib.import_module("pyarrow.parquet").read_table(index)["index"].to_pylist()
     except ImportError as error:
-        raise BadInput(
+        raise InputError(
             "no package 'pyarrow'",
             "pyarrow, which reads the words of GloVe",
             "Run `pip install 'alignmerge-nb[glove]'`.",
@@ -611,7 +611,7 @@ def load_encoder(
 ) -> Encoder:
     "The frozen encoder of a spec."
     spec = encoder_spec(spec) if isinstance(spec, str) else spec
-    return look_up(
+    return lookup(
         {"image": load_image_encoder, "text": load_text_encoder}, spec.modality, "modality"
     )(spec)
 
@@ -623,7 +623,7 @@ def image_classifier(
     spec = encoder_spec(spec) if isinstance(spec, str) else spec
     layer = timm_model(spec).get_classifier() if spec.library == "timm" else None
     if not isinstance(layer, nn.Linear) or layer.in_features != spec.dim:
-        raise BadInput(
+        raise InputError(
             f"the encoder {spec.name!r} without a linear classifier on its pooled features",
             "a supervised timm model",
             "Use 'efficientnet-lite0' or 'resnet50'.",

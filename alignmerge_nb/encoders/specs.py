@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..core import BadInput, fix_torchvision, look_up
+from ..core import InputError, fix_torchvision, lookup
 
 # %% auto #0
 __all__ = ['LITE0', 'MINILM', 'GLOVE', 'BERT', 'ROBERTA', 'DINOV2_S', 'ENCODERS', 'EncoderSpec', 'encoder_spec', 'timm_spec',
-           'transformers_spec', 'from_hub']
+           'transformers_spec', 'hub_errors']
 
 # %% ../../nbs/encoders/00_specs.ipynb #afbd6180
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ def encoder_spec(
     "The spec of an encoder by name."
     library, _, model = name.partition(":")
     if not model:
-        spec = look_up(ENCODERS, name, "encoder")
+        spec = lookup(ENCODERS, name, "encoder")
     else:
-        spec = look_up(
+        spec = lookup(
             {"timm": timm_spec, "transformers": transformers_spec}, library, "library of encoders"
         )(name, model)
     return spec if weights is None else replace(spec, weights=weights, seed=seed)
@@ -210,14 +210,14 @@ def timm_spec(
 
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture):
-        raise BadInput(
+        raise InputError(
             f"the model {architecture!r}, which timm does not have",
             "a name of `timm.list_models()`",
             f"Near it: {timm.list_models(f'*{architecture[:6]}*')[:5]}.",
         )
     known = timm.get_pretrained_cfg(model)
     if known is None:
-        raise BadInput(
+        raise InputError(
             f"the timm tag {tag!r}",
             f"a tag of {architecture}",
             f"See `timm.list_pretrained('{architecture}*')`.",
@@ -250,7 +250,7 @@ def transformers_spec(
     model, _, revision = model.partition("@")
     from transformers import AutoConfig
 
-    with from_hub(name):
+    with hub_errors(name):
         config = AutoConfig.from_pretrained(model, revision=revision or "main")
     image = hasattr(config, "image_size")
     return EncoderSpec(
@@ -264,8 +264,8 @@ def transformers_spec(
     )
 
 # %% ../../nbs/encoders/00_specs.ipynb #c1019e2f
-class from_hub:
-    "Around a call that may ask a model hub: whatever fails inside becomes a `BadInput`."
+class hub_errors:
+    "Around a call that may ask a model hub: whatever fails inside becomes a `InputError`."
 
     def __init__(self, what: str):
         self.what = what
@@ -274,12 +274,12 @@ class from_hub:
         return None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, BadInput):
+        if not isinstance(error, Exception) or isinstance(error, InputError):
             return
         why = (str(error).strip() or kind.__name__).splitlines()[0][
             :150
         ]  # the hub's messages run over a dozen lines
-        raise BadInput(
+        raise InputError(
             f"no weights of {self.what!r} ({why})",
             "a reachable model hub, or weights that it has sent before",
             "Connect once, use an encoder with packaged weights ('efficientnet-lite0', 'minilm'), or pass weights='random' for a dry run.",

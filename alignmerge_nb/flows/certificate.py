@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import check_cloud, generator
+from ..core import check_features, generator
 
 # %% auto #0
-__all__ = ['THRESHOLD', 'steepest', 'spectrum_ends', 'Certificate', 'round_trip', 'away', 'evenly', 'certificate']
+__all__ = ['THRESHOLD', 'max_singular_value', 'spectrum_ends', 'Certificate', 'round_trip', 'off_distribution_probes',
+           'subsample_evenly', 'certificate']
 
 # %% ../../nbs/flows/01_certificate.ipynb #da70ffaa
-def steepest(
+def max_singular_value(
     function: Callable[[Tensor], Tensor],  # (p, d) → (p, k), each row by itself
     points: Tensor,  # (p, d)
     steps: int = 16,  # of Lanczos' iteration
@@ -58,7 +59,11 @@ def spectrum_ends(
     image = model(points)[0]
     if max(points.shape[1], image.shape[1]) > widest:
         return torch.stack(
-            (1 / steepest(model.inverse, image), steepest(lambda z: model(z)[0], points)), 1
+            (
+                1 / max_singular_value(model.inverse, image),
+                max_singular_value(lambda z: model(z)[0], points),
+            ),
+            1,
         )
     directions = torch.eye(points.shape[1]).to(points).repeat(len(points), 1)
     columns = torch.func.jvp(
@@ -99,7 +104,7 @@ class Certificate:
         return max(self.round_trip_f32, *(single for single, _ in self.probes.values()))
 
     @property
-    def doubts(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         "What speaks against relying on the inverse."
         faults = {
             "float64 round trip": self.round_trip_f64,
@@ -159,8 +164,8 @@ class Certificate:
             f"  bound from weights σ {1 / self.inverse_bound:.2g} … {self.bound:.2g} within {self.radius:.3g} of 0",
         ]
         return "\n".join(
-            [*lines, *(f"  doubt: {doubt}" for doubt in self.doubts)]
-            if self.doubts
+            [*lines, *(f"  doubt: {doubt}" for doubt in self.warnings)]
+            if self.warnings
             else [*lines, "  no doubts"]
         )
 
@@ -174,7 +179,7 @@ def round_trip(model: nn.Module, cloud: Tensor) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def away(cloud: Tensor, seed: int = 0) -> dict[str, Tensor]:
+def off_distribution_probes(cloud: Tensor, seed: int = 0) -> dict[str, Tensor]:
     "Clouds that are no data, each as large as `cloud` (n, d)."
     mean, spread = cloud.mean(0), (cloud - cloud.mean(0)).square().mean().sqrt()
     noise = torch.randn(cloud.shape, generator=generator(seed, "away")).to(cloud)
@@ -185,7 +190,7 @@ def away(cloud: Tensor, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def evenly(cloud: Tensor, count: int) -> Tensor:
+def subsample_evenly(cloud: Tensor, count: int) -> Tensor:
     "At most `count` rows, at even steps."
     return cloud[torch.arange(min(count, len(cloud))) * len(cloud) // min(count, len(cloud))]
 
@@ -199,18 +204,18 @@ def certificate(
     widest: int = 512,  # Jacobians up to this width are exact
 ) -> Certificate:
     "The certificate of a map at these data."
-    cloud = evenly(check_cloud(cloud, "cloud", least=2), rows)
+    cloud = subsample_evenly(check_features(cloud, "cloud", min_rows=2), rows)
     single, double = copy.deepcopy(model).float(), copy.deepcopy(model).double()
     both = lambda some: (round_trip(single, some.float()), round_trip(double, some.double()))
     image, log_det = double(cloud.double())
-    low, high = spectrum_ends(double, evenly(cloud.double(), points), widest).T
+    low, high = spectrum_ends(double, subsample_evenly(cloud.double(), points), widest).T
     radius = float(cloud.norm(dim=1).max())
-    bound, inverse_bound, _ = double.slopes(radius)
+    bound, inverse_bound, _ = double.lipschitz_bounds(radius)
     return Certificate(
         len(cloud),
         (cloud.shape[1], image.shape[1]),
         *both(cloud),
-        {name: both(some) for name, some in away(cloud).items()},
+        {name: both(some) for name, some in off_distribution_probes(cloud).items()},
         min(points, len(cloud)),
         max(cloud.shape[1], image.shape[1]) <= widest,
         float(low.min()),

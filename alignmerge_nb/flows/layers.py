@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import BadInput, generator
+from ..core import InputError, generator
 
 # %% auto #0
-__all__ = ['FLOWS', 'norm', 'AffineCoupling', 'Mixing', 'random_rotation', 'glow_steps', 'realnvp_steps', 'Flow']
+__all__ = ['FLOWS', 'norm', 'AffineCoupling', 'InvertibleLinear', 'random_rotation', 'glow_steps', 'realnvp_steps', 'Flow']
 
 # %% ../../nbs/flows/00_layers.ipynb #d0795216
 def norm(matrix: Tensor) -> float:
@@ -67,7 +67,7 @@ class AffineCoupling(nn.Module):
         driven = (z[:, self.driven] - shift) * (-log_scale).exp()
         return torch.cat((driver, driven), 1)[:, self.back]
 
-    def slopes(self, radius: float) -> tuple[float, float, float]:
+    def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
         "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on the length of their images."
         (to_raw, to_shift), reach = (
             self.outer.weight.chunk(2),
@@ -87,7 +87,7 @@ class AffineCoupling(nn.Module):
         return forth, back, (stretch + slope) * radius + float(shift.norm())
 
 # %% ../../nbs/flows/00_layers.ipynb #6605c945
-class Mixing(nn.Module):
+class InvertibleLinear(nn.Module):
     "One Glow step on R^d: a learned invertible matrix in PLU form that starts as `matrix`."
 
     def __init__(
@@ -124,7 +124,7 @@ class Mixing(nn.Module):
         )
         return torch.linalg.solve_triangular(upper, middle, upper=True).T
 
-    def slopes(self, radius: float) -> tuple[float, float, float]:
+    def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
         "‖J‖ and ‖J⁻¹‖, and a bound on the length of images of points of length `radius` at most."
         lower, upper, _ = self.factors()
         sizes = torch.linalg.svdvals((lower @ upper).double())
@@ -143,9 +143,12 @@ def glow_steps(
     frames = [random_rotation(d, rng) for _ in range(steps)]
     layers, before = [], torch.eye(d)
     for frame in frames:
-        layers += [Mixing(frame @ before.T, bound), AffineCoupling(d, hidden, bound, False, rng)]
+        layers += [
+            InvertibleLinear(frame @ before.T, bound),
+            AffineCoupling(d, hidden, bound, False, rng),
+        ]
         before = frame
-    return [*layers, Mixing(before.T, bound)]
+    return [*layers, InvertibleLinear(before.T, bound)]
 
 
 def realnvp_steps(
@@ -172,9 +175,11 @@ class Flow(nn.Module):
     ):
         super().__init__()
         if kind not in FLOWS:
-            raise BadInput(f"flow kind {kind!r}", f"one of {', '.join(FLOWS)}", "Correct the name.")
+            raise InputError(
+                f"flow kind {kind!r}", f"one of {', '.join(FLOWS)}", "Correct the name."
+            )
         if d < 2:
-            raise BadInput(
+            raise InputError(
                 f"d = {d}",
                 "at least 2 dimensions",
                 "A coupling layer needs two halves; use wider features.",
@@ -193,10 +198,10 @@ class Flow(nn.Module):
             z = step.inverse(z)
         return z
 
-    def slopes(self, radius: float) -> tuple[float, float, float]:
+    def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
         "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on the length of their images."
         forth = back = 1.0
         for step in self.steps:
-            up, down, radius = step.slopes(radius)
+            up, down, radius = step.lipschitz_bounds(radius)
             forth, back = forth * up, back * down
         return forth, back, radius

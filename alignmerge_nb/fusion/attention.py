@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import BadInput, look_up
+from ..core import InputError, lookup
 from alignmerge_nb.fusion.base import (
     CrossAttention,
     CrossAttentionBlock,
@@ -23,19 +23,19 @@ from alignmerge_nb.fusion.base import (
 )
 
 # %% auto #0
-__all__ = ['SparingHead', 'several', 'layers', 'LateFusion', 'EarlyFusion', 'one_tower', 'HybridFusion', 'KernelFusion',
-           'GraphFusion', 'MeanBlock', 'LinearCross', 'GatedBlock', 'GatedCrossAttention', 'BottleneckFusion',
+__all__ = ['MaskingHead', 'several', 'layers', 'LateFusion', 'EarlyFusion', 'joint_encoder', 'HybridFusion', 'KernelFusion',
+           'GraphFusion', 'MeanBlock', 'MeanPoolControl', 'GatedBlock', 'GatedCrossAttention', 'BottleneckFusion',
            'QFormerBlock', 'QFormer', 'TokenExchange']
 
 # %% ../../nbs/fusion/01_attention.ipynb #d0346edc
-class SparingHead(FusionHead):
+class MaskingHead(FusionHead):
     "A head that leaves a missing modality out; `fuse` finds a zero token in its place and must not count it."
 
     def __init__(self, widths: Mapping[str, int], n_out: int, width: int = 64):
         super().__init__(widths, n_out, width)
         del self.absent
 
-    def stand_in(
+    def fill_missing(
         self, name: str, tokens: Tensor, mask: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
         first = (
@@ -47,9 +47,9 @@ class SparingHead(FusionHead):
 
 
 def several(widths: Mapping[str, int], instead: str) -> None:
-    "Raise `BadInput` where there is nothing to fuse."
+    "Raise `InputError` where there is nothing to fuse."
     if len(widths) < 2:
-        raise BadInput(
+        raise InputError(
             f"the modality {next(iter(widths))!r} alone",
             "at least two modalities",
             f"For one modality take {instead!r}.",
@@ -59,7 +59,7 @@ def several(widths: Mapping[str, int], instead: str) -> None:
 def layers(width: int, heads: int, n_layers: int) -> nn.ModuleList:
     "Attention blocks on top of each other."
     if n_layers < 1:
-        raise BadInput(
+        raise InputError(
             f"{n_layers} layers",
             "at least one",
             "For a head without attention take 'concat' or 'average'.",
@@ -67,7 +67,7 @@ def layers(width: int, heads: int, n_layers: int) -> nn.ModuleList:
     return nn.ModuleList(CrossAttentionBlock(width, heads) for _ in range(n_layers))
 
 # %% ../../nbs/fusion/01_attention.ipynb #c07acb65
-class LateFusion(SparingHead):
+class LateFusion(MaskingHead):
     "Each modality that is there votes; learned weights combine the votes."
 
     def __init__(
@@ -78,7 +78,7 @@ class LateFusion(SparingHead):
         rule: str = "product",  # of the probabilities; or their "sum"
     ):
         super().__init__(widths, n_out, width)
-        self.product = look_up({"product": True, "sum": False}, rule, "rule")
+        self.product = lookup({"product": True, "sum": False}, rule, "rule")
         self.experts = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(width, width), nn.GELU()) for name in widths}
         )
@@ -123,7 +123,7 @@ class EarlyFusion(FusionHead):
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         return self.readout(
-            one_tower(
+            joint_encoder(
                 self.tower,
                 [tokens[name] for name in self.widths],
                 [masks[name] for name in self.widths],
@@ -131,7 +131,7 @@ class EarlyFusion(FusionHead):
         )
 
 
-def one_tower(tower: nn.ModuleList, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+def joint_encoder(tower: nn.ModuleList, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
     "Pooled tokens (n, width) after self-attention over all sequences joined."
     h, mask = torch.cat(tokens, 1), torch.cat(masks, 1)
     for block in tower:
@@ -157,7 +157,7 @@ class HybridFusion(LateFusion):
 
     def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         there = [present[name] for name in self.widths]
-        joint = one_tower(
+        joint = joint_encoder(
             self.tower,
             [tokens[name] for name in self.widths],
             [masks[name] & present[name][:, None] for name in self.widths],
@@ -230,7 +230,7 @@ class KernelFusion(FusionHead):
         return self.ridge * (self.maps.square().sum() + self.readout.weight.square().sum())
 
 # %% ../../nbs/fusion/01_attention.ipynb #5c1fa122
-class GraphFusion(SparingHead):
+class GraphFusion(MaskingHead):
     "Messages between the modalities that are there and a hub, which answers."
 
     def __init__(
@@ -242,7 +242,7 @@ class GraphFusion(SparingHead):
     ):
         super().__init__(widths, n_out, width)
         if rounds < 1:
-            raise BadInput(f"{rounds} rounds", "at least one", "Without messages take 'average'.")
+            raise InputError(f"{rounds} rounds", "at least one", "Without messages take 'average'.")
         self.rounds, self.hub = rounds, nn.Parameter(torch.randn(width) / width**0.5)
         self.kinds = nn.ModuleDict({name: nn.Linear(width, 3 * width) for name in widths})
         self.hub_kind, self.norm, self.readout = (
@@ -297,7 +297,7 @@ class MeanBlock(CrossAttentionBlock):
         return self.attention(masked_mean(answering, answering_mask))[:, None]
 
 
-class LinearCross(CrossAttention):
+class MeanPoolControl(CrossAttention):
     "Cross-attention's control: a linear map of the other side's mean token in the place of attention."
 
     block = MeanBlock
@@ -325,7 +325,7 @@ class GatedCrossAttention(CrossAttention):
     block = GatedBlock
 
 # %% ../../nbs/fusion/01_attention.ipynb #60727164
-class BottleneckFusion(SparingHead):
+class BottleneckFusion(MaskingHead):
     "One stream per modality; they exchange a few shared tokens and nothing else."
 
     def __init__(
@@ -339,7 +339,9 @@ class BottleneckFusion(SparingHead):
     ):
         super().__init__(widths, n_out, width)
         if n_shared < 1:
-            raise BadInput(f"{n_shared} shared tokens", "at least one", "Without any, take 'late'.")
+            raise InputError(
+                f"{n_shared} shared tokens", "at least one", "Without any, take 'late'."
+            )
         self.shared = nn.Parameter(torch.randn(n_shared, width) / width**0.5)
         self.blocks, self.readout = layers(width, heads, n_layers), nn.Linear(width, n_out)
 
@@ -422,9 +424,9 @@ class QFormer(FusionHead):
     ):
         super().__init__(widths, n_out, width)
         several(widths, "early")
-        look_up(widths, query, "modality that asks")
+        lookup(widths, query, "modality that asks")
         if min(n_layers, n_queries) < 1:
-            raise BadInput(
+            raise InputError(
                 f"{n_layers} layers and {n_queries} queries",
                 "at least one",
                 "For a head without attention take 'concat'.",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import BadInput, look_up
+from ..core import InputError, lookup
 
 # %% auto #0
 __all__ = ['PARAMETER_LIMIT', 'Named', 'check_tokens', 'masked_mean', 'FusionHead', 'two_layers', 'Concat', 'Average',
@@ -26,15 +26,15 @@ def check_tokens(
     width: int | None = None,  # the d that is required, if one is
     present: Tensor | None = None,  # (n,) bool, False where a row may be empty; None: nowhere
 ) -> Tensor:
-    "`mask`, made if there is none, for sequences of the right shape; else a `BadInput` that says what is wrong."
+    "`mask`, made if there is none, for sequences of the right shape; else a `InputError` that says what is wrong."
     if z.ndim != 3:
-        raise BadInput(
+        raise InputError(
             f"{name} of shape {tuple(z.shape)}",
             "token sequences (n, s, d)",
             f"For pooled features use `{name}[:, None]`, and see what attention over one key is worth.",
         )
     if width is not None and z.shape[2] != width:
-        raise BadInput(
+        raise InputError(
             f"{name} of width {z.shape[2]}",
             f"width {width}, as the head was built for",
             "Build the head for these features, or align them first.",
@@ -42,14 +42,14 @@ def check_tokens(
     if mask is None:
         return torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
     if mask.shape != z.shape[:2] or mask.dtype != torch.bool:
-        raise BadInput(
+        raise InputError(
             f"a mask of {name} of shape {tuple(mask.shape)} and dtype {mask.dtype}",
             f"a bool mask {tuple(z.shape[:2])}, True for tokens",
             "Make it from the tokeniser's attention mask: `mask.bool()`.",
         )
     if not (full := mask.any(1) if present is None else mask.any(1) | ~present).all():
         row = int((~full).nonzero()[0])
-        raise BadInput(
+        raise InputError(
             f"{name} without any token in {int((~full).sum())} of {len(z)} rows (first: row {row})",
             "at least one unmasked token per row",
             "Drop these items, or give them one placeholder token.",
@@ -85,7 +85,7 @@ class FusionHead(nn.Module, ABC):
     ):
         super().__init__()
         if not widths or min(*widths.values(), n_out, width) < 1:
-            raise BadInput(
+            raise InputError(
                 f"widths {dict(widths)}, n_out={n_out}, width={width}",
                 "positive sizes",
                 "Take the widths from the features and n_out from the answers.",
@@ -102,7 +102,7 @@ class FusionHead(nn.Module, ABC):
         "What training adds to the cross-entropy, from the same arguments as `combine`; 0 for most heads."
         return 0.0
 
-    def stand_in(
+    def fill_missing(
         self, name: str, tokens: Tensor, mask: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
         "Projected tokens and mask in which rows that lack the modality hold its token of absence."
@@ -116,13 +116,13 @@ class FusionHead(nn.Module, ABC):
     def combine(self, tokens: Named, masks: Named, present: Named) -> Tensor:
         "`fuse`, with the token of absence where a row lacks a modality."
         if not (some := torch.stack(list(present.values())).any(0)).all():
-            raise BadInput(
+            raise InputError(
                 f"items without any modality (first: row {int((~some).nonzero()[0])})",
                 "at least one modality per item",
                 "Drop these items.",
             )
         both = {
-            name: self.stand_in(name, tokens[name], masks[name], there)
+            name: self.fill_missing(name, tokens[name], masks[name], there)
             for name, there in present.items()
         }
         return self.fuse(
@@ -141,9 +141,9 @@ class FusionHead(nn.Module, ABC):
     ) -> tuple[Named, Named, Named]:
         "The arguments of `combine` and `penalty`."
         for name in (*tokens, *masks, *present):
-            look_up(self.widths, name, "modality")
+            lookup(self.widths, name, "modality")
         if len(rows := {len(z) for z in (*tokens.values(), *present.values())}) != 1:
-            raise BadInput(
+            raise InputError(
                 f"{' and '.join(map(str, sorted(rows)))} rows",
                 "as many of one modality as of the other",
                 "Join them first: row i of all is item i.",
@@ -203,7 +203,7 @@ class MultiHeadCrossAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         if width % heads:
-            raise BadInput(
+            raise InputError(
                 f"{heads} heads for width {width}",
                 "a number of heads that divides the width",
                 f"Take one of {[h for h in range(1, width + 1) if width % h == 0]}.",
@@ -270,15 +270,15 @@ class CrossAttention(FusionHead):
         symmetric: bool = False,  # every modality asks the others, each with a stack of its own
     ):
         super().__init__(widths, n_out, width)
-        look_up(widths, query, "modality that asks")
+        lookup(widths, query, "modality that asks")
         if n_layers < 1:
-            raise BadInput(
+            raise InputError(
                 f"{n_layers} layers",
                 "at least one",
                 "For a head without attention take 'concat' or 'average'.",
             )
         if len(widths) < 2:
-            raise BadInput(
+            raise InputError(
                 f"the modality {query!r} alone",
                 "at least two: one asks, the others answer",
                 "For one modality take 'concat'.",

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import BadInput, atomic_path, generator, look_up, progress
+from ..core import InputError, atomic_path, generator, lookup, progress
 from alignmerge_nb.fusion.attention import (
     BottleneckFusion,
     EarlyFusion,
@@ -25,7 +25,7 @@ from alignmerge_nb.fusion.attention import (
     HybridFusion,
     KernelFusion,
 )
-from .attention import LateFusion, LinearCross, QFormer, TokenExchange
+from .attention import LateFusion, MeanPoolControl, QFormer, TokenExchange
 from alignmerge_nb.fusion.base import (
     PARAMETER_LIMIT,
     Average,
@@ -39,7 +39,7 @@ from .sequence import MambaFusion, PrefixDecoder
 from .token_transport import TOKEN_HEADS
 
 # %% auto #0
-__all__ = ['HEADS', 'make_head', 'TokenItems', 'changed', 'without', 'incomplete', 'projected', 'logits_of', 'predict',
+__all__ = ['HEADS', 'make_head', 'TokenItems', 'changed', 'without', 'drop_modalities', 'projected', 'logits_of', 'predict',
            'TrainOptions', 'epoch_batches', 'evaluate', 'check_training', 'train_head', 'planted_lookup', 'save_head',
            'load_head']
 
@@ -52,7 +52,7 @@ HEADS: dict[str, type[FusionHead]] = {
     "graph": GraphFusion,
     "hybrid": HybridFusion,
     "cross_attention": CrossAttention,
-    "linear": LinearCross,
+    "linear": MeanPoolControl,
     "gated": GatedCrossAttention,
     "bottleneck": BottleneckFusion,
     "q_former": QFormer,
@@ -72,7 +72,7 @@ def make_head(
     **options,  # of the class: width, hidden, heads, n_layers, query, …
 ) -> FusionHead:
     "A new head with weights that depend on `seed` only."
-    kind = look_up(HEADS, name, "fusion head")
+    kind = lookup(HEADS, name, "fusion head")
     with torch.random.fork_rng(
         devices=[]
     ):  # torch's initialisers know only the global generator: lend it, give it back
@@ -80,13 +80,13 @@ def make_head(
         try:
             head = kind(widths, n_out, **options)
         except TypeError as error:
-            raise BadInput(
+            raise InputError(
                 f"options {sorted(options)} for {name!r}",
                 "options of its class",
                 f"See `{kind.__name__}`: {error}.",
             ) from error
     if (count := parameter_count(head)) >= PARAMETER_LIMIT:
-        raise BadInput(
+        raise InputError(
             f"a head of {count:,} parameters",
             f"fewer than {PARAMETER_LIMIT:,}",
             "Lower the width, the hidden size or the number of layers.",
@@ -105,7 +105,7 @@ class TokenItems:
 
     def __post_init__(self):
         if not self.tokens or set(self.tokens) != set(self.index):
-            raise BadInput(
+            raise InputError(
                 f"tokens of {sorted(self.tokens)} and indices of {sorted(self.index)}",
                 "the same modalities, at least one",
                 "Give both for each.",
@@ -114,19 +114,19 @@ class TokenItems:
             mask, index = self.masks.get(name), self.index[name]
             check_tokens(z, mask, name)
             if not torch.isfinite(z if mask is None else z[mask]).all():
-                raise BadInput(
+                raise InputError(
                     f"{name} with NaN or infinity in its tokens",
                     "finite values",
                     "Drop these items or encode them again.",
                 )
             if len(index) != len(self):
-                raise BadInput(
+                raise InputError(
                     f"{len(self)} items and {len(index)} indices of {name}",
                     "one index of each modality per item",
                     "Build them from the same list of items.",
                 )
             if len(index) and not -1 <= int(index.min()) <= int(index.max()) < len(z):
-                raise BadInput(
+                raise InputError(
                     f"indices of {name} between {int(index.min())} and {int(index.max())}",
                     f"indices into {len(z)} sequences, or -1",
                     "Index the sequences, not the items.",
@@ -143,7 +143,7 @@ class TokenItems:
 # %% ../../nbs/fusion/04_registry.ipynb #78459d34
 def changed(items: TokenItems, name: str, **parts: Tensor | None) -> TokenItems:
     "The items with other `tokens`, `index` or `masks` of one modality."
-    look_up(items.tokens, name, "modality")
+    lookup(items.tokens, name, "modality")
     return replace(
         items, **{part: {**getattr(items, part), name: value} for part, value in parts.items()}
     )
@@ -154,18 +154,18 @@ def without(
     name: str,  # the modality to blind
 ) -> TokenItems:
     "The same items with one modality replaced by a single zero token: what can be answered without it?"
-    blank = look_up(items.tokens, name, "modality").new_zeros(1, 1, items.widths[name])
+    blank = lookup(items.tokens, name, "modality").new_zeros(1, 1, items.widths[name])
     return changed(items, name, tokens=blank, masks=None, index=torch.zeros_like(items.index[name]))
 
 
-def incomplete(
+def drop_modalities(
     items: TokenItems,
     share: float,  # of the items lose one modality, in [0, 1]
     seed: int = 0,  # of the draw
 ) -> TokenItems:
     "The items, a share of which lacks one modality drawn at random."
     if not 0 <= share <= 1:
-        raise BadInput(f"share = {share}", "a share between 0 and 1", "Correct it.")
+        raise InputError(f"share = {share}", "a share between 0 and 1", "Correct it.")
     rng, names = generator(seed, "missing modalities"), list(items.tokens)
     loses = torch.where(
         torch.rand(len(items), generator=rng) < share,
@@ -185,7 +185,7 @@ def projected(
     "The arguments of `head.combine` for these items, every distinct sequence projected once."
     tokens, masks, present = {}, {}, {}
     for name, width in head.widths.items():
-        z, index = look_up(items.tokens, name, "modality"), items.index[name][rows]
+        z, index = lookup(items.tokens, name, "modality"), items.index[name][rows]
         check_tokens(z[:1], None, name, width)
         distinct, place = index.clamp(min=0).unique(return_inverse=True)
         mask = items.masks.get(name)
@@ -275,33 +275,33 @@ def evaluate(
 def check_training(
     head: FusionHead, items: TokenItems, labels: Tensor, train: Tensor, val: Tensor
 ) -> None:
-    "Raise `BadInput` where items, labels and splits do not fit together."
+    "Raise `InputError` where items, labels and splits do not fit together."
     if labels.shape != (len(items),) or labels.dtype != torch.int64:
-        raise BadInput(
+        raise InputError(
             f"labels of shape {tuple(labels.shape)} and dtype {labels.dtype}",
             f"int64 classes ({len(items)},)",
             "Give one class index per item.",
         )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < head.n_out:
-        raise BadInput(
+        raise InputError(
             f"labels between {int(labels.min())} and {int(labels.max())}",
             f"classes 0…{head.n_out - 1}",
             "Build the head with n_out = the number of answers.",
         )
     if not len(train) or not len(val):
-        raise BadInput(
+        raise InputError(
             f"{len(train)} training and {len(val)} validation items",
             "at least one of each",
             "Carve a validation part from the training items.",
         )
     if len(set(train.tolist()) & set(val.tolist())):
-        raise BadInput(
+        raise InputError(
             "items that are in train and in val",
             "disjoint splits",
             "Split by image before you train.",
         )
     if nowhere := [name for name, index in items.index.items() if (index[train] < 0).all()]:
-        raise BadInput(
+        raise InputError(
             f"{nowhere[0]} missing in every training item",
             "a modality that some item has",
             "Leave it out of the items; to blind a head on purpose use `without`.",
@@ -347,7 +347,7 @@ def train_head(
             }
         )
         if not math.isfinite(val_loss):
-            raise BadInput(
+            raise InputError(
                 "a validation loss that is not finite",
                 "a finite loss",
                 "Lower the learning rate or standardise the features.",
@@ -405,7 +405,7 @@ def load_head(
 
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise BadInput(
+        raise InputError(
             f"{folder}, which has no config.json",
             "a folder written by `save_head`",
             "Check the path.",

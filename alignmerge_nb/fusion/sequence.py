@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import BadInput
+from ..core import InputError
 from alignmerge_nb.fusion.base import (
     CrossAttentionBlock,
     FusionHead,
@@ -103,7 +103,7 @@ class PrefixDecoder(FusionHead):
     ):
         super().__init__(widths, n_out, width)
         if n_layers < 1:
-            raise BadInput(
+            raise InputError(
                 f"{n_layers} layers",
                 "at least one",
                 "For a head without attention take 'concat' or 'average'.",
@@ -223,7 +223,7 @@ class MambaFusion(FusionHead):
     ):
         super().__init__(widths, n_out, width)
         if min(n_layers, state) < 1:
-            raise BadInput(
+            raise InputError(
                 f"{n_layers} layers and a state of {state}",
                 "at least one",
                 "Without a state space take 'average'.",

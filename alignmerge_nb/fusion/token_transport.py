@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import BadInput, generator, look_up
+from ..core import InputError, generator, lookup
 from alignmerge_nb.fusion.base import (
     CrossAttention,
     CrossAttentionBlock,
@@ -21,10 +21,10 @@ from alignmerge_nb.fusion.base import (
     masked_mean,
 )
 from .sequence import Mamba
-from ..transport.batched import token_couplings
+from ..transport.batched import batched_sinkhorn
 
 # %% auto #0
-__all__ = ['MOST', 'TOKEN_HEADS', 'token_costs', 'nearest_plans', 'carry', 'mmd', 'some', 'complete', 'balanced_plans',
+__all__ = ['MOST', 'TOKEN_HEADS', 'token_costs', 'nearest_plans', 'transport_tokens', 'mmd', 'some', 'complete', 'balanced_plans',
            'AlignMamba', 'AlignMambaBalanced', 'mix', 'MixupTransport', 'gaussian_costs', 'moment_gap', 'DecAlign']
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #62e48e89
@@ -49,7 +49,7 @@ def nearest_plans(
     )
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #988c47bb
-def carry(
+def transport_tokens(
     x: Tensor,  # (B, n, d)
     plans: Tensor,  # (B, n, m)
     right_mask: Tensor,  # (B, m) bool
@@ -96,7 +96,7 @@ def balanced_plans(
     sweeps: int = 20,  # the same for every item: a test on the batch's error would let items see each other
 ) -> Tensor:
     "Entropic plans (B, n, m) with both marginals, after a fixed number of sweeps."
-    return token_couplings(
+    return batched_sinkhorn(
         cost, left_mask, right_mask, epsilon=epsilon, tolerance=0.0, max_iterations=sweeps
     )[0]
 
@@ -117,16 +117,16 @@ class AlignMamba(FusionHead):
         weight: float = 0.1,  # of the MMD in the loss
     ):
         super().__init__(widths, n_out, width)
-        look_up(widths, anchor, "anchor modality")
+        lookup(widths, anchor, "anchor modality")
         if len(widths) < 2:
-            raise BadInput(
+            raise InputError(
                 f"the modality {anchor!r} alone",
                 "at least two: the others are carried to the anchor",
                 "For one modality take 'concat'.",
             )
         self.anchor, self.weight = anchor, weight
         if n_layers < 1:
-            raise BadInput(f"{n_layers} layers", "at least one", "Without a scan take 'average'.")
+            raise InputError(f"{n_layers} layers", "at least one", "Without a scan take 'average'.")
         self.blocks, self.norms = (
             nn.ModuleList(Mamba(width, state, expand=1) for _ in range(n_layers)),
             nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1)),
@@ -146,7 +146,7 @@ class AlignMamba(FusionHead):
             if name == self.anchor:
                 continue
             plans = self.couple(token_costs(tokens[name], anchor).detach(), masks[name], mask)
-            parts.append(carry(tokens[name], plans, mask))
+            parts.append(transport_tokens(tokens[name], plans, mask))
         sequence = torch.stack([*parts, anchor], 2).flatten(1, 2)
         mask = mask.repeat_interleave(len(self.widths), 1)
         for block, norm in zip(self.blocks, self.norms):
@@ -215,7 +215,7 @@ class MixupTransport(CrossAttention):
     ):
         super().__init__(widths, n_out, width, heads, n_layers, query)
         if not 0 <= share <= 1:
-            raise BadInput(f"share = {share}", "a share between 0 and 1", "Correct it.")
+            raise InputError(f"share = {share}", "a share between 0 and 1", "Correct it.")
         self.query, self.share, self.weight, self.epsilon, self.rng = (
             query,
             share,

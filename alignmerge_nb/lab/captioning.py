@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import BadInput, atomic_path, generator, look_up, progress
+from ..core import InputError, atomic_path, generator, lookup, progress
 from ..fusion.base import FusionHead
 from ..fusion.registry import TrainOptions
 from ..metrics.retrieval import ranks, recalls
@@ -25,9 +25,9 @@ from ..metrics.retrieval import ranks, recalls
 # %% auto #0
 __all__ = ['PAD', 'START', 'END', 'UNKNOWN', 'DECODERS', 'words_of_caption', 'Vocabulary', 'Decoder', 'GRUDecoder',
            'TransformerDecoder', 'make_decoder', 'train_epochs', 'without_gradient', 'copied', 'parameter_groups',
-           'leave', 'taken_up', 'caption_loss', 'train_decoder', 'write', 'planted_captions', 'nearest', 'typical',
-           'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'reranked', 'reranked_ranks',
-           'recall_metrics', 'planted_matches']
+           'save_checkpoint', 'load_checkpoint', 'caption_loss', 'train_decoder', 'beam_search', 'planted_captions',
+           'nearest', 'medoid', 'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'reranked',
+           'reranked_ranks', 'recall_metrics', 'planted_matches']
 
 # %% ../../nbs/lab/02_captioning.ipynb #e531a1d3
 PAD, START, END, UNKNOWN = range(4)
@@ -52,7 +52,7 @@ class Vocabulary:
     ) -> Vocabulary:
         count = Counter(word for caption in captions for word in words_of_caption(caption))
         if not count:
-            raise BadInput(
+            raise InputError(
                 "captions without a single word", "words", "Check the texts of the training split."
             )
         return cls(tuple(sorted(count, key=lambda word: (-count[word], word))[:most]))
@@ -66,7 +66,7 @@ class Vocabulary:
         out = torch.full((len(captions), limit + 2), PAD)
         for row, caption in enumerate(captions):
             if not (words := words_of_caption(caption)):
-                raise BadInput(
+                raise InputError(
                     f"an empty caption (row {row})", "at least one word", "Drop this item."
                 )
             line = [START, *(place.get(word, UNKNOWN) for word in words[:limit]), END]
@@ -165,7 +165,7 @@ DECODERS = {"gru": GRUDecoder, "transformer": TransformerDecoder}
 
 def make_decoder(name: str, d: int, vocabulary: int, seed: int = 0, **options) -> Decoder:
     "A new decoder of `DECODERS` with weights that depend on `seed` only."
-    kind = look_up(DECODERS, name, "decoder")
+    kind = lookup(DECODERS, name, "decoder")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "decoder", name).initial_seed())
         return kind(d, vocabulary, **options)
@@ -190,7 +190,7 @@ def train_epochs(
     )
     state = {"history": [], "best": -math.inf, "kept": None, "stale": 0}
     if checkpoint and checkpoint.exists():
-        state = taken_up(checkpoint, model, optimizer, rng)
+        state = load_checkpoint(checkpoint, model, optimizer, rng)
     elif warm:
         state |= {"best": without_gradient(score), "kept": copied(model)}
     history, steps = state["history"], options.epochs * math.ceil(len(rows) / options.batch)
@@ -213,7 +213,7 @@ def train_epochs(
             optimizer.step()
             total += float(value.detach()) * len(batch)
         if not math.isfinite(total):
-            raise BadInput(
+            raise InputError(
                 "a training loss that is not finite",
                 "a finite loss",
                 "Lower the learning rate or standardise the features.",
@@ -227,7 +227,7 @@ def train_epochs(
         if reached > state["best"]:
             state |= {"best": reached, "kept": copied(model), "stale": 0}
         if checkpoint:
-            leave(checkpoint, model, optimizer, rng, state)
+            save_checkpoint(checkpoint, model, optimizer, rng, state)
     if state["kept"]:
         model.load_state_dict(state["kept"])
     model.eval()
@@ -257,7 +257,7 @@ def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict]
     return [{"params": part, "factor": factor} for factor, part in groups.items()]
 
 
-def leave(
+def save_checkpoint(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -277,14 +277,14 @@ def leave(
         )
 
 
-def taken_up(
+def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
 ) -> dict:
     "Restore what `leave` wrote; returns the state of the loop."
     try:
         found = torch.load(path, weights_only=True)
     except Exception as error:
-        raise BadInput(
+        raise InputError(
             f"{path}, which cannot be read ({type(error).__name__})",
             "a checkpoint of this training",
             "Remove the file; training starts again.",
@@ -325,7 +325,7 @@ def train_decoder(
 
 # %% ../../nbs/lab/02_captioning.ipynb #91cac78b
 @torch.no_grad()
-def write(
+def beam_search(
     decoder: Decoder,
     tokens: Tensor,  # (n, s, d)
     mask: Tensor,  # (n, s)
@@ -385,7 +385,7 @@ def nearest(
     return (F.normalize(queries, dim=1) @ F.normalize(gallery, dim=1).T).argmax(1)
 
 
-def typical(texts: Tensor) -> int:
+def medoid(texts: Tensor) -> int:
     "The row (of (m, d) text features) that is nearest to the mean direction of all."
     texts = F.normalize(texts, dim=1)
     return int(nearest(texts.mean(0, keepdim=True), texts))

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core import BadInput, atomic_path, generator, look_up, sha256_json
+from ..core import InputError, atomic_path, generator, lookup, sha256_json
 from ..data.datasets import SPLITS, Item, load_dataset
 from ..data.splits import normalise, split_items
 from ..data.vqa import ENTAILMENT, Statement, entry_fields, json_lines, statement_scores
-from .tasks import COLOURS, SHAPES, facts
+from .tasks import COLOURS, SHAPES, known_attributes
 
 # %% auto #0
 __all__ = ['Pair', 'COUNTED', 'SIZES', 'SCENE_BLOCKS', 'PICTURES', 'LITTLE', 'NOUNS', 'DERIVED', 'block', 'balance', 'scenes',
@@ -43,7 +43,7 @@ def block(
 ) -> list[Statement]:
     "The statements of one block, each judged on all pairs."
     if len(set(texts)) < 2 or set(pairs[0]) & set(pairs[1]) or len(pairs[0]) != len(pairs[1]):
-        raise BadInput(
+        raise InputError(
             f"the block {name}: {texts}, {pairs}",
             "two texts, and two equally long lists of different pairs",
             "Draw it again.",
@@ -75,7 +75,7 @@ def scenes(
     items: Iterable[Item],  # easy-VQA pictures
 ) -> dict[str, dict[str, str]]:
     "id → {colour, shape}, of the pictures of which the answers tell both."
-    known = {item.id: facts(item.questions) for item in items}
+    known = {item.id: known_attributes(item.questions) for item in items}
     return {key: found for key, found in sorted(known.items()) if len(found) == 2}
 
 
@@ -91,7 +91,7 @@ def draw(
 ) -> list:
     "`count` different members of `pool`."
     if len(pool) < count:
-        raise BadInput(
+        raise InputError(
             f"{len(pool)} to draw {count} from",
             "enough pictures of every colour and shape",
             "Give more pictures.",
@@ -191,7 +191,7 @@ def nlvr_shapes(
     "Statements about two scenes, True or False. Derived from easy-VQA."
     found = []
     for split, count in sizes.items():
-        known, rng = scenes(look_up(splits, split, "split")), generator(seed, "nlvr_shapes", split)
+        known, rng = scenes(lookup(splits, split, "split")), generator(seed, "nlvr_shapes", split)
         for number in range(count):
             kind = list(SCENE_BLOCKS)[number % len(SCENE_BLOCKS)]
             found += block(f"{split}-{number}", split, kind, *SCENE_BLOCKS[kind](known, rng))
@@ -222,7 +222,7 @@ def matchings(
         if good.all():
             return kept, found
         kept = kept[good]
-    raise BadInput(
+    raise InputError(
         "relations that allow no matching",
         "every label for some of the pictures",
         "Give more pictures, of several colours and shapes or of several groups.",
@@ -275,7 +275,7 @@ def entail_shapes(
     made = []
     for split, count in sizes.items():
         known, rng = (
-            scenes(look_up(splits, split, "split")),
+            scenes(lookup(splits, split, "split")),
             generator(seed, "entail_shapes", split),
         )
         chosen = draw(list(known), min(count, len(known)), rng)
@@ -383,7 +383,7 @@ def four_apart(pool: Sequence[Captioned], rng: torch.Generator) -> list[Captione
             ]
         ):
             return chosen
-    raise BadInput(
+    raise InputError(
         f"{len(pool)} pictures without four unlike captions",
         "more different captions",
         "Give more pictures.",
@@ -398,7 +398,7 @@ def nlvr_pictures(
     "Whether one of two pictures shows what a caption says, True or False. Derived from emoji and Tux Paint."
     made, pools = [], captioned(splits, seed)
     for split, count in sizes.items():
-        pool, rng = look_up(pools, split, "split"), generator(seed, "nlvr_pictures", split)
+        pool, rng = lookup(pools, split, "split"), generator(seed, "nlvr_pictures", split)
         for number in range(count):
             a, b, c, d = four_apart(pool, rng)
             one, two = (
@@ -456,7 +456,7 @@ def entail_pictures(
         pool, rng = (
             [
                 one
-                for one in look_up(pools, split, "split")
+                for one in lookup(pools, split, "split")
                 if one.group in NOUNS.get(one.source, {})
             ],
             generator(seed, "entail_pictures", split),
@@ -510,7 +510,7 @@ def derived_splits(
     home: str | Path | None = None,  # the folder of all sets; None: `data_home()`
 ) -> dict[str, list[Item]]:
     "The pictures that a derived task draws from; ids get the set's name in front where there are several sets."
-    sources, splits = look_up(DERIVED, name, "derived task")[1], {split: [] for split in SPLITS}
+    sources, splits = lookup(DERIVED, name, "derived task")[1], {split: [] for split in SPLITS}
     for source in sources:
         for split, part in split_items(load_dataset(source, home=home)).items():
             splits[split] += (
@@ -532,7 +532,7 @@ def derive(
     home: str | Path | None = None,  # as for `derived_splits`
 ) -> list[Statement]:
     "The statements of a derived task, all splits."
-    make = look_up(DERIVED, name, "derived task")[0]
+    make = lookup(DERIVED, name, "derived task")[0]
     return make(
         derived_splits(name, home), **({} if sizes is None else {"sizes": sizes}), seed=seed
     )
@@ -553,24 +553,24 @@ def write_statements(path: str | Path, statements: Iterable[Statement]) -> int:
 def read_statements(
     path: str | Path,  # written by `write_statements`
 ) -> list[Statement]:
-    "The statements of a file; a wrong line is a `BadInput` that names it."
+    "The statements of a file; a wrong line is a `InputError` that names it."
     found, names = [], {field.name for field in fields(Statement)}
     for where, entry in json_lines(Path(path)):
         entry_fields(entry, where, id=str, images=list, text=str, label=str, split=str)
         if strange := set(entry) - names:
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field {min(strange)!r}",
                 f"fields among {', '.join(sorted(names))}",
                 "Correct the line.",
             )
         if entry["split"] not in SPLITS:
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field 'split' is {entry['split']!r}",
                 f"one of {', '.join(SPLITS)}",
                 "Correct the line.",
             )
         if not entry["images"] or not all(isinstance(image, str) for image in entry["images"]):
-            raise BadInput(
+            raise InputError(
                 f"{where}: the field 'images' is {entry['images']!r}",
                 "ids of pictures",
                 "Correct the line.",
@@ -597,7 +597,7 @@ def blind_scores(
 
     train, held = ([one for one in statements if one.split == name] for name in ("train", split))
     if not train or not held:
-        raise BadInput(
+        raise InputError(
             f"{len(train)} training statements and {len(held)} in {split!r}",
             "some of each",
             "Load both splits.",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..aligners.contrastive import contrastive_loss
 from ..aligners.linear import Linear
-from ..core import BadInput, atomic_path, data_home, generator, sha256_json
+from ..core import InputError, atomic_path, data_home, generator, sha256_json
 from ..data.datasets import Item, open_image
 from alignmerge_nb.encoders.models import (
     Encoder,
@@ -30,16 +30,16 @@ from alignmerge_nb.encoders.models import (
     weights_hash,
 )
 from ..encoders.specs import EncoderSpec, encoder_spec
-from ..features import Features, content, feature_key, read_tensors, stack
+from ..features import Features, content, feature_key, read_tensors, pad_concat
 from ..fusion.base import FusionHead, masked_mean
 from ..fusion.registry import TokenItems, TrainOptions, check_training
 from .captioning import train_epochs
 
 # %% auto #0
-__all__ = ['macs', 'training_macs', 'Tail', 'MapTail', 'TextTail', 'Passed', 'Split', 'as_sequence', 'split_image', 'Forward',
-           'split_text', 'split_encoder', 'hold', 'pixels_of', 'through', 'LinearMap', 'Mapped', 'JointModel',
-           'train_joint', 'by_picture', 'pictures_per_batch', 'answers', 'JointPair', 'vectors', 'train_pair', 'Cost',
-           'cost_of', 'sequences_trained']
+__all__ = ['macs', 'training_macs', 'TrainableTail', 'MapTail', 'TextTail', 'Passed', 'Split', 'as_sequence', 'split_image',
+           'Forward', 'split_text', 'split_encoder', 'cache_activations', 'pixels_of', 'through', 'LinearMap', 'Mapped',
+           'JointModel', 'train_joint', 'by_picture', 'pictures_per_batch', 'answers', 'JointPair', 'vectors',
+           'train_pair', 'Cost', 'cost_of', 'sequences_trained']
 
 # %% ../../nbs/lab/03_joint.ipynb #eac89ab5
 def macs(function: Callable, *args) -> float:
@@ -57,19 +57,19 @@ def training_macs(function: Callable[[], Tensor]) -> float:
     return macs(lambda: function().sum().backward())
 
 # %% ../../nbs/lab/03_joint.ipynb #d4fdec55
-class Tail(nn.Module):
+class TrainableTail(nn.Module):
     "The trainable end of an encoder: held activations and their mask in, tokens and their mask out."
 
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = copy.deepcopy(module).requires_grad_(True).eval()
 
-    def train(self, mode: bool = True) -> Tail:
+    def train(self, mode: bool = True) -> TrainableTail:
         "Stay in evaluation mode, as the frozen encoder is."
         return super().train(False)
 
 
-class MapTail(Tail):
+class MapTail(TrainableTail):
     "The end of a convolutional network, over a square feature map."
 
     def forward(self, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +79,7 @@ class MapTail(Tail):
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
-class TextTail(Tail):
+class TextTail(TrainableTail):
     "The last layers of a text transformer, over hidden states, or all of it, over token numbers."
 
     def __init__(self, module: nn.Module, ids: bool):
@@ -107,7 +107,7 @@ class Split:
     body: Callable[
         [Tensor | Sequence[str]], tuple[Tensor, Tensor]
     ]  # a batch → held activations (n, s, d) and mask
-    tail: Tail
+    tail: TrainableTail
 
 
 def as_sequence(grid: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +124,7 @@ def split_image(encoder: TimmEncoder, blocks: int | None) -> Split:
     if not all(
         hasattr(model, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
     ) or not 1 <= blocks < len(model.blocks):
-        raise BadInput(
+        raise InputError(
             f"blocks={blocks} of {encoder.spec.name}",
             "1 to all but one blocks of an EfficientNet, or None",
             "Train all weights with blocks=None.",
@@ -160,7 +160,7 @@ def split_text(encoder: TextEncoder, blocks: int | None) -> Split:
         return Split(numbers, TextTail(model, True))
     layers = getattr(getattr(model, "encoder", None), "layer", ())
     if not 1 <= blocks <= len(layers):
-        raise BadInput(
+        raise InputError(
             f"blocks={blocks} of {encoder.spec.name}",
             f"1 to {len(layers)} layers, or None",
             "Train all weights with blocks=None.",
@@ -183,7 +183,7 @@ def split_encoder(encoder: Encoder, blocks: int | None) -> Split:
     for kind, split in ((TimmEncoder, split_image), (TextEncoder, split_text)):
         if isinstance(encoder, kind):
             return split(encoder, blocks)
-    raise BadInput(
+    raise InputError(
         f"an encoder of type {type(encoder).__name__}",
         "a timm image model or a text transformer",
         "Choose another encoder for joint training.",
@@ -191,7 +191,7 @@ def split_encoder(encoder: Encoder, blocks: int | None) -> Split:
 
 # %% ../../nbs/lab/03_joint.ipynb #63cefa3f
 @torch.no_grad()
-def hold(
+def cache_activations(
     name: str,  # an encoder's name
     items: Sequence[Item],
     blocks: int | None,  # of the tail
@@ -232,7 +232,7 @@ def hold(
         )
         parts.append(tuple(part.cpu() for part in split.body(given)))
     back = torch.tensor(order).argsort()
-    values, mask = (part[back] for part in stack(parts))
+    values, mask = (part[back] for part in pad_concat(parts))
     seconds = time.perf_counter() - start
     if blocks is not None:
         with atomic_path(path) as part:
@@ -250,7 +250,7 @@ def pixels_of(item: Item, spec: EncoderSpec) -> Tensor:
         with open_image(item.image) as picture:
             return preprocess(picture, spec)
     except (OSError, ValueError) as error:
-        raise BadInput(
+        raise InputError(
             f"the picture {item.image} ({error})",
             "a picture that can be read",
             "Fetch the data set again.",
@@ -259,7 +259,7 @@ def pixels_of(item: Item, spec: EncoderSpec) -> Tensor:
 # %% ../../nbs/lab/03_joint.ipynb #67257354
 @torch.no_grad()
 def through(
-    tail: Tail,
+    tail: TrainableTail,
     held: Features,
     device: str = "cpu",
     batch: int = 64,
@@ -299,10 +299,10 @@ class LinearMap(nn.Module):
         return (z - self.mean) @ self.weight * self.unit
 
 
-class Mapped(Tail):
+class Mapped(TrainableTail):
     "A tail and, behind it, one side of a linear aligner, which learns along."
 
-    def __init__(self, tail: Tail, aligner: Linear, side: str):
+    def __init__(self, tail: TrainableTail, aligner: Linear, side: str):
         super().__init__(tail)
         self.map = LinearMap(aligner, side)
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from ..aligners.base import Aligner
 from ..aligners.registry import make_aligner
 from ..aligners.selection import choose
-from ..core import BadInput, generator, look_up
+from ..core import InputError, generator, lookup
 from ..data.datasets import DATASETS, load_dataset
 from ..data.splits import split_items
-from ..features import Features, encode, owner, question_items
+from ..features import Features, encode, item_id, question_items
 from ..fusion.registry import TrainOptions
 from .runs import Outcome, options_of, sources
 from alignmerge_nb.lab.tasks import (
@@ -29,20 +29,20 @@ from alignmerge_nb.lab.tasks import (
     blind_baselines,
     caption_items,
     caption_pairs,
-    few,
+    subsample,
 )
 from .tasks import fit_head, retrieval_ranks, vqa_correct, vqa_data
 from ..paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['VQA_OPTIONS', 'dataset_features', 'token_features', 'retrieval_data', 'training_rows', 'fitted', 'material',
+__all__ = ['VQA_OPTIONS', 'dataset_features', 'token_features', 'retrieval_data', 'training_rows', 'fit_aligner', 'training_data',
            'retrieval_run', 'vqa_features', 'vqa_material', 'training_options', 'aligner_on', 'vqa_run']
 
 # %% ../../nbs/lab/05_protocols.ipynb #8f03c343
 @lru_cache(maxsize=32)
 def dataset_features(dataset: str, encoder: str) -> Features:
     "Pooled features of all items of a data set (a union: of its parts, ids prefixed with their names)."
-    parts = look_up(DATASETS, dataset, "data set").parts
+    parts = lookup(DATASETS, dataset, "data set").parts
     if not parts:
         return encode(encoder, load_dataset(dataset), dataset=dataset)
     found = [(part, dataset_features(part, encoder)) for part in parts]
@@ -71,7 +71,7 @@ def retrieval_data(
     "The retrieval task on a data set; its splits never depend on a run's seed."
     x, y = dataset_features(dataset, image_encoder), dataset_features(dataset, text_encoder)
     items = load_dataset(dataset)
-    there = set(x.ids) & {owner(key) for key in y.ids}
+    there = set(x.ids) & {item_id(key) for key in y.ids}
     splits = {
         name: tuple(item.id for item in part if item.id in there)
         for name, part in split_items(items, by=split).items()
@@ -93,7 +93,7 @@ def training_rows(
     "Features x (n, dx), y (m, dy) and pairs (p, 2) of rows that belong together."
     ids = data.splits["train"]
     if n_pairs is not None and n_pairs > len(ids):
-        raise BadInput(
+        raise InputError(
             f"{n_pairs} pairs",
             f"at most {len(ids)}, the training split",
             "Ask for fewer, or None for all.",
@@ -108,19 +108,19 @@ def training_rows(
     }[unpaired]
     captions: dict[str, list[str]] = {}
     for key in data.y.ids:
-        captions.setdefault(owner(key), []).append(key)
+        captions.setdefault(item_id(key), []).append(key)
     shown = [key for name in paired for key in captions[name]]
     hidden = sorted(
         key for name in right for key in captions[name]
     )  # sorted by id: not in the order of the images
     place = {name: row for row, name in enumerate(paired)}
     pairs = torch.tensor(
-        [[place[owner(key)], row] for row, key in enumerate(shown)], dtype=torch.long
+        [[place[item_id(key)], row] for row, key in enumerate(shown)], dtype=torch.long
     ).reshape(-1, 2)
     return data.x.select([*paired, *left]).values, data.y.select([*shown, *hidden]).values, pairs
 
 # %% ../../nbs/lab/05_protocols.ipynb #0328e71e
-def fitted(config: RunConfig, x: Tensor, y: Tensor, pairs: Tensor, settings: dict) -> Aligner:
+def fit_aligner(config: RunConfig, x: Tensor, y: Tensor, pairs: Tensor, settings: dict) -> Aligner:
     "The aligner of a configuration, fitted; methods that draw random numbers get its seed."
     aligner = make_aligner(config.aligner, **settings)
     if "seed" in aligner.config:
@@ -128,12 +128,12 @@ def fitted(config: RunConfig, x: Tensor, y: Tensor, pairs: Tensor, settings: dic
     return aligner.fit(x, y, pairs, encoders={"x": config.image_encoder, "y": config.text_encoder})
 
 
-def material(config: RunConfig, data: RetrievalData) -> tuple[Tensor, Tensor, Tensor]:
+def training_data(config: RunConfig, data: RetrievalData) -> tuple[Tensor, Tensor, Tensor]:
     "What the aligner of a configuration is fitted on: x, y and pairs."
     if config.aligner != "conse":
         return training_rows(data, config.n_pairs, config.unpaired, config.seed)
     if config.n_pairs != 0:
-        raise BadInput(
+        raise InputError(
             f"ConSE with n_pairs = {config.n_pairs}",
             "n_pairs = 0",
             "ConSE takes its pairs from `prototypes`.",
@@ -148,16 +148,16 @@ def material(config: RunConfig, data: RetrievalData) -> tuple[Tensor, Tensor, Te
 def retrieval_run(config: RunConfig) -> Outcome:
     "Select, fit, evaluate once on the test split; with the wrongly matched control and what the fit says of itself."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
-    x, y, pairs = material(config, data)
+    x, y, pairs = training_data(config, data)
     settings, lead = (
         (config.params, 1.0) if config.params else choose(config.aligner, x, y, pairs, config.seed)
     )
-    aligner = fitted(config, x, y, pairs, settings)
+    aligner = fit_aligner(config, x, y, pairs, settings)
     metrics, found = retrieval_ranks(aligner, data, "test")
     if config.seed == 0:
         wrong = pairs[torch.randperm(len(pairs), generator=generator(config.seed, "control")), 1]
         metrics["control_r10"] = retrieval_ranks(
-            fitted(config, x, y, torch.stack((pairs[:, 0], wrong), 1), settings), data, "test"
+            fit_aligner(config, x, y, torch.stack((pairs[:, 0], wrong), 1), settings), data, "test"
         )[0]["r10"]
     metrics |= {"pairs": len(pairs), "gallery": len(data.splits["test"])}
     metrics |= (
@@ -198,9 +198,9 @@ def vqa_material(config: RunConfig, options: dict) -> tuple[VQAData, Features]:
     "The task's data for one configuration, and the tokens of the training pictures' derived captions."
     parts, seed = split_items(load_dataset("easyvqa")), config.seed
     splits = {
-        "train": few(parts["train"], options["pictures"], seed),
-        "val": few(parts["val"], options["val_pictures"], seed),
-        "test": few(parts["test"], options["test_pictures"]),
+        "train": subsample(parts["train"], options["pictures"], seed),
+        "val": subsample(parts["val"], options["val_pictures"], seed),
+        "test": subsample(parts["test"], options["test_pictures"]),
     }
     images, questions = vqa_features(config.image_encoder, config.text_encoder, options["size"])
     return vqa_data(splits, images, questions), encode(
@@ -239,7 +239,7 @@ def vqa_run(config: RunConfig) -> Outcome:
     options = options_of(config, VQA_OPTIONS, "option of a question-answering run")
     data, captions = vqa_material(config, options)
     aligner = aligner_on(config, lambda: caption_pairs(data, captions))
-    inputs = look_up(INPUTS, options["input"], "input")(
+    inputs = lookup(INPUTS, options["input"], "input")(
         data.asked, data.rows("train"), aligner, config.seed
     )
     head, history = fit_head(

@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 
 from alignmerge_nb.core import (
-    BadInput,
+    InputError,
     atomic_path,
     canonical_json,
     data_home,
-    look_up,
+    lookup,
     progress,
     sha256_json,
 )
@@ -50,9 +50,9 @@ from alignmerge_nb.paper.rows import (
 )
 
 # %% auto #0
-__all__ = ['GENERATED', 'PROSE', 'PACKAGES', 'Job', 'data_hash', 'git', 'installed', 'surroundings', 'Outcome', 'closure_of',
-           'stored', 'run', 'sources', 'options_of', 'end_with_parent', 'start_worker', 'run_jobs', 'run_grid',
-           'job_of', 'Desk', 'throw_away', 'made']
+__all__ = ['GENERATED', 'PROSE', 'PACKAGES', 'Job', 'data_hash', 'git', 'installed', 'environment', 'Outcome', 'closure_of',
+           'load_cached_row', 'run', 'sources', 'options_of', 'end_with_parent', 'start_worker', 'run_jobs', 'run_grid',
+           'job_of', 'ExperimentPaths', 'throw_away', 'made']
 
 # %% ../../nbs/lab/04_runs.ipynb #a79faa79
 GENERATED = (
@@ -122,7 +122,7 @@ def installed(package: str) -> str | None:
 
 
 @lru_cache
-def surroundings() -> dict:
+def environment() -> dict:
     "What does not change during a process: commit, dirty flag, source hash, versions, machine."
     status = git(
         "status",
@@ -159,7 +159,7 @@ def closure_of(config: RunConfig, compute: Callable[[RunConfig], Outcome]) -> st
     return depends_on(compute.__name__, asdict(config)) if inside else source_hash()
 
 
-def stored(
+def load_cached_row(
     path: Path,
     config: RunConfig,
     compute: Callable[[RunConfig], Outcome],
@@ -178,13 +178,13 @@ def stored(
     today = {
         "closure": closure_of(config, compute),
         "data": data_hash(config.dataset),
-        "versions": surroundings()["versions"],
+        "versions": environment()["versions"],
     }
     birth = row["provenance"]
     if any(birth.get(name) != value for name, value in today.items()):
         return None
     return (
-        None if birth.get("dirty", True) and not surroundings()["dirty"] else row
+        None if birth.get("dirty", True) and not environment()["dirty"] else row
     )  # a clean tree does not keep what a dirty one made
 
 
@@ -197,13 +197,13 @@ def run(
 ) -> dict:
     "The row of this configuration: stored, or computed and stored."
     path = Path(folder) / config.experiment / f"{config.key}.json"
-    if row := stored(path, config, compute):
+    if row := load_cached_row(path, config, compute):
         return row
     start = time.perf_counter()
     outcome = compute(config)
     bad = [name for name, value in outcome.metrics.items() if not math.isfinite(value)]
     if bad:
-        raise BadInput(
+        raise InputError(
             f"metrics that are not finite ({', '.join(bad)})",
             "numbers",
             f"Look into the run {canonical_json(asdict(config))}.",
@@ -224,7 +224,7 @@ def run(
     row |= {"vectors": {name: pack(value) for name, value in outcome.vectors.items()}}
     row |= {
         "provenance": {
-            **surroundings(),
+            **environment(),
             "data": data_hash(config.dataset),
             **birth,
             "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -250,7 +250,7 @@ def options_of(
 ) -> dict[str, object]:
     "All options of a run; one that is not known is an error."
     for key in config.options:
-        look_up(known, key, what)
+        lookup(known, key, what)
     return {**known, **config.options}
 
 # %% ../../nbs/lab/04_runs.ipynb #5ac8cfee
@@ -279,11 +279,15 @@ def run_jobs(
 ) -> list[dict]:
     "The rows of all jobs, in their order; only missing ones are computed, the first jobs first."
     if len({config.key for config, _ in jobs}) < len(jobs):
-        raise BadInput("a grid with equal configurations", "different ones", "Remove the doubles.")
+        raise InputError(
+            "a grid with equal configurations", "different ones", "Remove the doubles."
+        )
     missing = [
         (config, compute)
         for config, compute in jobs
-        if not stored(Path(folder) / config.experiment / f"{config.key}.json", config, compute)
+        if not load_cached_row(
+            Path(folder) / config.experiment / f"{config.key}.json", config, compute
+        )
     ]
     if workers > 1 and len(missing) > 1:
         pool = ProcessPoolExecutor(
@@ -294,7 +298,7 @@ def run_jobs(
             for done in progress(as_completed(waiting), "runs", total=len(waiting)):
                 done.result()  # raises what the worker raised
         except BrokenProcessPool as error:
-            raise BadInput(
+            raise InputError(
                 "a worker process that died",
                 "workers that finish",
                 "Free some memory or use fewer `workers`; finished rows are kept.",
@@ -322,7 +326,7 @@ def job_of(row: Mapping) -> Job:
     name = row["provenance"].get("task")
     modules = sorted({module for module, defined in definitions(LIBRARY)[0] if defined == name})
     if len(modules) != 1:
-        raise BadInput(
+        raise InputError(
             f"a row of the task {name!r}",
             "a function of the library",
             "Compute the row again with today's library.",
@@ -333,7 +337,7 @@ def job_of(row: Mapping) -> Job:
 
 # %% ../../nbs/lab/04_runs.ipynb #d86c11bf
 @dataclass(frozen=True)
-class Desk:
+class ExperimentPaths:
     "The folders of one experiment in one tier, and its rows."
 
     experiment: str
@@ -348,7 +352,7 @@ class Desk:
         for folder in (Path.cwd(), *Path.cwd().parents):
             if (folder / "paper" / "params").is_dir():
                 return folder / "paper"
-        raise BadInput(
+        raise InputError(
             f"no paper/params above {Path.cwd()}",
             "a checkout of the project",
             "Run from inside it.",
@@ -374,7 +378,7 @@ class Desk:
             write_rows(run_grid(configs, compute, self.paper / "runs" / self.tier, workers), path)
         by_key = {row["key"]: row for row in read_rows(path)}
         if missing := [config for config in configs if config.key not in by_key]:
-            raise BadInput(
+            raise InputError(
                 f"{path} without {len(missing)} of {len(configs)} rows",
                 "all rows of the parameters",
                 f"Run `make paper TIER={self.tier}`.",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core import BadInput, look_up, sha256_json
+from ..core import InputError, lookup, sha256_json
 from ..data.datasets import SPLITS, Item
 from ..data.vqa import Statement, statement_scores
 from ..features import Features
@@ -49,7 +49,7 @@ class StatementData:
 
     def rows(self, split: str) -> Tensor:
         "The item indices of a split."
-        return look_up(self.splits, split, "split")
+        return lookup(self.splits, split, "split")
 
 # %% ../../nbs/lab/07_statements.ipynb #2fca1089
 def statement_data(
@@ -61,7 +61,7 @@ def statement_data(
     "The task's data from statements and their features."
     counts = {len(one.images) for one in statements}
     if counts not in ({1}, {2}):
-        raise BadInput(
+        raise InputError(
             f"statements about {sorted(counts)} pictures",
             "all about one, or all about two",
             "Keep the sets apart.",
@@ -116,7 +116,7 @@ def judged(
     "The scores of predicted classes on a split, beside those of models that do not look."
     rows = data.rows(split).tolist()
     if predicted.shape != (len(rows),):
-        raise BadInput(
+        raise InputError(
             f"predictions of shape {tuple(predicted.shape)}",
             f"one class for each of the {len(rows)} statements of {split!r}",
             "Predict for `data.rows(split)`.",

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..aligners.base import Aligner
-from ..core import BadInput, generator, look_up
+from ..core import InputError, generator, lookup
 from ..data.datasets import Item
-from ..features import Features, owner, question_items
+from ..features import Features, item_id, question_items
 from ..fusion.base import FusionHead, masked_mean
 from alignmerge_nb.fusion.registry import (
     TokenItems,
@@ -30,9 +30,9 @@ from ..metrics.retrieval import relevance, retrieve
 
 # %% auto #0
 __all__ = ['COLOURS', 'SHAPES', 'EASY_VQA_ANSWERS', 'TASKS', 'INPUTS', 'RetrievalData', 'retrieval_ranks', 'retrieval',
-           'words_of', 'question_kind', 'facts', 'derived_caption', 'caption_items', 'few', 'VQAData', 'row_of',
-           'vqa_data', 'aligned_tokens', 'prepare', 'caption_pairs', 'rotated', 'accuracies', 'blind_baselines',
-           'vqa_correct', 'vqa', 'blinded', 'fit_head', 'planted_vqa']
+           'words_of', 'question_kind', 'known_attributes', 'derived_caption', 'caption_items', 'subsample', 'VQAData',
+           'row_of', 'vqa_data', 'aligned_tokens', 'prepare', 'caption_pairs', 'rotated', 'accuracies',
+           'blind_baselines', 'vqa_correct', 'vqa', 'blinded', 'fit_head', 'planted_vqa']
 
 # %% ../../nbs/lab/01_tasks.ipynb #3660d65b
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class RetrievalData:
 
     def of(self, split: str) -> tuple[Features, Features]:
         "The features of one split."
-        images = look_up(self.splits, split, "split")
+        images = lookup(self.splits, split, "split")
         wanted = set(images)
         return self.x.select(images), self.y.select(
-            [key for key in self.y.ids if owner(key) in wanted]
+            [key for key in self.y.ids if item_id(key) in wanted]
         )
 
 
@@ -58,7 +58,7 @@ def retrieval_ranks(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     "Metrics of `retrieve` on one split, and the ranks behind them (with the image of each caption as `t2i_unit`)."
     x, y = data.of(split)
-    owners = [owner(key) for key in y.ids]
+    owners = [item_id(key) for key in y.ids]
     relevant = relevance(x.ids, owners, [data.captions[key] for key in y.ids])
     metrics, found = retrieve(
         aligner.transform_x(x.values), aligner.transform_y(y.values), relevant
@@ -98,14 +98,14 @@ def question_kind(
         return "shape"
     if answer in COLOURS:
         return "colour"
-    raise BadInput(
+    raise InputError(
         f"the answer {answer!r} to {question!r}",
         f"one of {', '.join(EASY_VQA_ANSWERS)}",
         "Check the manifest, or leave questions of other data sets out.",
     )
 
 # %% ../../nbs/lab/01_tasks.ipynb #e2d1dcb7
-def facts(
+def known_attributes(
     questions: Iterable[tuple[str, str]],  # (question, answer) about one picture
 ) -> dict[str, str]:
     "What the answers say about the picture: its colour, its shape, or both."
@@ -130,7 +130,7 @@ def derived_caption(
     questions: Iterable[tuple[str, str]],  # (question, answer) about one picture
 ) -> str | None:
     "A sentence such as 'a teal circle' if the answers tell both colour and shape, else None."
-    known = facts(questions)
+    known = known_attributes(questions)
     return f"a {known['colour']} {known['shape']}" if len(known) == 2 else None
 
 # %% ../../nbs/lab/01_tasks.ipynb #837359e3
@@ -145,7 +145,7 @@ def caption_items(
     ]
 
 # %% ../../nbs/lab/01_tasks.ipynb #bebaf753
-def few(
+def subsample(
     items: list[Item],  # pictures of one split
     n: int | None,  # how many of them; None: all
     seed: int = 0,  # of the choice
@@ -155,7 +155,7 @@ def few(
     if n is None:
         return items
     if not 1 <= n <= len(items):
-        raise BadInput(
+        raise InputError(
             f"n={n} of {len(items)} pictures",
             f"a number between 1 and {len(items)}, or None for all",
             "Lower it.",
@@ -177,7 +177,7 @@ class VQAData:
 
     def rows(self, split: str) -> Tensor:
         "The item indices of a split."
-        return look_up(self.splits, split, "split")
+        return lookup(self.splits, split, "split")
 
 
 def row_of(
@@ -188,7 +188,7 @@ def row_of(
     "id → row, complete for `keys`."
     table = {key: row for row, key in enumerate(features.ids)}
     if missing := [key for key in keys if key not in table]:
-        raise BadInput(
+        raise InputError(
             f"{len(missing)} {what} without features (first: {missing[0]})",
             "features of all of them",
             "Encode the same items that the task is built from.",
@@ -205,7 +205,7 @@ def vqa_data(
     "The task's data from items and their features."
     items = [item for part in splits.values() for item in part]
     if len({item.id for item in items}) < len(items):
-        raise BadInput("pictures that are in two splits", "disjoint splits", "Use `split_items`.")
+        raise InputError("pictures that are in two splits", "disjoint splits", "Use `split_items`.")
     image_row = row_of(images, (item.id for item in items), "pictures")
     asked = {item.texts[0]: f"{item.id}#0" for item in question_items(items)}
     question_row, place = (
@@ -220,7 +220,7 @@ def vqa_data(
         for question, text in item.questions
     ]
     if unknown := [text for *_, text in flat if text not in answer]:
-        raise BadInput(
+        raise InputError(
             f"the answer {unknown[0]!r} ({len(unknown)} answers outside the vocabulary)",
             f"one of {', '.join(vocabulary)}",
             "Drop these questions or widen the vocabulary.",
@@ -304,7 +304,7 @@ def caption_pairs(
     train = {data.image_ids[i]: i for i in items.index["x"][data.rows("train")].unique().tolist()}
     owners = [key.rpartition("#")[0] for key in captions.ids]
     if strange := [key for key in owners if key not in train]:
-        raise BadInput(
+        raise InputError(
             f"captions of {len(strange)} pictures that are not in the training split (first: {strange[0]})",
             "captions of training pictures only",
             "Derive them from the training items: validation and test answers must stay unseen.",
@@ -339,7 +339,7 @@ def accuracies(
     "Accuracy overall and by kind, in [0, 1], and the number of questions."
     kinds = list(kinds)
     if len(kinds) != len(correct) or not kinds:
-        raise BadInput(
+        raise InputError(
             f"{len(correct)} verdicts and {len(kinds)} kinds",
             "equally many, at least one",
             "Take both from the same rows.",
@@ -380,7 +380,7 @@ def vqa_correct(
 ) -> Tensor:
     "Right or wrong for each question of a split, (n,) bool, in the order of `data.rows(split)`."
     if head.n_out != len(data.vocabulary):
-        raise BadInput(
+        raise InputError(
             f"a head with {head.n_out} logits",
             f"{len(data.vocabulary)}, one per answer",
             "Build it with n_out = len(data.vocabulary).",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import BadInput, generator, look_up
+from ..core import InputError, generator, lookup
 from ..flows.layers import AffineCoupling, Flow
 
 # %% auto #0
@@ -39,7 +39,7 @@ def overlapping(
     "n items of a linear world: x (n, dx) and y (n, dy), of variance about one, which share as much as `overlap` says."
     for name, share in (("overlap", overlap), ("clustered", clustered), ("noise", noise)):
         if not 0 <= share <= 1:
-            raise BadInput(f"{name} = {share}", "a share between 0 and 1", "Correct it.")
+            raise InputError(f"{name} = {share}", "a share between 0 and 1", "Correct it.")
     common = clustered_factors(n, factors, clustered, clusters, seed, "common")
 
     def side(d: int, name: str) -> Tensor:
@@ -110,9 +110,9 @@ def factor_world(
     seed: int = 0,
 ) -> FactorWorld:
     "n items of a world with known factors and known partners."
-    curvature = look_up(MIXINGS, mixing, "mixing")
+    curvature = lookup(MIXINGS, mixing, "mixing")
     if not (0 <= overlap <= 1 and 0 <= noise <= 1):
-        raise BadInput(
+        raise InputError(
             f"overlap = {overlap} and noise = {noise}", "shares between 0 and 1", "Correct them."
         )
     shared, private_x, private_y = (

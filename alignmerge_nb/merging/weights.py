@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..core import BadInput, generator
+from ..core import InputError, generator
 from ..fusion.base import masked_mean
 
 # %% auto #0
@@ -49,7 +49,7 @@ def read_block(
             (name for name in names if {f"{name}.weight", f"{name}.bias"} <= set(raw)), None
         )
         if name is None:
-            raise BadInput(
+            raise InputError(
                 f"a block without {part!r} (it has {', '.join(sorted(raw)[:6])}, …)",
                 f"one of {', '.join(names)}, with weight and bias",
                 "Merge blocks of BERT, ViT or DINOv2.",
@@ -69,7 +69,7 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
         None,
     )
     if found is None:
-        raise BadInput(
+        raise InputError(
             f"a {type(model).__name__} without {' or '.join(STACK)}",
             "a transformer of transformers or timm",
             "Pass the inner model.",
@@ -102,24 +102,24 @@ def write_blocks(blocks: Sequence[nn.Module], state: State) -> None:
 def check_mergeable(
     *states: State,
 ) -> None:
-    "Raise a `BadInput` unless all states have equal keys and shapes."
+    "Raise a `InputError` unless all states have equal keys and shapes."
     first, count = states[0], lambda state: 1 + max(int(name.partition(".")[0]) for name in state)
     for other in states[1:]:
         if count(first) != count(other):
-            raise BadInput(
+            raise InputError(
                 f"{count(first)} blocks and {count(other)}",
                 f"equally many, at most {min(count(first), count(other))}",
                 "Choose as many consecutive blocks of the deeper model.",
             )
         for name, tensor in first.items():
             if name not in other:
-                raise BadInput(
+                raise InputError(
                     f"a state without {name}",
                     f"one with {name} {tuple(tensor.shape)}",
                     "Read it with `read_blocks`.",
                 )
             if tensor.shape != other[name].shape:
-                raise BadInput(
+                raise InputError(
                     f"{name} of shape {tuple(tensor.shape)} and {tuple(other[name].shape)}",
                     f"a partner whose {name} is {tuple(tensor.shape)}",
                     "Weights of other widths cannot be merged: take a model of this width, or align features with an `Aligner`.",

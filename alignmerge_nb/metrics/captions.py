@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core import BadInput, generator
+from ..core import InputError, generator
 
 # %% auto #0
 __all__ = ['BleuCounts', 'bleu_counts']
@@ -56,13 +56,13 @@ def bleu_counts(
     try:
         from sacrebleu.metrics import BLEU
     except ImportError as error:
-        raise BadInput(
+        raise InputError(
             "no package 'sacrebleu'",
             "sacrebleu 2.4 or newer",
             "Run `pip install 'sacrebleu>=2.4'`.",
         ) from error
     if len(written) != len(wanted) or not written:
-        raise BadInput(
+        raise InputError(
             f"{len(written)} captions for {len(wanted)} pictures",
             "one each, at least one",
             "Write a caption for every test picture.",
@@ -70,7 +70,7 @@ def bleu_counts(
     if empty := [
         row for row, texts in enumerate(wanted) if not any(text.strip() for text in texts)
     ]:
-        raise BadInput(
+        raise InputError(
             f"no reference for row {empty[0]}", "at least one caption", "Drop this item."
         )
     metric = BLEU(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..aligners.contrastive import draw
-from ..core import BadInput, check_cloud, generator, look_up
-from ..training import initialise, network, train
+from ..aligners.contrastive import sample_rows
+from ..core import InputError, check_features, generator, lookup
+from ..training import initialise, residual_mlp, train
 from ..transport.costs import gaussian, median_distance
 
 # %% auto #0
@@ -110,7 +110,7 @@ class Critic(nn.Module):
     def __init__(self, dx: int, dy: int, hidden: int, seed: int):
         super().__init__()
         self.left, self.right = (
-            initialise(network(d, 32, hidden), generator(seed, "critic", name))
+            initialise(residual_mlp(d, 32, hidden), generator(seed, "critic", name))
             for name, d in (("x", dx), ("y", dy))
         )
 
@@ -133,7 +133,7 @@ def critic_information(
 ) -> tuple[float, float]:
     "Nats by a trained critic on held-out items, and the cap."
     objective, (x, y) = (
-        look_up(BOUNDS, bound, "bound"),
+        lookup(BOUNDS, bound, "bound"),
         (standard(cloud).to(cloud) for cloud in (x, y)),
     )
     order, rng = (
@@ -144,7 +144,7 @@ def critic_information(
     critic, batch = Critic(x.shape[1], y.shape[1], hidden, seed).to(x), min(batch, len(judge))
 
     def loss() -> Tensor:
-        rows = learn[draw(len(learn), batch, rng)]
+        rows = learn[sample_rows(len(learn), batch, rng)]
         return -objective(critic(x[rows], y[rows]))
 
     train(list(critic.parameters()), loss, steps, learning_rate, 0.01)
@@ -171,16 +171,16 @@ def mutual_information(
     **settings,  # of the estimator
 ) -> Information:
     "Estimated I(X; Y + σN)."
-    check_cloud(x, "x", least=8), check_cloud(y, "y", least=8)
+    check_features(x, "x", min_rows=8), check_features(y, "y", min_rows=8)
     if len(x) != len(y):
-        raise BadInput(
+        raise InputError(
             f"{len(x)} and {len(y)} rows", "partners, row by row", "Select the pairs first."
         )
     if not sigma >= 0:
-        raise BadInput(
+        raise InputError(
             f"sigma = {sigma}", "0 or more", "Use the resolution that matters, for example 0.1."
         )
-    value, cap = look_up(ESTIMATORS, estimator, "estimator")(x, noisy(y, sigma, seed), **settings)
+    value, cap = lookup(ESTIMATORS, estimator, "estimator")(x, noisy(y, sigma, seed), **settings)
     return Information(value, estimator, sigma, cap, len(x))
 
 # %% ../../nbs/metrics/02_information.ipynb #80cbb20e

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import BadInput, check_cloud
+from ..core import InputError, check_features
 
 # %% auto #0
 __all__ = ['CUTOFFS', 'same_text', 'relevance', 'ranks', 'chance', 'recalls', 'retrieve', 'hubness']
@@ -29,14 +29,14 @@ def relevance(
 ) -> Tensor:
     "(n, m) boolean: caption j was written for image i, or reads the same as one that was."
     if len(caption_owners) != len(captions):
-        raise BadInput(
+        raise InputError(
             f"{len(captions)} captions with {len(caption_owners)} owners",
             "one owner per caption",
             "Join by id.",
         )
     row = {image: i for i, image in enumerate(image_ids)}
     if missing := set(caption_owners) - set(row):
-        raise BadInput(
+        raise InputError(
             f"captions of images that are not there ({sorted(missing)[0]!r}, …)",
             "captions of the given images",
             "Select both by the same ids.",
@@ -54,19 +54,19 @@ def ranks(
 ) -> Tensor:
     "1-based rank of each query's best relevant item (q,), ties counted against the model."
     if similarity.shape != relevant.shape:
-        raise BadInput(
+        raise InputError(
             f"similarity {tuple(similarity.shape)} and relevance {tuple(relevant.shape)}",
             "equal shapes",
             "Build both from the same items.",
         )
     if not relevant.any(1).all():
-        raise BadInput(
+        raise InputError(
             f"{int((~relevant.any(1)).sum())} queries without a relevant item",
             "at least one each",
             "Drop queries whose match is not in the gallery.",
         )
     if similarity.isnan().any():
-        raise BadInput("NaN similarities", "finite features", "Check the aligner's output.")
+        raise InputError("NaN similarities", "finite features", "Check the aligner's output.")
     best = similarity.masked_fill(~relevant, -torch.inf).amax(1, keepdim=True)
     return 1 + ((similarity >= best) & ~relevant).sum(1)
 
@@ -101,7 +101,7 @@ def retrieve(
     relevant: Tensor,  # (n, m) boolean, from `relevance`
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     "Metrics in percent (both directions, their means, chance) and the ranks {'i2t': (n,), 't2i': (m,)}."
-    check_cloud(zx, "zx"), check_cloud(zy, "zy", width=zx.shape[1])
+    check_features(zx, "zx"), check_features(zy, "zy", width=zx.shape[1])
     similarity = F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
     found = {"i2t": ranks(similarity, relevant), "t2i": ranks(similarity.T, relevant.T)}
     metrics = {**recalls(found["i2t"], "i2t"), **recalls(found["t2i"], "t2i")}

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import BadInput, check_cloud, generator
+from ..core import InputError, check_features, generator
 from .retrieval import hubness
 from ..transport.divergence import sinkhorn_divergence
 
 # %% auto #0
 __all__ = ['TRANSPORT', 'GROUPS', 'gram', 'hsic', 'normalised', 'cka', 'biased_cka', 'nearest', 'mutual_knn', 'cknna',
-           'procrustes_distance', 'Tested', 'permutation_null', 'transport', 'transport_scaled', 'paired_cosine',
-           'modality_gap', 'effective_rank', 'measures', 'replicates', 'interval']
+           'procrustes_distance', 'PermutationTest', 'permutation_null', 'transport', 'transport_scaled',
+           'paired_cosine', 'modality_gap', 'effective_rank', 'measures', 'jackknife', 'interval']
 
 # %% ../../nbs/metrics/01_similarity.ipynb #8e1faaaf
 def gram(
@@ -27,7 +27,7 @@ def gram(
     unit: bool = False,  # True: cosines about the mean, for neighbours
 ) -> Tensor:
     "Inner products of the centred rows (n, n), float64."
-    centred = (check_cloud(cloud, "a cloud", least=4) - cloud.mean(0)).double()
+    centred = (check_features(cloud, "a cloud", min_rows=4) - cloud.mean(0)).double()
     centred = F.normalize(centred, dim=1) if unit else centred
     return centred @ centred.T
 
@@ -88,7 +88,7 @@ def procrustes_distance(k: Tensor, l: Tensor) -> float:
 
 # %% ../../nbs/metrics/01_similarity.ipynb #e57e0b3e
 @dataclass(frozen=True)
-class Tested:
+class PermutationTest:
     "A measure of paired kernels beside what it says when the pairing is shuffled."
 
     value: float
@@ -109,13 +109,13 @@ def permutation_null(
     l: Tensor,  # (n, n)
     draws: int = 200,
     seed: int = 0,
-) -> Tested:
+) -> PermutationTest:
     "The measure, and its values under shuffled pairings."
     rng, found = generator(seed, "permutations"), []
     for _ in range(draws):
         order = torch.randperm(len(l), generator=rng)
         found.append(measure(k, l[order][:, order]))
-    return Tested(measure(k, l), torch.tensor(found, dtype=torch.float64))
+    return PermutationTest(measure(k, l), torch.tensor(found, dtype=torch.float64))
 
 # %% ../../nbs/metrics/01_similarity.ipynb #6df51bc4
 TRANSPORT = {"epsilon": 0.05, "tolerance": 1e-3}  # of the Sinkhorn divergence
@@ -133,7 +133,7 @@ def transport_scaled(zx: Tensor, zy: Tensor) -> float:
     )
     spread_x, spread_y = (cloud.square().sum(1).mean().sqrt() for cloud in (left, right))
     if not min(spread_x, spread_y) > 0:
-        raise BadInput(
+        raise InputError(
             "a cloud of equal rows",
             "rows that differ",
             "The aligner has collapsed: train it with a term that spreads.",
@@ -182,7 +182,7 @@ def measures(zx: Tensor, zy: Tensor) -> dict[str, float]:
 GROUPS = 10
 
 
-def replicates(
+def jackknife(
     measure: Callable[[Tensor], Mapping[str, float]],  # of some rows (k,)
     n: int,  # rows
     groups: int = GROUPS,

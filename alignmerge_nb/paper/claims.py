@@ -16,14 +16,14 @@ import torch
 import yaml
 from torch import Tensor
 
-from ..core import BadInput, look_up
+from ..core import InputError, lookup
 from .rows import is_stale
 from .statistics import per_unit, resamples, seed_mean, seeds_of
-from .tables import cell_of, display, setting, tex
+from .tables import cell_of, label, setting, tex
 
 # %% auto #0
-__all__ = ['COMPUTE', 'T_975', 'CHECKED', 'moment', 'Change', 'Test', 'Claim', 'read_test', 'read_first_rows', 'registered',
-           'read_claims', 'Measured', 'matches', 'over_images', 'measure', 'by_seed', 'Judged', 'state', 'cells',
+__all__ = ['COMPUTE', 'T_975', 'CHECKED', 'moment', 'Change', 'Criterion', 'Claim', 'read_test', 'read_first_rows', 'registered',
+           'read_claims', 'Measured', 'matches', 'over_images', 'measure', 'by_seed', 'ClaimVerdict', 'state', 'cells',
            'judge', 'shown', 'summary', 'threshold', 'claims_markdown', 'changes_markdown', 'claims_latex', 'checklist',
            'checklist_markdown', 'checklist_latex']
 
@@ -33,11 +33,11 @@ def moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
-        raise BadInput(
+        raise InputError(
             f"the date {text!r}", "ISO 8601 in quotes, like '2026-11-21T14:57+00:00'", "Correct it."
         ) from error
     if found.tzinfo is None:
-        raise BadInput(f"the date {text!r}", "a time zone, like +00:00", "Add it.")
+        raise InputError(f"the date {text!r}", "a time zone, like +00:00", "Add it.")
     return found
 
 
@@ -51,7 +51,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Test:
+class Criterion:
     "One measurable part of a claim."
 
     experiment: str
@@ -73,15 +73,15 @@ class Test:
             *(change.at for change in self.changes),
         ):
             moment(at)
-        look_up(COMPUTE, self.compute, "way to compute")
+        lookup(COMPUTE, self.compute, "way to compute")
         if (self.at_least is None) == (self.at_most is None):
-            raise BadInput(
+            raise InputError(
                 f"at_least={self.at_least}, at_most={self.at_most}",
                 "exactly one threshold",
                 "Give one.",
             )
         if (self.against is None) != (self.compute == "value"):
-            raise BadInput(
+            raise InputError(
                 f"compute: {self.compute} with against={self.against}",
                 "two sides, or compute: value",
                 "Name the other side.",
@@ -105,17 +105,17 @@ class Claim:
     proposal: int
     quotation: str
     tested_as: str
-    tests: tuple[Test, ...]
+    tests: tuple[Criterion, ...]
     remark: str = ""
 
 # %% ../../nbs/paper/04_claims.ipynb #a4151e40
-def read_test(entry: Mapping) -> Test:
+def read_test(entry: Mapping) -> Criterion:
     "A test of a claims file."
     lists = {
         "by": tuple(entry.get("by", ("dataset",))),
         "changes": tuple(Change(**change) for change in entry.get("changes", ())),
     }
-    return Test(**{**entry, **lists})
+    return Criterion(**{**entry, **lists})
 
 
 def read_first_rows(
@@ -124,7 +124,7 @@ def read_first_rows(
     "The date of the first committed row of each experiment."
     found = yaml.safe_load(Path(path).read_text()) if Path(path).is_file() else None
     if not isinstance(found, dict):
-        raise BadInput(
+        raise InputError(
             f"{path} without dates",
             "`experiment: 'date'`, one a line",
             "Restore the file from git.",
@@ -133,7 +133,7 @@ def read_first_rows(
 
 
 def registered(
-    test: Test,
+    test: Criterion,
     first_rows: Mapping[str, str],  # as `read_first_rows` gives it
 ) -> str:
     "Whether a test was written, and last changed, before or after the first row that it judges."
@@ -160,7 +160,7 @@ def read_claims(
     "The claims of a file; an entry that is not understood is named."
     path, claims = Path(path), []
     if not path.is_file():
-        raise BadInput(
+        raise InputError(
             f"no file {path}",
             "the claims of a checkout",
             "Run from inside a checkout of the project.",
@@ -168,26 +168,26 @@ def read_claims(
     try:
         entries = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise BadInput(
+        raise InputError(
             f"{path}, which is no YAML ({' '.join(str(error).split())})",
             "a list of claims",
             "Correct the file.",
         ) from error
     if not isinstance(entries, list):
-        raise BadInput(
+        raise InputError(
             f"{path} holding a {type(entries).__name__}", "a list of claims", "Correct the file."
         )
     for entry in entries:
         try:
             claims.append(Claim(**{**entry, "tests": tuple(map(read_test, entry["tests"]))}))
         except (TypeError, KeyError) as error:
-            raise BadInput(
+            raise InputError(
                 f"entry {entry.get('id')} of {path}: {error}",
                 "the keys of `Claim` and `Test`",
                 "Correct the entry.",
             ) from error
     if len({claim.id for claim in claims}) < len(claims):
-        raise BadInput(f"doubled ids in {path}", "one entry per claim", "Merge them.")
+        raise InputError(f"doubled ids in {path}", "one entry per claim", "Merge them.")
     return claims
 
 # %% ../../nbs/paper/04_claims.ipynb #6f0181b2
@@ -224,7 +224,7 @@ def matches(row: dict, wanted: Mapping[str, object]) -> bool:
     def has(key: str, value: object) -> bool:
         try:
             found = setting(row, key)
-        except BadInput:
+        except InputError:
             return False
         return found in value if isinstance(value, list) else found == value
 
@@ -235,17 +235,17 @@ def over_images(rows: Sequence[dict], metric: str) -> bool:
     "Whether the metric comes from vectors with one entry per test image."
     try:
         per_unit(rows[0], metric)
-    except BadInput:
+    except InputError:
         return False
     return True
 
 
 def measure(
-    test: Test, a: Sequence[dict], b: Sequence[dict], cell: tuple[str, ...] = ()
+    test: Criterion, a: Sequence[dict], b: Sequence[dict], cell: tuple[str, ...] = ()
 ) -> Measured:
     "What `test` measures on the rows of its two sides (the second empty for a plain value)."
     if b and seeds_of(a) != seeds_of(b):
-        raise BadInput(
+        raise InputError(
             f"seeds {list(seeds_of(a))} and {list(seeds_of(b))} in {cell}",
             "the same seeds on both sides",
             "Run the missing ones.",
@@ -288,14 +288,14 @@ def measure(
 def by_seed(rows: Sequence[dict], metric: str) -> Tensor:
     "The metric of each seed, in the order of seeds."
     if len(seeds_of(rows)) < len(rows):
-        raise BadInput(
+        raise InputError(
             f"{len(rows)} rows of {len(seeds_of(rows))} seeds",
             "one row per seed",
             "Name more settings in `of`, `where` or `by`.",
         )
     return torch.tensor(
         [
-            look_up(row["metrics"], metric, "metric")
+            lookup(row["metrics"], metric, "metric")
             for row in sorted(rows, key=lambda row: row["config"]["seed"])
         ],
         dtype=torch.float64,
@@ -303,7 +303,7 @@ def by_seed(rows: Sequence[dict], metric: str) -> Tensor:
 
 # %% ../../nbs/paper/04_claims.ipynb #0fb7d9b2
 @dataclass(frozen=True)
-class Judged:
+class ClaimVerdict:
     "A claim, what was measured, and what follows."
 
     claim: Claim
@@ -320,7 +320,7 @@ class Judged:
         return "SUPPORTED" if all(set(states) == {"holds"} for states in self.states) else "PARTLY"
 
 
-def state(test: Test, found: Measured) -> str:
+def state(test: Criterion, found: Measured) -> str:
     "How a cell stands to the threshold."
     low, high, bar = (
         (found.low, found.high, test.at_least)
@@ -330,7 +330,7 @@ def state(test: Test, found: Measured) -> str:
     return "holds" if low >= bar else "fails" if high < bar else "open"
 
 
-def cells(test: Test, rows: Iterable[dict]) -> list[Measured]:
+def cells(test: Criterion, rows: Iterable[dict]) -> list[Measured]:
     "The test on every cell that has rows on both sides."
     rows, found = [row for row in rows if matches(row, test.where or {})], []
     groups: dict[tuple, list[dict]] = {}
@@ -358,7 +358,7 @@ def cells(test: Test, rows: Iterable[dict]) -> list[Measured]:
         if a and (rivals or not test.against):
             found.append(
                 measure(
-                    test, a, max(rivals, key=strength) if rivals else [], tuple(map(display, place))
+                    test, a, max(rivals, key=strength) if rivals else [], tuple(map(label, place))
                 )
             )
     return found
@@ -367,10 +367,10 @@ def cells(test: Test, rows: Iterable[dict]) -> list[Measured]:
 def judge(
     claim: Claim,
     rows: Mapping[str, Sequence[dict]],  # experiment → its rows of one tier
-) -> Judged:
+) -> ClaimVerdict:
     "What the rows say about a claim."
     measured = tuple(tuple(cells(test, rows.get(test.experiment, ()))) for test in claim.tests)
-    return Judged(
+    return ClaimVerdict(
         claim,
         measured,
         tuple(
@@ -379,7 +379,7 @@ def judge(
     )
 
 # %% ../../nbs/paper/04_claims.ipynb #c8664272
-def shown(test: Test, found: Measured) -> str:
+def shown(test: Criterion, found: Measured) -> str:
     "A measured value as text: points for recalls and accuracies, per cent for ratios."
     form = (
         (lambda v: f"{100 * v:.0f} %")
@@ -391,7 +391,7 @@ def shown(test: Test, found: Measured) -> str:
     return f"{form(found.value)} [{form(found.low)}, {form(found.high)}]"
 
 
-def summary(test: Test, found: Sequence[Measured], states: Sequence[str]) -> str:
+def summary(test: Criterion, found: Sequence[Measured], states: Sequence[str]) -> str:
     "The cells of a test in one line: the range of values and how many hold."
     if not found:
         return "no rows"
@@ -409,7 +409,7 @@ def summary(test: Test, found: Sequence[Measured], states: Sequence[str]) -> str
     return f"{spread}; {states.count('holds')} of {len(states)} cells hold, {states.count('fails')} fail ({len(low.seeds)} seeds, over {low.over}, {tiers}{code})"
 
 
-def threshold(test: Test) -> str:
+def threshold(test: Criterion) -> str:
     "The threshold as text."
     sign, bar = ("≥", test.at_least) if test.at_most is None else ("≤", test.at_most)
     return (
@@ -419,7 +419,7 @@ def threshold(test: Test) -> str:
     )
 
 
-def claims_markdown(judged: Sequence[Judged], first_rows: Mapping[str, str]) -> str:
+def claims_markdown(judged: Sequence[ClaimVerdict], first_rows: Mapping[str, str]) -> str:
     "The ledger as a Markdown table."
     lines = [
         "| claim | quotation | tested as | wanted | registered | measured | verdict |",
@@ -448,7 +448,7 @@ def changes_markdown(claims: Sequence[Claim]) -> str:
     return "\n".join(["| claim | changed (UTC) | what | why |", "|---|---|---|---|", *lines]) + "\n"
 
 
-def claims_latex(judged: Sequence[Judged], first_rows: Mapping[str, str]) -> str:
+def claims_latex(judged: Sequence[ClaimVerdict], first_rows: Mapping[str, str]) -> str:
     "The ledger as a LaTeX table, without the remarks."
     escape = lambda text: (
         tex(text)

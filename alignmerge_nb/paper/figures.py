@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core import BadInput, atomic_path, look_up
+from ..core import InputError, atomic_path, lookup
 from ..data.datasets import open_image
 from .statistics import Estimate, summarise
-from .tables import check_rows, display, reference
+from .tables import check_rows, label, reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['STYLES', 'LOOK', 'KINDS', 'Style', 'palette', 'lightness', 'spread', 'drawing', 'save_figure', 'label_ends',
+__all__ = ['STYLES', 'RC_PARAMS', 'KINDS', 'Style', 'palette', 'lightness', 'declutter', 'drawing', 'save_figure', 'label_ends',
            'series_of', 'curve', 'draw_panel', 'line_figure', 'show_tile', 'gallery_figure']
 
 # %% ../../nbs/paper/03_figures.ipynb #dc83070e
@@ -54,7 +54,7 @@ STYLES = {
 
 def palette(names: Iterable[str]) -> dict[str, str]:
     "The colour of each method."
-    return {name: look_up(STYLES, name, "style").colour for name in names}
+    return {name: lookup(STYLES, name, "style").colour for name in names}
 
 
 def lightness(colour: str) -> float:
@@ -66,7 +66,7 @@ def lightness(colour: str) -> float:
     return 116 * (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]) ** (1 / 3) - 16
 
 # %% ../../nbs/paper/03_figures.ipynb #f95228d6
-def spread(
+def declutter(
     wishes: Sequence[float],  # where labels would like to be
     gap: float,  # least distance
     low: float = -math.inf,  # smallest position
@@ -87,7 +87,7 @@ def spread(
     return places
 
 # %% ../../nbs/paper/03_figures.ipynb #81416fbb
-LOOK = {
+RC_PARAMS = {
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
@@ -119,7 +119,7 @@ def drawing(
     import matplotlib.pyplot as plt
     import seaborn
 
-    with seaborn.axes_style("ticks", rc=LOOK), plt.rc_context(LOOK):
+    with seaborn.axes_style("ticks", rc=RC_PARAMS), plt.rc_context(RC_PARAMS):
         figure, axes = plt.subplots(
             rows, columns, figsize=(width, height), squeeze=False, **options
         )
@@ -137,7 +137,7 @@ def save_figure(
 
     paths = [Path(folder) / f"{name}.{kind}" for kind in ("pdf", "png")]
     for path, metadata in zip(paths, ({"CreationDate": None}, {"Software": None})):
-        with atomic_path(path) as part, plt.rc_context(LOOK):
+        with atomic_path(path) as part, plt.rc_context(RC_PARAMS):
             figure.savefig(part, format=path.suffix[1:], dpi=200, metadata=metadata)
     return paths
 
@@ -151,7 +151,7 @@ def label_ends(
     points = axes.get_position().height * axes.figure.get_figheight() * 72  # height of the axes
     to_axes = lambda x, y: axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
     starts = [to_axes(x, y) for _, x, y, _ in ends]
-    places = spread([float(y) for _, y in starts], 1.25 * size / points, 0.0, 1.0)
+    places = declutter([float(y) for _, y in starts], 1.25 * size / points, 0.0, 1.0)
     for (text, *_, colour), (x, y), place in zip(ends, starts, places):
         axes.plot(
             [x, 1.05],
@@ -170,7 +170,7 @@ def label_ends(
             fontsize=size,
             va="center",
             transform=axes.transAxes,
-            weight="bold" if text == display("align_merge") else "normal",
+            weight="bold" if text == label("align_merge") else "normal",
         )
 
 
@@ -213,12 +213,10 @@ def draw_panel(
     "Draw all series of one data set; returns the line ends for `label_ends`."
     series, level, ends = series_of(rows), {}, []
     for (aligner, unpaired), part in series.items():
-        style, (budgets, found) = look_up(STYLES, aligner, "style"), curve(part, metric)
+        style, (budgets, found) = lookup(STYLES, aligner, "style"), curve(part, metric)
         kinds = [kind for other, kind in series if other == aligner]
         plain = unpaired == "none" and len(kinds) > 1
-        name = display(aligner) + (
-            KINDS[unpaired] if plain or len(set(kinds) - {"none"}) > 1 else ""
-        )
+        name = label(aligner) + (KINDS[unpaired] if plain or len(set(kinds) - {"none"}) > 1 else "")
         if budgets == [0]:
             level[name] = found[0].mean, style
             continue
@@ -288,8 +286,8 @@ def line_figure(
             {budget for group in series_of(part).values() for budget in curve(group, metric)[0]}
             - {0}
         )
-        axes.set_title(display(dataset), fontsize=8)
-        axes.set(xscale="log", xlabel="known pairs", ylabel=f"{display(metric)} (%)")
+        axes.set_title(label(dataset), fontsize=8)
+        axes.set(xscale="log", xlabel="known pairs", ylabel=f"{label(metric)} (%)")
         (
             axes.set_xticks(
                 budgets,
@@ -369,7 +367,7 @@ def gallery_figure(
 ) -> Figure:
     "Queries, each with its nearest neighbours in order, hits framed."
     if len(queries) != len(results) or not queries:
-        raise BadInput(
+        raise InputError(
             f"{len(queries)} queries and {len(results)} lists of results",
             "one list per query, at least one query",
             "Build both from the same ranking.",
@@ -379,7 +377,7 @@ def gallery_figure(
         for path in (*queries, *(thing for each in results for thing, _ in each))
         if isinstance(path, Path) and not path.is_file()
     ]:
-        raise BadInput(
+        raise InputError(
             f"no image at {missing[0]}", "images that exist", "Fetch the data set: `make data`."
         )
     columns = 1 + max(map(len, results))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import alignmerge_nb
-from ..core import BadInput, atomic_path, canonical_json, look_up, sha256_json
+from ..core import InputError, atomic_path, canonical_json, lookup, sha256_json
 
 # %% auto #0
 __all__ = ['LIBRARY', 'REGISTRIES', 'SHOW_ONLY', 'RunConfig', 'source_hash', 'module_texts', 'origin_of', 'syntax',
@@ -49,10 +49,10 @@ class RunConfig:
     options: dict = field(default_factory=dict, hash=False)  # further settings of the task
 
     def __post_init__(self):
-        look_up(dict.fromkeys(("none", "disjoint", "shuffled")), self.unpaired, "unpaired setting")
-        look_up(dict.fromkeys(("text", "group")), self.split, "split")
+        lookup(dict.fromkeys(("none", "disjoint", "shuffled")), self.unpaired, "unpaired setting")
+        lookup(dict.fromkeys(("text", "group")), self.split, "split")
         if self.n_pairs is not None and self.n_pairs < 0:
-            raise BadInput(
+            raise InputError(
                 f"n_pairs = {self.n_pairs}", "None or a count", "Use None for all pairs."
             )
 
@@ -61,7 +61,7 @@ class RunConfig:
         "The configuration with these values; a key that is no field raises, with the nearest field named."
         names = {each.name: each for each in fields(cls)}
         for key in values:
-            look_up(names, key, "configuration key")
+            lookup(names, key, "configuration key")
         return cls(**values)
 
     @property
@@ -263,7 +263,7 @@ def closure(
     found, imports = definitions(folder)
     start = [key for key in found if key[1] == name and not key[0].startswith("_")]
     if len(start) != 1:
-        raise BadInput(
+        raise InputError(
             f"{len(start)} definitions of {name!r}",
             "exactly one",
             "Name a function of the library.",
@@ -340,7 +340,7 @@ def pack(values: Tensor) -> str:
     "Integers in 0 … 65535 as text: base64(zlib(little-endian uint16))."
     values = torch.as_tensor(values).long().cpu()
     if values.numel() and (values.min() < 0 or values.max() > 65535):
-        raise BadInput(
+        raise InputError(
             f"values {int(values.min())} … {int(values.max())}",
             "0 … 65535",
             "Pack ranks or counts.",
@@ -362,7 +362,7 @@ def is_stale(row: Mapping) -> bool:
         return True
     try:
         return birth["closure"] != depends_on(birth["task"], row["config"])
-    except BadInput:
+    except InputError:
         return True  # its function is gone
 
 # %% ../../nbs/paper/00_rows.ipynb #5e6e33f2
@@ -384,7 +384,7 @@ def read_rows(path: str | Path) -> list[dict]:
     "The rows of a .jsonl file; a line that is no row is named."
     path = Path(path)
     if not path.exists():
-        raise BadInput(
+        raise InputError(
             f"no file {path}", "rows of an experiment", "Run the experiment first: `make paper`."
         )
     rows = []
@@ -392,19 +392,19 @@ def read_rows(path: str | Path) -> list[dict]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise BadInput(
+            raise InputError(
                 f"line {number} of {path}, which is no JSON",
                 "one row a line",
                 "Restore the file from git.",
             ) from error
         if missing := {"key", "config", "metrics", "provenance"} - set(row):
-            raise BadInput(
+            raise InputError(
                 f"line {number} of {path} without {', '.join(sorted(missing))}",
                 "a whole row",
                 "Restore the file from git.",
             )
         if RunConfig.from_dict(row["config"]).key != row["key"]:
-            raise BadInput(
+            raise InputError(
                 f"line {number} of {path}, whose key does not belong to its configuration",
                 "a row as it was written",
                 "Restore the file from git.",

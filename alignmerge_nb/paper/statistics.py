@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..core import BadInput, generator, look_up
+from ..core import InputError, generator, lookup
 from .rows import unpack
 
 # %% auto #0
@@ -42,14 +42,14 @@ def per_unit(
     vectors = {name: unpack(text) for name, text in row.get("vectors", {}).items()}
 
     def need(name: str) -> Tensor:
-        return look_up(vectors, name, "vector of the row")
+        return lookup(vectors, name, "vector of the row")
 
     if metric == "accuracy":
         unit = need("correct_unit").unique(return_inverse=True)[1]
         return pooled(need("correct"), unit, int(unit.max()) + 1)
     form = re.fullmatch(r"(?:(i2t|t2i)_)?r(\d+)", metric)
     if not form:
-        raise BadInput(
+        raise InputError(
             f"the metric {metric!r}",
             "'accuracy', 'r10', 'i2t_r10', 't2i_r10' or another cut-off",
             "Correct the name.",
@@ -117,7 +117,7 @@ def seed_mean(
 ) -> Tensor:
     "The per-image vector (n,) averaged over seeds."
     if not rows:
-        raise BadInput(
+        raise InputError(
             "a cell without rows", "at least one seed", "Check the experiment's parameters."
         )
     first = rows[0]["config"]
@@ -128,17 +128,17 @@ def seed_mean(
             if row["config"].get(key) != first.get(key)
         ]:
             key = sorted(odd)[0]
-            raise BadInput(
+            raise InputError(
                 f"two configurations in one cell ({key} is {first.get(key)!r} and {row['config'].get(key)!r})",
                 "one configuration under several seeds",
                 f"Filter the rows, or split the table by {key!r}.",
             )
     seeds = [row["config"]["seed"] for row in rows]
     if len(set(seeds)) < len(seeds):
-        raise BadInput(f"seeds {sorted(seeds)}", "each seed once", "Remove the doubled rows.")
+        raise InputError(f"seeds {sorted(seeds)}", "each seed once", "Remove the doubled rows.")
     values = [per(row, metric) for row in rows]
     if len({len(value) for value in values}) > 1:
-        raise BadInput(
+        raise InputError(
             f"test sets of {sorted({len(value) for value in values})} images",
             "one test set for all seeds",
             "Compute the rows again from one version of the data.",
@@ -164,14 +164,14 @@ def compare(
 ) -> Estimate:
     "The paired difference a − b in percentage points; `.excludes_zero` says whether it is one."
     if seeds_of(rows_a) != seeds_of(rows_b):
-        raise BadInput(
+        raise InputError(
             f"seeds {list(seeds_of(rows_a))} and {list(seeds_of(rows_b))}",
             "the same seeds on both sides",
             "Run the missing ones.",
         )
     a, b = seed_mean(rows_a, metric, per), seed_mean(rows_b, metric, per)
     if len(a) != len(b):
-        raise BadInput(
+        raise InputError(
             f"{len(a)} and {len(b)} test images",
             "the same test images",
             "Compare methods on one data set and split.",

@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..core import BadInput, canonical_json, look_up
+from ..core import InputError, canonical_json, lookup
 from .rows import is_stale
 from .statistics import Estimate, estimate, seed_mean, seeds_of, summarise
 
 # %% auto #0
-__all__ = ['NAMES', 'ALLOWABLE', 'display', 'setting', 'label_of', 'tex', 'cell_of', 'unconverged', 'mixed_code', 'check_rows',
+__all__ = ['NAMES', 'ALLOWABLE', 'label', 'setting', 'label_of', 'tex', 'cell_of', 'unconverged', 'mixed_code', 'check_rows',
            'Table', 'best_of', 'reference', 'table', 'source_of', 'numbers', 'check_prose']
 
 # %% ../../nbs/paper/02_tables.ipynb #a315fa6e
@@ -105,7 +105,7 @@ NAMES = {
 }
 
 
-def display(value: object) -> str:
+def label(value: object) -> str:
     "How a value of a configuration is printed."
     return (
         "all"
@@ -122,14 +122,14 @@ def setting(row: dict, key: str) -> object:
     'A value of the row\'s configuration; dots lead into its dicts ("options.input").'
     value = row["config"]
     for part in key.split("."):
-        value = look_up(value, part, "configuration key")
+        value = lookup(value, part, "configuration key")
     return value
 
 
 def label_of(row: dict, keys: str | Sequence[str]) -> str:
     'The printed values of one or several keys, separated by commas; "none" is not worth a word beside others.'
     values = [setting(row, key) for key in ([keys] if isinstance(keys, str) else keys)]
-    return ", ".join(display(value) for value in values if value != "none" or len(values) == 1)
+    return ", ".join(label(value) for value in values if value != "none" or len(values) == 1)
 
 
 def tex(text: str) -> str:
@@ -175,7 +175,7 @@ def mixed_code(rows: Sequence[dict]) -> str:
             code.setdefault(method, set()).add(str(birth.get("source"))[:10])
     for method, hashes in code.items():
         if len(hashes) > 1 or "None" in hashes:
-            return f"{display(method[0])} by the code {', '.join(sorted(hashes))}"
+            return f"{label(method[0])} by the code {', '.join(sorted(hashes))}"
     return ""
 
 
@@ -183,13 +183,13 @@ def check_rows(
     rows: Sequence[dict],
     allow: Sequence[str] = (),  # of `ALLOWABLE`
 ) -> None:
-    "Raise a `BadInput` for rows that may not stand in one table."
+    "Raise a `InputError` for rows that may not stand in one table."
     for name in allow:
-        look_up(dict.fromkeys(ALLOWABLE), name, "allowance")
+        lookup(dict.fromkeys(ALLOWABLE), name, "allowance")
     if not rows:
-        raise BadInput("no rows", "at least one", "Run the experiment first: `make paper`.")
+        raise InputError("no rows", "at least one", "Run the experiment first: `make paper`.")
     if len(tiers := sorted({row["config"]["tier"] for row in rows})) > 1:
-        raise BadInput(
+        raise InputError(
             f"rows of the tiers {', '.join(tiers)}",
             "one tier",
             "Read the rows of one tier; they never mix.",
@@ -229,7 +229,7 @@ def check_rows(
     }
     for name, problem in found.items():
         if problem and name not in allow:
-            raise BadInput(problem[0], problem[1], f"{problem[2]}, or pass allow=({name!r},).")
+            raise InputError(problem[0], problem[1], f"{problem[2]}, or pass allow=({name!r},).")
 
 # %% ../../nbs/paper/02_tables.ipynb #29774550
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class Table:
             if len(set(self.n)) == 1
             else f"n = {min(self.n):,} to {max(self.n):,}"
         )
-        name = display(self.metric)
+        name = label(self.metric)
         note = f"{name[:1].upper()}{name[1:]} in percent, {seeds} ({', '.join(map(str, self.seeds))}), with 95 % bootstrap intervals over test images ({images}); tier “{self.tier}”."
         if self.best:
             note += " Bold: better than every other method of its column (paired bootstrap)."
@@ -467,13 +467,13 @@ def numbers(
     lines = ["% Generated from the rows of results; do not edit."]
     for name, (text, source) in sorted(values.items()):
         if not re.fullmatch(r"[A-Za-z]+", name):
-            raise BadInput(
+            raise InputError(
                 f"the macro name {name!r}",
                 "letters only, as TeX wants",
                 "Spell numbers out: SixtyFour.",
             )
         if "\n" in text + source or re.search(r"(?<!\\)%", text):
-            raise BadInput(
+            raise InputError(
                 f"the text {text!r} of \\{name}",
                 "one line without a bare %",
                 "Write \\% for per cent.",
@@ -490,7 +490,7 @@ def check_prose(
     for number, line in enumerate(text.splitlines(), 1):
         if mark := re.fullmatch(r"\s*% results (begin|end)\s*", line):
             if inside == (mark[1] == "begin"):
-                raise BadInput(
+                raise InputError(
                     f"line {number}: '% results {mark[1]}' for the second time",
                     "begin and end in turn",
                     "Correct the comment lines.",
@@ -507,7 +507,7 @@ def check_prose(
             if re.search(r"\d", plain):
                 offending.append(f"line {number}: {line.strip()}")
     if inside or not passages:
-        raise BadInput(
+        raise InputError(
             "no results passage" if not passages else "a results passage without end",
             "% results begin … % results end",
             "Add the comment lines.",

@@ -10,13 +10,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..core import BadInput
+from ..core import InputError
 
 # %% auto #0
-__all__ = ['token_couplings']
+__all__ = ['batched_sinkhorn']
 
 # %% ../../nbs/transport/03_batched.ipynb #2d2db9c6
-def token_couplings(
+def batched_sinkhorn(
     cost: Tensor,  # (B, n, m) one ground cost per problem
     left_mask: Tensor | None = None,  # (B, n) True where there is a token; everywhere by default
     right_mask: Tensor | None = None,  # (B, m)
@@ -29,19 +29,19 @@ def token_couplings(
     from ot.batch import solve_batch
 
     if cost.ndim != 3:
-        raise BadInput(
+        raise InputError(
             f"a cost of shape {tuple(cost.shape)}",
             "(B, n, m), a matrix per problem",
             "Stack the costs, padded to one shape.",
         )
     if not 0 < epsilon < math.inf:
-        raise BadInput(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
+        raise InputError(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
     masks = [
         torch.ones_like(part, dtype=torch.bool) if mask is None else mask
         for mask, part in ((left_mask, cost[:, :, 0]), (right_mask, cost[:, 0]))
     ]
     if not all(mask.any(1).all() for mask in masks):
-        raise BadInput(
+        raise InputError(
             "a problem without tokens", "at least one on each side", "Leave it out of the batch."
         )
     a, b = (mask.to(cost) / mask.sum(1, keepdim=True) for mask in masks)

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import BadInput, check_cloud, look_up
+from ..core import InputError, check_features, lookup
 
 # %% auto #0
-__all__ = ['free_memory', 'check_memory', 'squared_euclidean', 'cosine_distance', 'MatrixCost', 'ThinCost', 'CloudCost',
+__all__ = ['free_memory', 'check_memory', 'squared_euclidean', 'cosine_distance', 'MatrixCost', 'LowRankCost', 'PointCloudCost',
            'gaussian', 'median_distance']
 
 # %% ../../nbs/transport/00_costs.ipynb #664b0367
@@ -43,7 +43,7 @@ def check_memory(
     "Refuse an (n, m) matrix that would not fit."
     wanted, free = n * m * like.element_size(), free_memory(like.device)
     if wanted > free:
-        raise BadInput(
+        raise InputError(
             f"an ({n}, {m}) {what} of {wanted / 1e9:.1f} GB",
             f"at most the {free / 1e9:.1f} GB that are free",
             do,
@@ -52,14 +52,20 @@ def check_memory(
 # %% ../../nbs/transport/00_costs.ipynb #528ea81b
 def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
     "‖x_i − y_j‖² as an (n, m) matrix, clamped at zero."
-    check_memory(len(x), len(y), x, "cost", "Use `CloudCost(x, y)`, which never makes it whole.")
+    check_memory(
+        len(x), len(y), x, "cost", "Use `PointCloudCost(x, y)`, which never makes it whole."
+    )
     return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_(min=0)
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     "1 − cos(x_i, y_j) as an (n, m) matrix, in [0, 2]."
     check_memory(
-        len(x), len(y), x, "cost", 'Use `CloudCost(x, y, "cosine")`, which never makes it whole.'
+        len(x),
+        len(y),
+        x,
+        "cost",
+        'Use `PointCloudCost(x, y, "cosine")`, which never makes it whole.',
     )
     return 1 - F.normalize(x, dim=1) @ F.normalize(y, dim=1).T
 
@@ -69,12 +75,12 @@ class MatrixCost:
 
     def __init__(self, matrix: Tensor):  # (n, m)
         if matrix.numel() == 0:
-            raise BadInput(
+            raise InputError(
                 f"a cost of shape {tuple(matrix.shape)}",
                 "at least one point on each side",
                 "Check that neither cloud is empty.",
             )
-        self.matrix = check_cloud(matrix.detach(), "cost")
+        self.matrix = check_features(matrix.detach(), "cost")
         self.shape, self.like = tuple(matrix.shape), matrix.new_zeros(0)
         self.row_terms, self.column_terms = (
             matrix.new_zeros(self.shape[0]),
@@ -98,7 +104,7 @@ class MatrixCost:
         return self.matrix[rows]
 
 
-class ThinCost:
+class LowRankCost:
     "The ground cost r_i + c_j − 2 ℓ_i·m_j, held as its parts: n·d + m·d numbers instead of n·m."
 
     def __init__(
@@ -109,8 +115,8 @@ class ThinCost:
         column_terms: Tensor | None = None,  # (m,)
     ):
         self.left, self.right = (
-            check_cloud(left.detach(), "x"),
-            check_cloud(right.detach(), "y", width=left.shape[1]),
+            check_features(left.detach(), "x"),
+            check_features(right.detach(), "y", width=left.shape[1]),
         )
         self.shape, self.like = (len(left), len(right)), self.left.new_zeros(0)
         self.row_terms = self.left.new_zeros(len(left)) if row_terms is None else row_terms
@@ -124,14 +130,14 @@ class ThinCost:
         )
         self.largest = 2 * float(self.left.norm(dim=1).max() * self.right.norm(dim=1).max())
 
-    def to(self, dtype: torch.dtype) -> ThinCost:
-        return ThinCost(
+    def to(self, dtype: torch.dtype) -> LowRankCost:
+        return LowRankCost(
             *(part.to(dtype) for part in (self.left, self.right, self.row_terms, self.column_terms))
         )
 
-    def part(self, rows: Tensor, columns: Tensor) -> ThinCost:
+    def part(self, rows: Tensor, columns: Tensor) -> LowRankCost:
         "The cost between some of the points."
-        return ThinCost(
+        return LowRankCost(
             self.left[rows], self.right[columns], self.row_terms[rows], self.column_terms[columns]
         )
 
@@ -148,7 +154,7 @@ class ThinCost:
         )
 
 
-class CloudCost(ThinCost):
+class PointCloudCost(LowRankCost):
     "The ground cost between two clouds."
 
     def __init__(
@@ -157,8 +163,8 @@ class CloudCost(ThinCost):
         y: Tensor,  # (m, d)
         kind: str = "squared_euclidean",  # or "cosine"
     ):
-        x, y = check_cloud(x.detach(), "x"), check_cloud(y.detach(), "y", width=x.shape[1])
-        look_up({"squared_euclidean": 0, "cosine": 0}, kind, "ground cost")
+        x, y = check_features(x.detach(), "x"), check_features(y.detach(), "y", width=x.shape[1])
+        lookup({"squared_euclidean": 0, "cosine": 0}, kind, "ground cost")
         if kind == "cosine":
             x, y = (
                 F.normalize(x, dim=1) / 2**0.5,

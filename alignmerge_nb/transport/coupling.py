@@ -12,8 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..core import BadInput
-from .costs import MatrixCost, ThinCost, check_memory
+from ..core import InputError
+from .costs import MatrixCost, LowRankCost, check_memory
 
 # %% auto #0
 __all__ = ['BLOCK', 'row_blocks', 'Coupling', 'check_masses']
@@ -36,7 +36,7 @@ class Coupling:
     "A transport plan with its marginals, its measured marginal error, and what can be read off it."
 
     rows: Callable[[slice], Tensor]  # some rows of the plan, non-negative
-    cost: MatrixCost | ThinCost
+    cost: MatrixCost | LowRankCost
     a: Tensor  # (n,) row masses asked for
     b: Tensor  # (m,) column masses asked for
     tolerance: float = 1e-4  # the L1 marginal error that counts as converged
@@ -92,7 +92,7 @@ class Coupling:
     def push(self, y: Tensor) -> Tensor:
         "P y (n, d): what the rows receive of `y` (m, d)."
         if len(y) != len(self.b):
-            raise BadInput(
+            raise InputError(
                 f"y with {len(y)} rows",
                 f"{len(self.b)}, the plan's columns",
                 "Pass the cloud that was coupled.",
@@ -102,7 +102,7 @@ class Coupling:
     def pull(self, x: Tensor) -> Tensor:
         "Pᵀ x (m, d): what the columns receive of `x` (n, d)."
         if len(x) != len(self.a):
-            raise BadInput(
+            raise InputError(
                 f"x with {len(x)} rows",
                 f"{len(self.a)}, the plan's rows",
                 "Pass the cloud that was coupled.",
@@ -113,7 +113,7 @@ class Coupling:
         "Barycentric projection (n, d): for each row, the mean of `y` (m, d) under its part of the plan."
         return self.push(y) / self.masses[0][:, None].to(y)
 
-    def matches(self) -> Tensor:
+    def effective_matches(self) -> Tensor:
         "Effective number of partners of each row (n,): exp of the row's entropy; 1 is a sure match, m is none."
         return torch.cat(
             [
@@ -122,10 +122,10 @@ class Coupling:
             ]
         )
 
-    def kantorovich(self) -> tuple[Tensor, Tensor, float]:
+    def dual_certificate(self) -> tuple[Tensor, Tensor, float]:
         "Potentials f (n,), g (m,) with f_i + g_j ≤ C_ij, and the gap: how far above their lower bound `transport_cost` lies."
         if self.potentials is None:
-            raise BadInput(
+            raise InputError(
                 "a coupling without potentials",
                 "one of `sinkhorn` or `exact`, without known pairs",
                 "Couple without `pairs`.",
@@ -142,11 +142,11 @@ class Coupling:
         )
 
     def require_converged(self) -> Coupling:
-        "The coupling itself, or a `BadInput` when its marginals are off by more than the tolerance."
+        "The coupling itself, or a `InputError` when its marginals are off by more than the tolerance."
         if self.converged:
             return self
         do = "Raise `max_iterations` or `epsilon`, or loosen `tolerance` knowingly."
-        raise BadInput(
+        raise InputError(
             f"a plan with marginal error {self.marginal_error:.1e}",
             f"at most {self.tolerance:.0e}",
             do,
@@ -159,7 +159,7 @@ class Coupling:
             else f"ε = {self.epsilon:.3g}, {self.iterations} iterations"
         )
         state = "converged" if self.converged else f"NOT converged (tolerance {self.tolerance:.0e})"
-        quality = f"marginal error {self.marginal_error:.1e}, cost {self.transport_cost:.4g}, {self.matches().median():.1f} effective matches"
+        quality = f"marginal error {self.marginal_error:.1e}, cost {self.transport_cost:.4g}, {self.effective_matches().median():.1f} effective matches"
         return f"Coupling({len(self.a)} × {len(self.b)}, {kind}, {state}: {quality})"
 
 # %% ../../nbs/transport/01_coupling.ipynb #5eca66a4
@@ -168,24 +168,24 @@ def check_masses(
     n: int,  # how many points there are
     name: str,  # how the message calls them
 ) -> Tensor:
-    "Masses (n,) in float64 that sum to one, uniform for None; a `BadInput` for anything else."
+    "Masses (n,) in float64 that sum to one, uniform for None; a `InputError` for anything else."
     if masses is None:
         return torch.full((n,), 1 / n, dtype=torch.float64)
     masses = masses.double()
     if masses.shape != (n,):
-        raise BadInput(
+        raise InputError(
             f"{name} of shape {tuple(masses.shape)}",
             f"({n},), one mass per point",
             "Give one mass per row.",
         )
     if not (torch.isfinite(masses).all() and (masses > 0).all()):
-        raise BadInput(
+        raise InputError(
             f"{name} with zero, negative or non-finite masses",
             "positive masses",
             "Leave points without mass out of the cloud.",
         )
     if abs(float(masses.sum()) - 1) > 1e-6:
-        raise BadInput(
+        raise InputError(
             f"{name} of total {float(masses.sum()):.4g}",
             "total mass 1",
             f"Divide by the sum: `{name} / {name}.sum()`.",

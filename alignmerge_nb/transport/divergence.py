@@ -8,17 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .costs import CloudCost
+from .costs import PointCloudCost
 from .sinkhorn import sinkhorn
 
 # %% auto #0
-__all__ = ['entropic_value', 'sinkhorn_divergence']
+__all__ = ['entropic_ot_cost', 'sinkhorn_divergence']
 
 # %% ../../nbs/transport/04_divergence.ipynb #76ea35c5
-def entropic_value(x: Tensor, y: Tensor, epsilon: float, **options) -> Tensor:
+def entropic_ot_cost(x: Tensor, y: Tensor, epsilon: float, **options) -> Tensor:
     "W_ε with squared Euclidean cost (scalar); `epsilon` in the cost's own units; gradient by the envelope theorem."
     with torch.no_grad():
-        cost = CloudCost(x, y)
+        cost = PointCloudCost(x, y)
         coupling = sinkhorn(cost, epsilon=epsilon / (cost.mean or 1.0), **options)
         to_x, to_y, (f, g) = coupling.push(y), coupling.pull(x), coupling.potentials
         value = f @ coupling.a.double() + g @ coupling.b.double()
@@ -37,10 +37,10 @@ def sinkhorn_divergence(
     **options,  # tolerance, max_iterations of `sinkhorn`
 ) -> Tensor:
     "Debiased entropic transport cost between two uniform clouds (scalar, squared units)."
-    unit = CloudCost(x, y).mean or 1.0
-    between = entropic_value(x, y, epsilon * unit, **options)
+    unit = PointCloudCost(x, y).mean or 1.0
+    between = entropic_ot_cost(x, y, epsilon * unit, **options)
     return (
         between
-        - 0.5 * entropic_value(x, x, epsilon * unit, **options)
-        - 0.5 * entropic_value(y, y, epsilon * unit, **options)
+        - 0.5 * entropic_ot_cost(x, x, epsilon * unit, **options)
+        - 0.5 * entropic_ot_cost(y, y, epsilon * unit, **options)
     )

@@ -8,16 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..core import BadInput, check_cloud, progress
-from .costs import CloudCost, ThinCost
+from ..core import InputError, check_features, progress
+from .costs import PointCloudCost, LowRankCost
 from .coupling import Coupling, check_masses
-from .sinkhorn import Kernel, know, scale
+from .sinkhorn import GibbsKernel, fix_pairs, sinkhorn_scaling
 
 # %% auto #0
-__all__ = ['ROUGH', 'standard', 'feature_columns', 'gromov', 'gromov_loss']
+__all__ = ['ROUGH', 'standardize', 'feature_columns', 'gromov', 'gromov_loss']
 
 # %% ../../nbs/transport/05_gromov.ipynb #db408f48
-def standard(
+def standardize(
     cloud: Tensor,  # (n, d)
     masses: Tensor,  # (n,)
 ) -> tuple[Tensor, Tensor]:
@@ -25,7 +25,7 @@ def standard(
     centred = cloud - masses @ cloud
     size = masses @ centred.square().sum(1)
     if not size > 0:
-        raise BadInput(
+        raise InputError(
             "a cloud whose points are all equal", "distances to compare", "Check the features."
         )
     centred = centred / size.sqrt()
@@ -46,12 +46,12 @@ def feature_columns(
     "Left (n, e) and right (m, e) with −2 left rightᵀ the squared distances of the features over their mean, up to row and column terms."
     for each, cloud, name in zip(features, (x, y), "xy"):
         if len(each) != len(cloud):
-            raise BadInput(
+            raise InputError(
                 f"features of {len(each)} rows beside {name} with {len(cloud)}",
                 "a row for each point",
                 "Give the features in the order of the clouds.",
             )
-    cost = CloudCost(*(each.to(x) for each in features))
+    cost = PointCloudCost(*(each.to(x) for each in features))
     return cost.left / (cost.mean or 1.0), cost.right
 
 
@@ -73,18 +73,21 @@ def gromov(
 ) -> Coupling:
     "Gromov-Wasserstein coupling of squared distances by accumulated proximal steps (Xu et al. 2019); with `features`, fused (Vayer et al. 2019)."
     if not epsilon > 0:
-        raise BadInput(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
+        raise InputError(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
     if not 0 <= alpha <= 1:
-        raise BadInput(
+        raise InputError(
             f"alpha = {alpha}", "a share in [0, 1]", "1 is geometry alone, 0 the features alone."
         )
     if not steps >= 1:
-        raise BadInput(f"steps = {steps}", "at least 1", "Allow a proximal step.")
-    x, y = check_cloud(x.detach(), "x", least=2), check_cloud(y.detach(), "y", least=2).to(x)
+        raise InputError(f"steps = {steps}", "at least 1", "Allow a proximal step.")
+    x, y = (
+        check_features(x.detach(), "x", min_rows=2),
+        check_features(y.detach(), "y", min_rows=2).to(x),
+    )
     a, b = check_masses(a, len(x), "a").to(x.device), check_masses(b, len(y), "b").to(x.device)
-    known = know(pairs, a, b)
+    known = fix_pairs(pairs, a, b)
     a, b, free_a, free_b = (masses.to(x) for masses in (a, b, *known.masses))
-    (x, r), (y, s) = standard(x, a), standard(y, b)
+    (x, r), (y, s) = standardize(x, a), standardize(y, b)
     alpha, (left, right) = (
         (1.0, (x[:, :0], y[:, :0]))
         if features is None
@@ -101,16 +104,16 @@ def gromov(
     total, psi, used = torch.zeros_like(moment), None, 0
     for step in progress(range(1, steps + 1), "Gromov-Wasserstein"):
         total, before = total + moment, moment
-        cost = ThinCost(torch.cat((2 * alpha * x @ total, step * left), 1), right)
+        cost = LowRankCost(torch.cat((2 * alpha * x @ total, step * left), 1), right)
         if not len(known.free_rows):
             return Coupling(known.join(None, x), cost, a, b, tolerance, epsilon)
-        kernel = Kernel(
+        kernel = GibbsKernel(
             cost if pairs is None else cost.part(known.free_rows, known.free_columns),
             epsilon,
             free_a,
             4e9,
         )
-        psi, sweeps, _ = scale(kernel, free_b, **ROUGH, start=psi)
+        psi, sweeps, _ = sinkhorn_scaling(kernel, free_b, **ROUGH, start=psi)
         moment, used = (
             tied
             + known.a.sum().to(x) * x[known.free_rows].T @ kernel.push(psi, y[known.free_columns]),
@@ -118,7 +121,7 @@ def gromov(
         )
         if (moment - before).norm() <= 1e-5 * moment.norm():
             break
-    psi, sweeps, _ = scale(kernel, free_b, 0.7 * tolerance, max_iterations, psi)
+    psi, sweeps, _ = sinkhorn_scaling(kernel, free_b, 0.7 * tolerance, max_iterations, psi)
     return Coupling(known.join(kernel.plan(psi), x), cost, a, b, tolerance, epsilon, used + sweeps)
 
 
@@ -129,7 +132,7 @@ def gromov_loss(
 ) -> float:
     "Σ (D_ik − D'_jl)² P_ij P_kl of the standardised clouds, without forming a distance."
     a, b = (mass.double() for mass in coupling.masses)
-    (x, r), (y, s) = standard(x.double(), a), standard(y.double(), b)
+    (x, r), (y, s) = standardize(x.double(), a), standardize(y.double(), b)
     own = lambda cloud, norms, mass: (
         2 * mass @ norms**2
         + 2 * (mass @ norms) ** 2

@@ -13,13 +13,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..core import BadInput, progress
-from .costs import MatrixCost, ThinCost, check_memory
+from ..core import InputError, progress
+from .costs import MatrixCost, LowRankCost, check_memory
 from .coupling import Coupling, check_masses, row_blocks
 
 # %% auto #0
-__all__ = ['DRIFT', 'FLOOR', 'TINY', 'Anderson', 'Kernel', 'scale', 'RoughKernel', 'solve', 'Known', 'know', 'sinkhorn',
-           'working_type', 'exact']
+__all__ = ['DRIFT', 'FLOOR', 'TINY', 'Anderson', 'GibbsKernel', 'sinkhorn_scaling', 'LowPrecisionKernel', 'solve', 'FixedPairs',
+           'fix_pairs', 'sinkhorn', 'working_type', 'emd']
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #f3bdf657
 class Anderson:
@@ -55,12 +55,12 @@ FLOOR = -80.0  # smallest exponent kept: e^-80 is nothing beside a row's 1, and 
 TINY = 1e-37  # the mass of a column that no row reaches: its potential then rises by 85 in one step
 
 
-class Kernel:
+class GibbsKernel:
     "exp((r_i + c_j − C_ij)/ε + ψ_j − t_i), every row with maximum 1; kept where it fits, else made anew in each sweep."
 
     def __init__(
         self,
-        cost: MatrixCost | ThinCost,
+        cost: MatrixCost | LowRankCost,
         epsilon: float,  # in the units of the cost
         a: Tensor,  # (n,) row masses
         memory: float,  # bytes that the kernel may take
@@ -145,8 +145,8 @@ class Kernel:
         )
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #22217633
-def scale(
-    kernel: Kernel,
+def sinkhorn_scaling(
+    kernel: GibbsKernel,
     b: Tensor,  # (m,) column masses
     tolerance: float,  # on the L1 error of the column marginal; the rows are exact
     max_iterations: int,  # sweeps over the kernel
@@ -173,13 +173,15 @@ def scale(
             continue
         best, plain = min(best, error), image
         psi = anderson.step(psi, image)
-    raise BadInput(f"max_iterations = {max_iterations}", "at least 1", "Allow the solver a sweep.")
+    raise InputError(
+        f"max_iterations = {max_iterations}", "at least 1", "Allow the solver a sweep."
+    )
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #30ae69c5
-class RoughKernel(Kernel):
+class LowPrecisionKernel(GibbsKernel):
     "A kernel kept in bfloat16 and used in blocks of its own type."
 
-    def __init__(self, cost: MatrixCost | ThinCost, epsilon: float, a: Tensor):
+    def __init__(self, cost: MatrixCost | LowRankCost, epsilon: float, a: Tensor):
         super().__init__(cost, epsilon, a, memory=0.0)
         check_memory(
             *cost.shape,
@@ -198,7 +200,7 @@ class RoughKernel(Kernel):
 
 
 def solve(
-    cost: MatrixCost | ThinCost,
+    cost: MatrixCost | LowRankCost,
     epsilon: float,  # in the units of the cost
     a: Tensor,  # (n,) row masses
     b: Tensor,  # (m,) column masses
@@ -206,25 +208,27 @@ def solve(
     max_iterations: int,
     memory: float,  # bytes that a kernel may take
     exponent: float = 1.0,  # below 1, marginals are relaxed
-) -> tuple[Kernel, Tensor, int, float]:
+) -> tuple[GibbsKernel, Tensor, int, float]:
     "The exact kernel after its last sweep, the column log-scaling, sweeps used, error left; by a rough kernel where only that one fits."
-    kernel, psi, used = Kernel(cost, epsilon, a, memory, exponent), None, 0
+    kernel, psi, used = GibbsKernel(cost, epsilon, a, memory, exponent), None, 0
     if not kernel.kept and 2 * a.numel() * b.numel() <= memory and exponent == 1:
-        rough, target = RoughKernel(cost, epsilon, a), b.double()
+        rough, target = LowPrecisionKernel(cost, epsilon, a), b.double()
         for _ in range(4):
-            psi, sweeps, _ = scale(rough, target, tolerance / 2, max(1, max_iterations - used), psi)
+            psi, sweeps, _ = sinkhorn_scaling(
+                rough, target, tolerance / 2, max(1, max_iterations - used), psi
+            )
             columns, used = kernel.sweep(psi), used + sweeps + 1
             error = float((columns - b.double()).abs().sum())
             if error <= tolerance or used >= max_iterations:
                 return kernel, psi, used, error
             target = b.double() * rough.sweep(psi) / columns.clamp(min=TINY)
             target = target / target.sum()
-    psi, sweeps, error = scale(kernel, b, tolerance, max_iterations - used, psi)
+    psi, sweeps, error = sinkhorn_scaling(kernel, b, tolerance, max_iterations - used, psi)
     return kernel, psi, used + sweeps, error
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #9cfba485
 @dataclass(frozen=True)
-class Known:
+class FixedPairs:
     "Known pairs: the mass that they carry, and what is left to be coupled."
 
     rows: Tensor  # (p,) of the pairs
@@ -266,15 +270,15 @@ class Known:
         return rows
 
 
-def know(
+def fix_pairs(
     pairs: Tensor | None,  # (p, 2) rows of x and y that belong together; several may share a row
     a: Tensor,  # (n,) row masses
     b: Tensor,  # (m,) column masses
-) -> Known:
+) -> FixedPairs:
     "What known pairs carry of these masses, and what is left."
     pairs = torch.empty(0, 2, dtype=torch.long) if pairs is None else pairs
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point():
-        raise BadInput(
+        raise InputError(
             f"pairs of shape {tuple(pairs.shape)} and dtype {pairs.dtype}",
             "indices (p, 2)",
             "Give one (row of x, row of y) per pair.",
@@ -282,7 +286,7 @@ def know(
     if len(pairs) and not (
         pairs.min() >= 0 and pairs[:, 0].max() < len(a) and pairs[:, 1].max() < len(b)
     ):
-        raise BadInput(
+        raise InputError(
             f"pairs up to {tuple(pairs.amax(0).tolist())} and down to {int(pairs.min())}",
             f"rows below {len(a)} and {len(b)}",
             "Count from 0, in the order of the clouds.",
@@ -298,11 +302,11 @@ def know(
     left = [
         torch.where(rest > 1e-6 * mass, rest, 0) for rest, mass in zip(left, (a, b))
     ]  # no more than rounding is no mass
-    return Known(*ends, carried, *left, *(mass.nonzero()[:, 0] for mass in left))
+    return FixedPairs(*ends, carried, *left, *(mass.nonzero()[:, 0] for mass in left))
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #7cb74b0b
 def sinkhorn(
-    cost: Tensor | ThinCost,  # (n, m) ground cost, or its parts: `CloudCost(x, y)`
+    cost: Tensor | LowRankCost,  # (n, m) ground cost, or its parts: `PointCloudCost(x, y)`
     a: Tensor | None = None,  # (n,) row masses; uniform by default
     b: Tensor | None = None,  # (m,) column masses; uniform by default
     pairs: Tensor | None = None,  # (p, 2) known pairs, which keep the mass that they can carry
@@ -310,24 +314,24 @@ def sinkhorn(
     epsilon: float = 0.05,  # regularisation, in units of the mean cost
     tolerance: float = 1e-4,  # L1 marginal error that counts as converged
     max_iterations: int = 2000,  # sweeps over the kernel
-    relaxation: float
+    marginal_penalty: float
     | None = None,  # weight of KL penalties on the marginals, in units of the mean cost; None: marginals hold
     memory: float = 4.0,  # GB that the kernel may take; a larger one is kept rounded to bfloat16, a still larger one made anew in each sweep
 ) -> Coupling:
     "Entropic optimal transport by stabilised, accelerated Sinkhorn scaling (Cuturi 2013, Schmitzer 2019, Chizat et al. 2018)."
     if not 0 < epsilon < math.inf:
-        raise BadInput(
+        raise InputError(
             f"epsilon = {epsilon}", "a positive number", "Use `exact` for unregularised transport."
         )
-    if not (relaxation is None or relaxation > 0):
-        raise BadInput(
-            f"relaxation = {relaxation}",
+    if not (marginal_penalty is None or marginal_penalty > 0):
+        raise InputError(
+            f"relaxation = {marginal_penalty}",
             "a positive number, or None",
             "Leave it out where marginals must hold.",
         )
     cost = MatrixCost(cost) if isinstance(cost, Tensor) else cost
     if cost.mean < 0:
-        raise BadInput(
+        raise InputError(
             f"a cost of mean {cost.mean:.3g}",
             "a positive mean, the unit of `epsilon`",
             "Subtract the smallest cost: the plan stays the same.",
@@ -336,7 +340,7 @@ def sinkhorn(
         check_masses(masses, size, name).to(cost.like.device)
         for masses, size, name in zip((a, b), cost.shape, "ab")
     )
-    known, step = know(pairs, a, b), epsilon * (cost.mean or 1.0)
+    known, step = fix_pairs(pairs, a, b), epsilon * (cost.mean or 1.0)
     whole = partial(
         Coupling, cost=cost, a=a.to(cost.like), b=b.to(cost.like), tolerance=tolerance, epsilon=step
     )
@@ -345,7 +349,7 @@ def sinkhorn(
     free = cost if pairs is None else cost.part(known.free_rows, known.free_columns)
     inner = working_type(free, step, tolerance)
     free_a, free_b = (masses.to(inner) for masses in known.masses)
-    exponent = 1.0 if relaxation is None else relaxation / (relaxation + epsilon)
+    exponent = 1.0 if marginal_penalty is None else marginal_penalty / (marginal_penalty + epsilon)
     kernel, psi, used, error = solve(
         free.to(inner),
         step,
@@ -370,17 +374,17 @@ def sinkhorn(
         known.join(lambda part: rows(part).to(cost.like), cost.like),
         iterations=used,
         potentials=potentials,
-        residual=None if relaxation is None else error,
+        residual=None if marginal_penalty is None else error,
     )
 
 
-def working_type(cost: MatrixCost | ThinCost, epsilon: float, tolerance: float) -> torch.dtype:
+def working_type(cost: MatrixCost | LowRankCost, epsilon: float, tolerance: float) -> torch.dtype:
     "The cost's own precision where its rounding of an exponent stays below a quarter of the tolerance, else float64."
     rounding = torch.finfo(cost.like.dtype).eps / 2 * cost.largest / epsilon
     return cost.like.dtype if rounding <= tolerance / 4 else torch.float64
 
 # %% ../../nbs/transport/02_sinkhorn.ipynb #e41d462c
-def exact(
+def emd(
     cost: Tensor,  # (n, m) ground cost
     a: Tensor | None = None,  # (n,) row masses; uniform by default
     b: Tensor | None = None,  # (m,) column masses; uniform by default
@@ -402,7 +406,7 @@ def exact(
         log=True,
     )
     if log["warning"]:
-        raise BadInput(
+        raise InputError(
             f"an unfinished simplex ({log['warning']})",
             "an optimal plan",
             "Raise `max_iterations`.",

@@ -17,14 +17,14 @@ from ...aligners.base import Aligner
 from ...aligners.linear import weighted_ridge
 from ...aligners.registry import make_aligner
 from ...aligners.selection import select
-from ...core import BadInput, generator, look_up
-from ...features import owner
-from ..protocols import fitted, retrieval_data, training_rows
+from ...core import InputError, generator, lookup
+from ...features import item_id
+from ..protocols import fit_aligner, retrieval_data, training_rows
 from ..runs import Outcome, options_of, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from ...metrics.retrieval import hubness, ranks, recalls, relevance
 from ...paper.rows import RunConfig
-from ...transport.costs import CloudCost
+from ...transport.costs import PointCloudCost
 from ...transport.coupling import Coupling
 from ...transport.gromov import gromov
 from ...transport.sinkhorn import sinkhorn
@@ -69,7 +69,7 @@ def batched_plan(
         ):
             found.append(
                 sinkhorn(
-                    CloudCost(guess[mine], centre[theirs], "cosine"),
+                    PointCloudCost(guess[mine], centre[theirs], "cosine"),
                     epsilon=epsilon,
                     tolerance=1e-3,
                 )
@@ -107,7 +107,7 @@ def identity_plan(
     if model.truth is not None:
         plan[tuple(map(torch.searchsorted, free, model.truth.T.contiguous()))] = 1
     if not plan.any(1).all():
-        raise BadInput(
+        raise InputError(
             "unpaired images of unknown text",
             "the partner of every one",
             'Use the setting "shuffled" with overlap 1, and set `truth`.',
@@ -151,7 +151,7 @@ class CoupledMerge(AlignMerge):
         batch: int | None = None,  # rows of x in one plan at most; None: all
         **config,  # as in `AlignMerge`
     ):
-        look_up(COUPLINGS, coupling, "coupling")
+        lookup(COUPLINGS, coupling, "coupling")
         super().__init__(**config)
         self.config |= {"coupling": coupling, "batch": batch}
 
@@ -189,7 +189,7 @@ def ablation_rows(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     "x, y and pairs as in `training_rows`, and the unpaired rows that belong together (t, 2)."
     if unpaired == "disjoint":
-        raise BadInput(
+        raise InputError(
             "unpaired = 'disjoint'",
             "'none' or 'shuffled'",
             "Use 'shuffled' with the options count and overlap = 0.",
@@ -204,7 +204,7 @@ def ablation_rows(
     count = len(images) - n_pairs if count is None else count
     start = n_pairs + count - round(overlap * count)
     if start + count > len(images):
-        raise BadInput(
+        raise InputError(
             f"{start + count - n_pairs} unpaired items",
             f"at most {len(images) - n_pairs}",
             "Lower the count, or raise the overlap.",
@@ -212,13 +212,13 @@ def ablation_rows(
     there = set(images[start : start + count])
     images, texts = (
         images[: n_pairs + count],
-        texts[: len(pairs)] + [key for key in texts[len(pairs) :] if owner(key) in there],
+        texts[: len(pairs)] + [key for key in texts[len(pairs) :] if item_id(key) in there],
     )
     place = {name: row for row, name in enumerate(images)}
     truth = [
-        (place[owner(key)], row)
+        (place[item_id(key)], row)
         for row, key in enumerate(texts)
-        if row >= len(pairs) and owner(key) in place
+        if row >= len(pairs) and item_id(key) in place
     ]
     return (
         data.x.select(images).values,
@@ -255,7 +255,7 @@ def balanced_ranks(
     "Hubness before and after, recall after (all under names of their own), and the ranks behind it."
     x, y = data.of(split)
     relevant = relevance(
-        x.ids, [owner(key) for key in y.ids], [data.captions[key] for key in y.ids]
+        x.ids, [item_id(key) for key in y.ids], [data.captions[key] for key in y.ids]
     )
     plain = aligner.similarity(x.values, y.values)
     after = balanced(plain)
@@ -289,12 +289,12 @@ def ablated(
             key for key in options.keys() - set(ROWS) if options[key] != ABLATION_OPTIONS[key]
         )
         if odd:
-            raise BadInput(
+            raise InputError(
                 f"the option {odd[0]} for {config.aligner}",
                 "align_merge",
                 "It is the only one with a coupling to exchange.",
             )
-        return fitted(config, x, y, pairs, settings)
+        return fit_aligner(config, x, y, pairs, settings)
     known = make_aligner("align_merge", **settings).config | {"seed": config.seed}
     known["epsilons"] = [*known["epsilons"][:-1], options["epsilon"]]
     aligner = CoupledMerge(options["coupling"], options["batch"], **known)

@@ -17,18 +17,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...core import BadInput, generator, look_up
+from ...core import InputError, generator, lookup
 from ..runs import Outcome, installed, options_of
 from ...paper.rows import RunConfig
-from ...transport.costs import CloudCost, MatrixCost
+from ...transport.costs import PointCloudCost, MatrixCost
 from ...transport.coupling import Coupling, check_masses, row_blocks
-from ...transport.gromov import gromov, gromov_loss, standard
+from ...transport.gromov import gromov, gromov_loss, standardize
 from ...transport.sinkhorn import sinkhorn
 
 # %% auto #0
 __all__ = ['COMPILED', 'SOLVERS', 'GROMOV_STEPS', 'GROMOV_EPSILON', 'GROMOV_SOLVERS', 'COST_OPTIONS', 'COST_TASKS',
            'planted_clouds', 'potentials_error', 'Solved', 'ours', 'ours_streamed', 'pot', 'pot_log', 'ott', 'ott_log',
-           'geomloss', 'tuned', 'peak_memory', 'race', 'timed', 'turned_clouds', 'gromov_ours', 'gromov_pot',
+           'geomloss', 'tuned', 'peak_memory', 'benchmark', 'timed', 'turned_clouds', 'gromov_ours', 'gromov_pot',
            'gromov_race', 'sinkhorn_task', 'gromov_task', 'cost_run', 'product_seconds']
 
 # %% ../../../nbs/lab/experiments/26_cost.ipynb #aac130f0
@@ -59,7 +59,7 @@ def potentials_error(
     epsilon: float,  # in the units of the cost
 ) -> float:
     "‖P1 − a‖₁ + ‖Pᵀ1 − b‖₁ of the plan of these potentials, uniform masses, all in float64."
-    cost = CloudCost(x.double(), y.double())
+    cost = PointCloudCost(x.double(), y.double())
     a, b = check_masses(None, len(x), "a"), check_masses(None, len(y), "b")
     rows = lambda part: (
         torch.exp((f.double()[part, None] + g.double() - cost.block(part)) / epsilon)
@@ -79,7 +79,7 @@ class Solved(NamedTuple):
 
 
 def ours(x: Tensor, y: Tensor, epsilon: float, tolerance: float, memory: float = 5.1) -> Solved:
-    cost = CloudCost(x, y)
+    cost = PointCloudCost(x, y)
     coupling = sinkhorn(
         cost, epsilon=epsilon / cost.mean, tolerance=tolerance, max_iterations=20_000, memory=memory
     )  # 5.1 GB: 50,000 points a side, rounded
@@ -221,7 +221,7 @@ def peak_memory(call: Callable[[], object]) -> float:
     return max(0.0, field("VmHWM") - before)
 
 
-def race(
+def benchmark(
     x: Tensor,  # (n, d)
     y: Tensor,  # (m, d)
     epsilon: float,  # in units of the mean cost
@@ -230,7 +230,7 @@ def race(
     tolerance: float = 1e-4,  # L1 error of both marginals, float64
 ) -> dict[str, float]:
     "For each solver: median seconds, achieved error, iterations, peak memory in MB; measured in turn."
-    epsilon = epsilon * CloudCost(x, y).mean
+    epsilon = epsilon * PointCloudCost(x, y).mean
     calls, found = {}, {}
 
     def measure(solver: Callable, own: float) -> tuple[float, int]:
@@ -238,11 +238,11 @@ def race(
         return potentials_error(x, y, solved.f, solved.g, epsilon), solved.iterations
 
     for name in solvers:
-        solver = look_up(SOLVERS, name, "solver")
+        solver = lookup(SOLVERS, name, "solver")
         try:
             own, error, iterations = tuned(partial(measure, solver), tolerance)
         except ImportError as missing:
-            raise BadInput(
+            raise InputError(
                 f"the solver {name!r} without {missing.name}",
                 "its package",
                 "Install it: `pip install 'alignmerge-nb[bench]'`.",
@@ -298,7 +298,7 @@ def gromov_pot(x: Tensor, y: Tensor, tolerance: float) -> Coupling:
     import ot
 
     a, b = check_masses(None, len(x), "a"), check_masses(None, len(y), "b")
-    distances = [ot.dist(standard(cloud, mass)[0].numpy()) for cloud, mass in ((x, a), (y, b))]
+    distances = [ot.dist(standardize(cloud, mass)[0].numpy()) for cloud, mass in ((x, a), (y, b))]
     options = {
         "epsilon": 4 * GROMOV_EPSILON,
         "max_iter": GROMOV_STEPS,
@@ -334,7 +334,7 @@ def gromov_race(
         return coupling.marginal_error, gromov_loss(coupling, x, y)
 
     for name in solvers:
-        solver = look_up(GROMOV_SOLVERS, name, "solver")
+        solver = lookup(GROMOV_SOLVERS, name, "solver")
         own, error, loss = tuned(partial(measure, solver), tolerance)
         calls[name] = partial(solver, x, y, own)
         found |= {
@@ -359,7 +359,7 @@ COST_OPTIONS = {
 
 def sinkhorn_task(seed: int, options: dict) -> dict[str, float]:
     x, y = planted_clouds(options["n"], options["d"], seed)
-    return race(
+    return benchmark(
         x, y, options["epsilon"], tuple(options["solvers"]), options["rounds"], options["tolerance"]
     ) | {"product_seconds": product_seconds(x, y)}
 
@@ -375,7 +375,7 @@ COST_TASKS = {"sinkhorn": sinkhorn_task, "gromov": gromov_task}
 def cost_run(config: RunConfig) -> Outcome:
     "One race between solvers on planted clouds."
     options = options_of(config, COST_OPTIONS, "option of a race")
-    task = look_up(COST_TASKS, options["task"], "task of a race")
+    task = lookup(COST_TASKS, options["task"], "task of a race")
     before = torch.get_num_threads()
     torch.set_num_threads(options["threads"])
     try:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...aligners.selection import select
-from ...core import BadInput, generator
-from ..protocols import fitted
+from ...core import InputError, generator
+from ..protocols import fit_aligner
 from ..runs import Outcome, options_of
 from ..worlds import FactorWorld, factor_world
 from ...metrics.information import kernel_r2, linear_r2
@@ -31,7 +31,7 @@ def mcc(factors: Tensor, z: Tensor) -> float:
     from scipy.optimize import linear_sum_assignment
 
     if z.shape[1] < factors.shape[1]:
-        raise BadInput(
+        raise InputError(
             f"{z.shape[1]} coordinates for {factors.shape[1]} factors",
             "as many, or more",
             "Keep more axes.",
@@ -95,13 +95,13 @@ def identifiability_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor,
     options, p = options_of(config, IDENTIFIABILITY_OPTIONS, "option of a world"), config.n_pairs
     rows = options.pop("rows")
     if p is None or p + rows < 4:
-        raise BadInput(
+        raise InputError(
             f"{p} pairs and {rows} unpaired rows",
             "a number of pairs, and at least 4 rows",
             "Set `n_pairs`, or more `rows`.",
         )
     if (rows > 0) != (config.unpaired != "none"):
-        raise BadInput(
+        raise InputError(
             f"{rows} unpaired rows with unpaired = {config.unpaired!r}",
             "'shuffled' or 'disjoint' with rows, 'none' without",
             "Correct the configuration.",
@@ -148,7 +148,7 @@ def identifiability_run(config: RunConfig) -> Outcome:
     metrics = dict(raw_scores(config.seed, tuple(sorted(options.items()))))
     if not len(pairs):
         pairs, metrics["blind_marginal_error"] = blind_pairs(x, y)
-    aligner = fitted(
+    aligner = fit_aligner(
         config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
     )
     zx, zy = aligner.transform_x(world.x), aligner.transform_y(world.y)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ...aligners.base import Aligner
-from ...core import BadInput, look_up
+from ...core import InputError, lookup
 from ...data.datasets import Item, load_dataset
 from ...data.splits import split_items
 from ...features import Features
 from ...fusion.base import masked_mean
-from ...fusion.registry import TokenItems, changed, incomplete, predict
+from ...fusion.registry import TokenItems, changed, drop_modalities, predict
 from alignmerge_nb.lab.protocols import (
     VQA_OPTIONS,
     aligner_on,
@@ -33,7 +33,7 @@ from alignmerge_nb.lab.tasks import (
     accuracies,
     blind_baselines,
     caption_pairs,
-    few,
+    subsample,
     fit_head,
     row_of,
 )
@@ -52,10 +52,10 @@ def lacking(
     seed: int = 0,  # of the draw
 ) -> TokenItems:
     "The items, shares of which lack one modality."
-    after = incomplete(items, share, seed)
+    after = drop_modalities(items, share, seed)
     if train_share is None:
         return after
-    before = incomplete(items, train_share, seed)
+    before = drop_modalities(items, train_share, seed)
     late = torch.zeros(len(items), dtype=torch.bool).index_fill(0, test, True)
     for name in items.tokens:
         before = changed(
@@ -89,7 +89,7 @@ def answered(
     aligner: Aligner | None,  # fitted; None: none
 ) -> tuple[dict[str, float], Tensor]:
     "Accuracies on the test split, and the predicted answers (n_test,)."
-    inputs = look_up(INPUTS, options["input"], "input")(
+    inputs = lookup(INPUTS, options["input"], "input")(
         data.asked, data.rows("train"), aligner, config.seed
     )
     rows = data.rows("test")
@@ -135,7 +135,7 @@ def class_data(
     counts = Counter(item.group for item in splits["train"] if item.id in there)
     groups = sorted(name for name, count in counts.items() if count >= least)
     if len(groups) < 2:
-        raise BadInput(
+        raise InputError(
             f"{len(groups)} groups with at least {least} training items",
             "at least two",
             "Lower `least`, or take another data set.",
@@ -186,7 +186,7 @@ def pooled_pairs(
     "Mean tokens of training items (p, dx) and of their captions (p, dy)."
     rows = data.rows("train")[:n]
     if n is not None and len(rows) < n:
-        raise BadInput(
+        raise InputError(
             f"{n} pairs",
             f"at most {len(rows)}, the training items",
             "Ask for fewer, or None for all.",
@@ -242,7 +242,7 @@ def classification_run(config: RunConfig) -> Outcome:
     )
     parts = split_items(load_dataset(config.dataset), by=config.split)
     data = class_data(
-        {**parts, "train": few(parts["train"], options["items"], config.seed)},
+        {**parts, "train": subsample(parts["train"], options["items"], config.seed)},
         images,
         texts,
         options["least"],

@@ -14,28 +14,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...aligners.align_merge import AlignMerge, Whole, train_flow
-from ...aligners.base import Aligner, outside
+from ...aligners.align_merge import AlignMerge, InvertibleView, train_flow
+from ...aligners.base import Aligner, complement
 from ...aligners.registry import make_aligner
 from ...aligners.selection import select
-from ...core import BadInput
+from ...core import InputError
 from ...data.datasets import load_dataset
 from ...encoders.models import class_posteriors, image_classifier
-from ...features import owner
+from ...features import item_id
 from ...flows.certificate import certificate
-from ..protocols import fitted, retrieval_data, training_rows
+from ..protocols import fit_aligner, retrieval_data, training_rows
 from ..runs import Outcome, options_of, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from ...paper.rows import RunConfig, unpack
 from ...paper.statistics import Estimate, estimate, per_unit, pooled, seed_mean, seeds_of
 
 # %% auto #0
-__all__ = ['INVERTIBILITY_OPTIONS', 'LOST', 'lost', 'ridge_decoder', 'Axes', 'principal', 'classifier_of', 'probe', 'Side',
-           'sides', 'reconstructions', 'readings', 'Trained', 'aligner_of', 'certified', 'originals',
-           'invertibility_run', 'ceilings', 'per_image', 'measured', 'front']
+__all__ = ['INVERTIBILITY_OPTIONS', 'LOST', 'relative_squared_error', 'ridge_decoder', 'Axes', 'principal', 'classifier_of',
+           'probe', 'Side', 'sides', 'reconstructions', 'readings', 'Trained', 'aligner_of', 'certified', 'originals',
+           'invertibility_run', 'upper_bounds', 'per_image', 'measured', 'pareto_front']
 
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #62627218
-def lost(
+def relative_squared_error(
     values: Tensor,  # (n, d) features
     guess: Tensor,  # (n, d) their reconstruction
 ) -> Tensor:
@@ -75,7 +75,7 @@ class Axes(NamedTuple):
 
     def loses(self, cloud: Tensor) -> float:
         "Share of the variance of a cloud (n, d) off these axes."
-        return float(lost(cloud, self.back(self.scores(cloud))).mean())
+        return float(relative_squared_error(cloud, self.back(self.scores(cloud))).mean())
 
 
 def principal(cloud: Tensor, k: int) -> Axes:
@@ -90,7 +90,7 @@ def classifier_of(encoder: str) -> nn.Linear | None:
     "The linear classifier of an image encoder; None where it has none."
     try:
         return image_classifier(encoder)
-    except BadInput:
+    except InputError:
         return None
 
 
@@ -125,7 +125,7 @@ def sides(
     "Both sides' training and test features; `groups` gives the group of each item."
     found = {}
     for name, train, test in zip("xy", data.of("train"), data.of("test")):
-        known, true = ([groups[owner(key)] for key in part.ids] for part in (train, test))
+        known, true = ([groups[item_id(key)] for key in part.ids] for part in (train, test))
         found[name] = Side(
             train.values,
             test.values,
@@ -165,7 +165,7 @@ def readings(
     found = {f"probe_accuracy_{name}_before": side.right(side.test)}
     named = lambda values: class_posteriors(values, side.classifier).argmax(1)
     for suffix, guess in guesses.items():
-        found[f"reconstruction_r2_{name}{suffix}"] = lost(side.test, guess)
+        found[f"reconstruction_r2_{name}{suffix}"] = relative_squared_error(side.test, guess)
         found[f"probe_accuracy_{name}_after{suffix}"] = side.right(guess)
         if side.classifier is not None:
             found[f"class_agreement{suffix}"] = named(guess) == named(side.test)
@@ -184,9 +184,9 @@ LOST = 10_000  # steps in which a row keeps the error of an item, in units of th
 class Trained(AlignMerge):
     "AlignMerge whose flow is trained for all of its steps."
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         known = self.start(
-            x, y, pairs, (outside(pairs[:, 0], len(x)), outside(pairs[:, 1], len(y)))
+            x, y, pairs, (complement(pairs[:, 0], len(x)), complement(pairs[:, 1], len(y)))
         )
         self.flow_taken = self.config["flow_steps"]
         train_flow(self, *known, len(pairs), self.flow_taken)
@@ -200,11 +200,11 @@ def aligner_of(config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Te
     )
     for option, whose in (("flow", "align_merge"), ("reconstruction_weight", "ot_align_merge")):
         if options[option] is not None and config.aligner != whose:
-            raise BadInput(f"the option {option} for {config.aligner}", whose, "Leave it out.")
+            raise InputError(f"the option {option} for {config.aligner}", whose, "Leave it out.")
     if weight is not None:
         settings = settings | {"reconstruction_weight": weight}
     if options["flow"] is None:
-        return fitted(config, x, y, pairs, settings)
+        return fit_aligner(config, x, y, pairs, settings)
     return Trained(
         **make_aligner("align_merge", **settings).config
         | {"flow_steps": options["flow"], "seed": config.seed}
@@ -213,7 +213,7 @@ def aligner_of(config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Te
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #fa08f54e
 def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, float]:
     "The certificate's numbers on these vision features, of the whole map and, where it was trained, of the flow alone."
-    parts = {"": (Whole(aligner), x)} | (
+    parts = {"": (InvertibleView(aligner), x)} | (
         {"flow_": (aligner.flow, aligner.code(x))} if aligner.flow_taken else {}
     )
     found = {"flow_taken": aligner.flow_taken}
@@ -227,7 +227,7 @@ def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, floa
             "round_trip_f32_away": one.worst_f32,
             "log10_bound": math.log10(one.bound),
             "log10_inverse_bound": math.log10(one.inverse_bound),
-            "doubts": len(one.doubts),
+            "doubts": len(one.warnings),
         }
         found |= {prefix + name: value for name, value in values.items()}
     return found
@@ -278,7 +278,7 @@ def invertibility_run(config: RunConfig) -> Outcome:
         for name in "xy"
     }
     metrics |= shares | {"probe_share": min(shares.values())}
-    metrics |= {"pairs": len(pairs), "width": aligner.transform_x(x[:2]).shape[1]} | ceilings(
+    metrics |= {"pairs": len(pairs), "width": aligner.transform_x(x[:2]).shape[1]} | upper_bounds(
         full["x"], axes, aligner.transform_x(x[:2]).shape[1]
     )
     if isinstance(aligner, AlignMerge):
@@ -291,7 +291,7 @@ def invertibility_run(config: RunConfig) -> Outcome:
     return Outcome(metrics, vectors, sources(data.x, data.y))
 
 
-def ceilings(side: Side, axes: Axes | None, width: int) -> dict[str, float]:
+def upper_bounds(side: Side, axes: Axes | None, width: int) -> dict[str, float]:
     "What no linear map to so many dimensions could exceed, and the share of the test variance that a projection loses."
     found = {
         "ceiling_r2_x": 1
@@ -327,7 +327,7 @@ def measured(
     return estimate(values, seeds_of(rows))
 
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #19e96ba6
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     "The names of points that no other one reaches in both coordinates and exceeds in one, by the first coordinate."
     beaten = lambda a, b: b[0] >= a[0] and b[1] >= a[1] and b != a
     return sorted(

@@ -21,11 +21,11 @@ from ...aligners.base import Aligner
 from ...aligners.linear import Identity, Linear
 from ...aligners.registry import make_aligner
 from ...aligners.selection import select
-from ...core import BadInput, data_home, generator, look_up
+from ...core import InputError, data_home, generator, lookup
 from ...data.datasets import Item, load_dataset
 from ...data.splits import split_items
 from ...encoders.models import load_encoder
-from ...features import Features, encode, owner, question_items
+from ...features import Features, encode, item_id, question_items
 from ...fusion.base import FusionHead, masked_mean
 from ...fusion.registry import TokenItems, TrainOptions, logits_of, make_head
 from alignmerge_nb.lab.captioning import (
@@ -38,16 +38,16 @@ from alignmerge_nb.lab.captioning import (
     recall_metrics,
     reranked_ranks,
 )
-from ..captioning import train_decoder, train_epochs, typical, write
+from ..captioning import train_decoder, train_epochs, medoid, beam_search
 from alignmerge_nb.lab.joint import (
     Cost,
     JointModel,
     JointPair,
     Mapped,
-    Tail,
+    TrainableTail,
     answers,
     cost_of,
-    hold,
+    cache_activations,
     macs,
     sequences_trained,
 )
@@ -60,7 +60,7 @@ from alignmerge_nb.lab.joint import (
     vectors,
 )
 from alignmerge_nb.lab.protocols import (
-    fitted,
+    fit_aligner,
     retrieval_data,
     token_features,
     training_options,
@@ -74,7 +74,7 @@ from alignmerge_nb.lab.tasks import (
     blind_baselines,
     caption_items,
     caption_pairs,
-    few,
+    subsample,
     fit_head,
 )
 from ..tasks import prepare, retrieval_ranks, vqa_correct, vqa_data
@@ -118,7 +118,7 @@ def unfinished(config: RunConfig) -> Iterator[Path]:
 def aligner_of(config: RunConfig, data: RetrievalData) -> Aligner:
     "The aligner of a configuration on its pairs, with the settings that it selects on them."
     x, y, known = training_rows(data, config.n_pairs, config.unpaired, config.seed)
-    return fitted(
+    return fit_aligner(
         config, x, y, known, config.params or select(config.aligner, x, y, known, config.seed)
     )
 
@@ -147,7 +147,7 @@ def caption_run(config: RunConfig) -> Outcome:
     )
     texts: dict[str, list[str]] = {}
     for key in data.y.ids:
-        texts.setdefault(owner(key), []).append(data.captions[key])
+        texts.setdefault(item_id(key), []).append(data.captions[key])
     test = data.splits["test"][: options["test_pictures"]]
     write_with = (
         written_by if options["writer"] in ("neighbour", "retrieved", "constant") else decoded
@@ -179,7 +179,7 @@ def written_by(
     "Training captions in the place of written ones: the typical one, the nearest picture's, or the one that the aligner finds."
     (x, y), queries = data.of("train"), data.x.select(test).values
     if options["writer"] == "constant":
-        rows = torch.full((len(test),), typical(y.values))
+        rows = torch.full((len(test),), medoid(y.values))
     elif options["writer"] == "neighbour":
         return (
             [
@@ -243,7 +243,7 @@ def decoded(
         [
             F.pad(part, (0, options["limit"] + 2 - part.shape[1]))
             for part in (
-                write(decoder, z[some], tokens.mask[some], options["limit"], options["beams"])
+                beam_search(decoder, z[some], tokens.mask[some], options["limit"], options["beams"])
                 for some in asked.split(128)
             )
         ]
@@ -329,7 +329,7 @@ def similarities(
 ) -> tuple[Tensor, Tensor]:
     "The aligner's cosines (n, m) of some images and captions, and which of them belong together."
     x, y = data.x.select(images), data.y.select(captions)
-    owners, texts = [owner(key) for key in captions], [data.captions[key] for key in captions]
+    owners, texts = [item_id(key) for key in captions], [data.captions[key] for key in captions]
     return aligner.similarity(x.values, y.values), relevance(x.ids, owners, texts)
 
 
@@ -404,7 +404,7 @@ def bleu_estimate(
         if part
     ]
     if len({len(each.values) for side in sides for each in side}) != 1:
-        raise BadInput(
+        raise InputError(
             "rows of different test captions", "the same ones", "Compare writers on one data set."
         )
     n, rng = len(sides[0][0].values), generator(0, "bleu")
@@ -442,7 +442,7 @@ JOINT_OPTIONS = {
 def joint_run(config: RunConfig) -> Outcome:
     "One regime on one task, with multiply–accumulates from pixels on."
     options = options_of(config, JOINT_OPTIONS, "option of a joint run")
-    look_up(
+    lookup(
         dict.fromkeys(
             ("frozen", "joint") if options["task"] == "vqa" else ("frozen", "maps", "joint")
         ),
@@ -456,7 +456,7 @@ def joint_run(config: RunConfig) -> Outcome:
         learning_rate=options["joint_rate"],
         patience=options["joint_epochs"],
     )
-    return look_up({"vqa": joint_vqa, "retrieval": joint_retrieval}, options["task"], "task")(
+    return lookup({"vqa": joint_vqa, "retrieval": joint_retrieval}, options["task"], "task")(
         config, options, head, joint
     )
 
@@ -524,7 +524,7 @@ def joint_features(
     config: RunConfig, options: dict, parts: dict[str, list[Item]]
 ) -> tuple[Features, Features, float]:
     "Held images of all splits, held questions, and the seconds they took."
-    held = lambda name, items: hold(
+    held = lambda name, items: cache_activations(
         name, items, options["blocks"], options["size"], options["device"], dataset=config.dataset
     )
     (learnt, one), (tested, two) = (
@@ -552,9 +552,9 @@ def joint_vqa(
         {"x": config.image_encoder, "y": config.text_encoder},
     )
     parts = {
-        "train": few(parts["train"], options["pictures"], seed),
-        "val": few(parts["val"], options["val_pictures"], seed),
-        "test": few(parts["test"], options["test_pictures"]),
+        "train": subsample(parts["train"], options["pictures"], seed),
+        "val": subsample(parts["val"], options["val_pictures"], seed),
+        "test": subsample(parts["test"], options["test_pictures"]),
     }
     images, questions, seconds = joint_features(config, options, parts)
     start, price = (
@@ -605,7 +605,7 @@ def joint_vqa(
 def jointly(
     config: RunConfig,
     options: dict,
-    tails: dict[str, Tail],
+    tails: dict[str, TrainableTail],
     aligner: Aligner | None,
     head: FusionHead,
     frozen: VQAData,
@@ -614,7 +614,7 @@ def jointly(
 ) -> tuple[Tensor, list[dict]]:
     "Right or wrong for each test question after training everything that may learn, and the history."
     if aligner is not None and not isinstance(aligner, Linear):
-        raise BadInput(
+        raise InputError(
             f"the aligner {config.aligner!r}",
             "a linear one (ridge, procrustes, cca) or none",
             "Its maps learn along.",
@@ -692,7 +692,9 @@ def joint_retrieval(
     "Recall of an aligner on frozen encoders, of linear maps trained on them, or of maps and encoders trained together."
     items, device = load_dataset(config.dataset), options["device"]
     held = {
-        side: hold(name, items, options["blocks"], options["size"], device, dataset=config.dataset)
+        side: cache_activations(
+            name, items, options["blocks"], options["size"], device, dataset=config.dataset
+        )
         for side, name in (("x", config.image_encoder), ("y", config.text_encoder))
     }
     start, price = (
@@ -711,14 +713,14 @@ def joint_retrieval(
     rows, aligner = (
         {
             "train": ids_to_rows(training_keys(config, data), x, y),
-            "val": ids_to_rows([(owner(key), key) for key in data.of("val")[1].ids], x, y),
+            "val": ids_to_rows([(item_id(key), key) for key in data.of("val")[1].ids], x, y),
         },
         [],
     )
     cost, epochs, trained = macs(lambda: aligner.append(aligner_of(config, data))), 0, None
     if options["regime"] != "frozen":
         if not isinstance(aligner[0], Linear):
-            raise BadInput(
+            raise InputError(
                 f"the aligner {config.aligner!r}",
                 "a linear one: ridge, procrustes or cca",
                 "Its maps are where training starts.",

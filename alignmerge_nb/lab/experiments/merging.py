@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from ...aligners.selection import select
-from ...core import BadInput, generator, look_up
+from ...core import InputError, generator, lookup
 from ...data.datasets import Item, load_dataset
 from ...data.splits import split_items
 from ...encoders.models import load_encoder
 from ...encoders.specs import EncoderSpec, encoder_spec
-from ...features import Features, encode, owner
-from ..protocols import fitted
+from ...features import Features, encode, item_id
+from ..protocols import fit_aligner
 from ..runs import Outcome, options_of, sources
-from ..tasks import few
+from ..tasks import subsample
 from alignmerge_nb.merging.weights import (
     Middle,
     Orders,
@@ -104,7 +104,7 @@ def middle_of(
     front, encoder = encode(replace(spec, layer=first), items, tokens=True), load_encoder(spec)
     blocks = blocks_of(encoder.model)[first : spec.layer]
     if not 0 < (count or 1) <= len(blocks):
-        raise BadInput(
+        raise InputError(
             f"{count} merged blocks from block {first} of {spec.name!r} on",
             f"at most {len(blocks)}",
             "Lower `first`, or take a deeper encoder.",
@@ -126,7 +126,8 @@ def halves_of(place: Place) -> Halves:
     parts = split_items(load_dataset(place.dataset), by=place.split)
     items = [
         replace(item, texts=item.texts[:1])
-        for item in few(parts["train"], place.pool) + few(parts["test"], place.test_items)
+        for item in subsample(parts["train"], place.pool)
+        + subsample(parts["test"], place.test_items)
     ]
     texts, captions = middle_of(encoder_spec(place.text_encoder), items)
     if place.image_encoder == place.text_encoder:
@@ -136,8 +137,8 @@ def halves_of(place: Place) -> Halves:
             encoder_spec(place.image_encoder), items, place.first, texts.count, place.size
         )
     names = sorted({item.group for item in items})
-    if tuple(map(owner, pictures.ids)) != tuple(map(owner, captions.ids)):
-        raise BadInput(
+    if tuple(map(item_id, pictures.ids)) != tuple(map(item_id, captions.ids)):
+        raise InputError(
             "images that cannot be read", "one for each caption", "Fetch the data set again."
         )
     test = items[place.pool :]
@@ -160,7 +161,7 @@ def orders_of(place: Place, alignment: str, rows: tuple[int, ...]) -> Orders:
     "The new orders of the text encoder's neurons; empty without an alignment."
     halves, chosen = halves_of(place), torch.tensor(rows)
     images, texts = halves.images, halves.texts
-    return look_up(
+    return lookup(
         {
             "none": dict,
             "weights": lambda: match_weights(images.own, texts.own, texts.heads),
@@ -297,7 +298,7 @@ def merged_features(
         seed,
     )
     with torch.enable_grad():
-        state = look_up(MERGES, merge, "merge")(a, b, job)
+        state = lookup(MERGES, merge, "merge")(a, b, job)
     return images(everyone, state), texts(everyone, state, stream)
 
 
@@ -341,7 +342,7 @@ def merging_run(config: RunConfig) -> Outcome:
         *(options[key] for key in ("first", "size", "pool", "test_items")),
     )
     if n is None or not options["calibration"] <= n <= place.pool:
-        raise BadInput(
+        raise InputError(
             f"{n} pairs",
             f"{options['calibration']} (the calibration) to {place.pool} (the pool)",
             "Change the grid.",
@@ -361,7 +362,7 @@ def merging_run(config: RunConfig) -> Outcome:
         ("image_", merged[0], own[1]),
         ("text_", own[0], merged[1]),
     ):
-        aligner = fitted(
+        aligner = fit_aligner(
             config,
             x[pairs],
             y[pairs],

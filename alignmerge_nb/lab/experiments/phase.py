@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...aligners.base import outside
+from ...aligners.base import complement
 from ...aligners.selection import select
-from ...core import BadInput, generator
-from ..protocols import fitted, material, retrieval_data, retrieval_run
+from ...core import InputError, generator
+from ..protocols import fit_aligner, training_data, retrieval_data, retrieval_run
 from ..runs import Outcome, options_of
 from ..worlds import overlapping
 from ...metrics.retrieval import retrieve
@@ -24,7 +24,7 @@ from ...paper.rows import RunConfig
 
 # %% auto #0
 __all__ = ['DIAGNOSTICS', 'PHASE_OPTIONS', 'MOST_PAIRS', 'MOST_ROWS', 'above_chance', 'mutual_neighbours', 'ridge_left_out',
-           'effective_dimension', 'clumping', 'diagnostics', 'phase_material', 'phase_run', 'Rule', 'balanced',
+           'effective_dimension', 'cluster_tendency', 'diagnostics', 'phase_material', 'phase_run', 'Rule', 'balanced',
            'fit_rule']
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #208c34a9
@@ -76,7 +76,7 @@ def effective_dimension(cloud: Tensor) -> float:
     return float(gram.trace() ** 2 / gram.square().sum())
 
 
-def clumping(
+def cluster_tendency(
     cloud: Tensor,  # (n, d)
     most: int = 1000,  # rows that are looked at
 ) -> float:
@@ -111,14 +111,14 @@ def diagnostics(
     for left, right in pairs.tolist():
         seen.setdefault(left, right)
     known_x, known_y = x[list(seen)], y[list(seen.values())]
-    free = min(len(outside(pairs[:, side], len(cloud))) for side, cloud in enumerate((x, y)))
+    free = min(len(complement(pairs[:, side], len(cloud))) for side, cloud in enumerate((x, y)))
     dimension = (effective_dimension(x) * effective_dimension(y)) ** 0.5
     values = (
         mutual_neighbours(known_x, known_y),
         ridge_left_out(known_x, known_y),
         len(seen) / dimension,
         free / len(seen),
-        min(clumping(x), clumping(y)),
+        min(cluster_tendency(x), cluster_tendency(y)),
     )
     return dict(zip(DIAGNOSTICS, values))
 
@@ -137,13 +137,13 @@ def phase_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor, Tensor, T
     options, p = options_of(config, PHASE_OPTIONS, "option of a planted data set"), config.n_pairs
     rows, test = options["rows"], options["test"]
     if p is None or not 2 <= p <= MOST_PAIRS or rows > MOST_ROWS:
-        raise BadInput(
+        raise InputError(
             f"{p} pairs and {rows} unpaired rows",
             f"2 to {MOST_PAIRS} and at most {MOST_ROWS}",
             "Change the grid.",
         )
     if (rows > 0) != (config.unpaired == "disjoint"):
-        raise BadInput(
+        raise InputError(
             f"{rows} unpaired rows with unpaired = {config.unpaired!r}",
             "'disjoint' with rows, 'none' without",
             "Correct the configuration.",
@@ -169,7 +169,7 @@ def phase_run(config: RunConfig) -> Outcome:
         return outcome._replace(
             metrics=outcome.metrics
             | diagnostics(
-                *material(
+                *training_data(
                     config,
                     retrieval_data(
                         config.dataset, config.image_encoder, config.text_encoder, config.split
@@ -178,7 +178,7 @@ def phase_run(config: RunConfig) -> Outcome:
             )
         )
     x, y, pairs, test_x, test_y = phase_material(config)
-    aligner = fitted(
+    aligner = fit_aligner(
         config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
     )
     metrics, found = retrieve(
@@ -229,7 +229,7 @@ def fit_rule(
     "The rule that best tells cells with a gain above 0 from the others; the smaller one where two are equal."
     true, tried = torch.tensor(gains) > 0, {}
     if len(cells) < 2:
-        raise BadInput(f"{len(cells)} cells", "at least 2", "Fit on more of them.")
+        raise InputError(f"{len(cells)} cells", "at least 2", "Fit on more of them.")
     for name in DIAGNOSTICS:
         values = torch.tensor([cell[name] for cell in cells], dtype=torch.float64)
         bounds = values.quantile(torch.linspace(0, 1, quantiles, dtype=torch.float64))

@@ -16,8 +16,8 @@ from ...aligners.base import Aligner
 from ...aligners.linear import Linear, Procrustes
 from ...aligners.networks import principal_axes
 from ...aligners.selection import select
-from ...features import owner
-from ..protocols import fitted, material, retrieval_data
+from ...features import item_id
+from ..protocols import fit_aligner, training_data, retrieval_data
 from ..runs import Outcome, options_of, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from alignmerge_nb.metrics.similarity import (
@@ -28,7 +28,7 @@ from alignmerge_nb.metrics.similarity import (
     measures,
     mutual_knn,
     permutation_null,
-    replicates,
+    jackknife,
 )
 from ...paper.rows import RunConfig
 
@@ -48,7 +48,7 @@ class PrincipalAxes(Linear):
         axes = [principal_axes(cloud, width)[0] for cloud in (x, y)]
         return tuple(F.pad(each, (0, width - each.shape[1])) for each in axes)
 
-    def learn(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         found = {"mean_x": x.double().mean(0), "mean_y": y.double().mean(0)}
         found["weight_x"], found["weight_y"] = self.solve(
             x.double() - found["mean_x"], y.double() - found["mean_y"]
@@ -62,7 +62,7 @@ def partners(aligner: Aligner, data: RetrievalData, split: str) -> tuple[Tensor,
     images, texts = data.of(split)
     first: dict[str, int] = {}
     for row, key in enumerate(texts.ids):
-        first.setdefault(owner(key), row)
+        first.setdefault(item_id(key), row)
     return aligner.transform_x(images.values), aligner.transform_y(
         texts.values[[first[key] for key in images.ids]]
     )
@@ -86,7 +86,7 @@ def view(
     for name, (measure, unit) in NULLS.items():
         tested = permutation_null(measure, gram(zx, unit), gram(zy, unit), draws)
         metrics |= {f"{name}_p": tested.p, f"{name}_null": float(tested.null.mean())}
-    return metrics, replicates(lambda rows: measures(zx[rows], zy[rows]), len(zx))
+    return metrics, jackknife(lambda rows: measures(zx[rows], zy[rows]), len(zx))
 
 
 @lru_cache(maxsize=16)
@@ -98,7 +98,7 @@ def references(
     "The views before any alignment and by the naive mapping."
     data = retrieval_data(cell.dataset, cell.image_encoder, cell.text_encoder, cell.split)
     return {
-        name: view(kind.fit(*material(cell, data)), data, *settings)
+        name: view(kind.fit(*training_data(cell, data)), data, *settings)
         for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()
     }
 
@@ -113,8 +113,8 @@ def cell_of(config: RunConfig) -> RunConfig:
 def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:
     "The data of a configuration, and its aligner, fitted."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
-    x, y, pairs = material(config, data)
-    return data, fitted(
+    x, y, pairs = training_data(config, data)
+    return data, fit_aligner(
         config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
     )
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ...core import BadInput, generator, look_up
+from ...core import InputError, generator, lookup
 from ...data.datasets import Item
 from ...features import Features, encode
 from ...fusion.base import masked_mean
@@ -20,7 +20,7 @@ from ..derived import DERIVED, derive, derived_splits
 from ..protocols import aligner_on, token_features, training_options
 from ..runs import Outcome, options_of, sources
 from ..statements import StatementData, judged, statement_data, text_items
-from ..tasks import INPUTS, caption_items, few, row_of
+from ..tasks import INPUTS, caption_items, subsample, row_of
 from ...paper.rows import RunConfig
 
 # %% auto #0
@@ -30,7 +30,7 @@ __all__ = ['STATEMENT_OPTIONS', 'picture_tokens', 'statement_material', 'caption
 @lru_cache(maxsize=4)
 def picture_tokens(name: str, encoder: str, size: int) -> Features:
     "Tokens of the pictures that a derived task draws from; ids as in its statements."
-    datasets = look_up(DERIVED, name, "derived task")[1]
+    datasets = lookup(DERIVED, name, "derived task")[1]
     if datasets == ("easyvqa",):
         return token_features("easyvqa", encoder, size)
     parts = [(dataset, token_features(dataset, encoder, size)) for dataset in datasets]
@@ -68,7 +68,7 @@ def captioned_pairs(
         if DERIVED[name][1] == ("easyvqa",)
         else [Item(item.id, None, item.texts[:1], item.group) for item in items]
     )
-    items = few(items, min(n, len(items)), seed)
+    items = subsample(items, min(n, len(items)), seed)
     texts, place = (
         encode(text_encoder, items, tokens=True, dataset=name),
         row_of(images, (item.id for item in items), "pictures"),
@@ -96,7 +96,7 @@ def some_rows(rows: Tensor, count: int | None, seed: int) -> Tensor:
     if count is None:
         return rows
     if not 1 <= count <= len(rows):
-        raise BadInput(
+        raise InputError(
             f"labels = {count}", f"a number between 1 and {len(rows)}, or None for all", "Lower it."
         )
     return rows[torch.randperm(len(rows), generator=generator(seed, "labelled statements"))[:count]]
@@ -115,7 +115,7 @@ def statement_run(config: RunConfig) -> Outcome:
             config.dataset, config.n_pairs, images, config.text_encoder, config.seed
         ),
     )
-    items = look_up(INPUTS, options["input"], "input")(data.items, train, aligner, config.seed)
+    items = lookup(INPUTS, options["input"], "input")(data.items, train, aligner, config.seed)
     head = make_head(
         config.head, items.widths, len(data.vocabulary), config.seed, width=options["width"]
     )
