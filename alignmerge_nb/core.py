@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 # %% auto #0
-__all__ = ['SAVED', 'InputError', 'lookup', 'check_features', 'canonical_json', 'sha256_json', 'sha256_file', 'atomic_path',
-           'check_folder', 'atomic_folder', 'generator', 'progress', 'data_home', 'fix_torchvision', 'Pretrained',
-           'descendants', 'read_config']
+__all__ = ['InputError', 'lookup', 'check_features', 'canonical_json', 'sha256_json', 'sha256_file', 'atomic_path',
+           'check_folder', 'atomic_folder', 'generator', 'progress', 'data_home', 'fix_torchvision']
 
 # %% ../nbs/00_core.ipynb #52a3ff30
 class InputError(ValueError):
@@ -245,107 +244,3 @@ def fix_torchvision() -> bool:
                 "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
             )
     return True
-
-# %% ../nbs/00_core.ipynb #4f6e7179
-SAVED = ("config.json", "model.safetensors", "README.md")  # what a saved model may consist of
-
-
-class Pretrained(nn.Module):
-    "A module that is saved and loaded as config.json + model.safetensors. Subclasses write `build`."
-
-    def __init__(self, **config):
-        super().__init__()
-        self.config = config  # everything needed to build this object again
-        self.widths: tuple[int, ...] = ()  # what `build` was called with, once the model is fitted
-        self.encoders: dict[
-            str, str
-        ] = {}  # {"x": …, "y": …}: which encoders the features came from
-
-    def build(self, *widths: int) -> None:
-        "Allocate parameters and buffers for features of these widths."
-        raise NotImplementedError
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        "Write `config.json` and `model.safetensors` into `folder`, which is made where missing; all of it or nothing."
-        if not self.widths:
-            raise InputError(
-                f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit` before saving."
-            )
-        with atomic_folder(folder, SAVED) as new:
-            self.write_files(new)
-        return Path(folder)
-
-    def write_files(self, folder: Path) -> None:
-        "Write the files of a saved model into an empty folder."
-        from safetensors.torch import save_file
-
-        card = {
-            "class": type(self).__name__,
-            "config": self.config,
-            "widths": self.widths,
-            "encoders": self.encoders,
-        }
-        state = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(card, indent=2) + "\n")
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, encoders: dict[str, str] | None = None
-    ) -> Pretrained:
-        "The model saved in `folder`, bit for bit; `encoders` of the features at hand are checked when given."
-        from safetensors.torch import load_file
-
-        card, state = read_config(folder), load_file(Path(folder) / "model.safetensors")
-        if encoders and card["encoders"] and encoders != card["encoders"]:
-            raise InputError(
-                f"features of {encoders}",
-                f"those of {card['encoders']}, as in `fit`",
-                "Encode with the same encoders, or fit again.",
-            )
-        model = lookup({kind.__name__: kind for kind in descendants(cls)}, card["class"], "class")(
-            **card["config"]
-        )
-        model.build(*card["widths"])
-        if state:
-            model.to(
-                max(
-                    (value.dtype for value in state.values() if value.is_floating_point()),
-                    key=lambda kind: kind.itemsize,
-                )
-            )
-        model.load_state_dict(state, strict=True)
-        model.widths, model.encoders = tuple(card["widths"]), card["encoders"]
-        return model.eval().requires_grad_(False)
-
-# %% ../nbs/00_core.ipynb #716ad0e2
-def descendants(kind: type) -> list[type]:
-    "A class and all that inherit from it."
-    return [kind, *(late for child in kind.__subclasses__() for late in descendants(child))]
-
-
-def read_config(folder: str | Path) -> dict:
-    "The config.json of a saved model, or a `InputError` that names what is missing."
-    path = Path(folder) / "config.json"
-    for file in (path, path.with_name("model.safetensors")):
-        if not file.exists():
-            raise InputError(
-                f"no {file.name} in {folder}",
-                "a folder written by `save_pretrained`",
-                "Check the path.",
-            )
-    try:
-        card = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, which is no JSON ({error})",
-            "the file as it was written",
-            "Save the model again.",
-        ) from error
-    if missing := {"class", "config", "widths", "encoders"} - set(card):
-        raise InputError(
-            f"{path} without {', '.join(sorted(missing))}",
-            "the file as it was written",
-            "Save the model again.",
-        )
-    return card

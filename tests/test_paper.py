@@ -114,7 +114,7 @@ def test_run_once_again_only_when_changed_and_check_tables(root: Path, capsys, m
 def test_uncommitted_changes_are_said_before_computing(
     capsys, monkeypatch, dirty: bool, parameters: dict, said: bool
 ) -> None:
-    monkeypatch.setattr(runs, "surroundings", lambda: {"dirty": dirty})
+    monkeypatch.setattr(runs, "environment", lambda: {"dirty": dirty})
     paper.warn_dirty([parameters])
     assert ("uncommitted changes" in capsys.readouterr().out) == said
 
