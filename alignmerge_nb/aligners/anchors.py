@@ -7,98 +7,151 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import Aligner
+from ..pretrained import setting
 
 # %% auto #0
 __all__ = ['ConSE', 'RelativeRepresentations', 'ASIF']
 
 # %% ../../nbs/aligners/02_anchors.ipynb #602b1d73
 class ConSE(Aligner):
-    "Convex combination of semantic embeddings (Norouzi et al. 2014): softmax over class prototypes, mean of their texts."
+    """Describe an image by the mean text feature of its most probable classes.
 
-    def __init__(
-        self,
-        top: int = 10,  # classes that are kept
-        temperature: float = 1.0,  # of the softmax over w_c · x
-    ):
-        super().__init__(top=top, temperature=temperature)
+    The pairs of `fit` are class prototypes: the weight rows of a classifier as x beside the text
+    features of its class descriptions as y. No pair of an image and a caption is needed.
+
+    Parameters
+    ----------
+    top : int
+        Classes that are kept, ≥ 1.
+    temperature : float
+        Of the softmax over the products of features and weight rows; > 0.
+
+    References
+    ----------
+    Norouzi et al. (2014), Zero-shot learning by convex combination of semantic embeddings.
+
+    Examples
+    --------
+    >>> from alignmerge_nb.testing import planted
+    >>> x, y = planted(100)
+    >>> ConSE(top=5).fit(x, y).transform_x(x).shape
+    torch.Size([100, 24])
+    """
+
+    label = "ConSE"
+
+    top: int = setting(10, least=1)
+    temperature: float = setting(1.0, above=0)
 
     def build(self, dx: int, dy: int, prototypes: int = 0) -> None:
-        for name, shape in {
-            "keys": (prototypes, dx),
-            "values": (prototypes, dy),
-            "mean_y": (dy,),
-        }.items():
-            self.register_buffer(name, torch.zeros(shape))
+        self.keys = nn.Buffer(torch.zeros(prototypes, dx))
+        self.values = nn.Buffer(torch.zeros(prototypes, dy))
+        self.mean_y = nn.Buffer(torch.zeros(dy))
 
-    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        self.keys, self.values = x[pairs[:, 0]].clone(), y[pairs[:, 1]].clone()
-        self.mean_y.copy_(self.values.mean(0))
-
-    def sizes(self) -> tuple[int, ...]:
+    def _stored_rows(self) -> tuple[int, ...]:
         return (len(self.keys),)
 
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        self.keys = nn.Buffer(x[pairs[:, 0]])
+        self.values = nn.Buffer(y[pairs[:, 1]])
+        self.mean_y.copy_(self.values.mean(0))
+
     def _transform_x(self, x: Tensor) -> Tensor:
-        scores, classes = (x @ self.keys.T / self.config["temperature"]).topk(
-            min(self.config["top"], len(self.keys)), dim=1
-        )
-        return (scores.softmax(1)[..., None] * (self.values - self.mean_y)[classes]).sum(1)
+        logits = x @ self.keys.T / self.temperature
+        largest, classes = logits.topk(min(self.top, len(self.keys)), dim=1)
+        probabilities = largest.softmax(1)[..., None]
+        texts = self.values - self.mean_y
+        return (probabilities * texts[classes]).sum(1)
 
     def _transform_y(self, y: Tensor) -> Tensor:
         return y - self.mean_y
 
 # %% ../../nbs/aligners/02_anchors.ipynb #0b102d19
 class RelativeRepresentations(Aligner):
-    "Cosines to the paired rows of the own side as coordinates (Moschella et al. 2023)."
+    """Cosines to the paired rows of the own side as coordinates.
 
-    def __init__(
-        self,
-        centred: bool = True,  # whether cosines are taken from the anchors' mean, or from the origin as published
-        **more,  # settings of subclasses
-    ):
-        super().__init__(centred=centred, **more)
+    Parameters
+    ----------
+    centred : bool
+        Whether cosines are taken from the anchors' mean, or from the origin as published.
+
+    References
+    ----------
+    Moschella et al. (2023), Relative representations enable zero-shot latent space communication.
+    """
+
+    label = "Relative representations"
+    search_space = ({"centred": True}, {"centred": False})
+
+    centred: bool = True
 
     def build(self, dx: int, dy: int, anchors: int = 0) -> None:
-        for name, width in (("x", dx), ("y", dy)):
-            self.register_buffer(f"origin_{name}", torch.zeros(width))
-            self.register_buffer(f"anchors_{name}", torch.zeros(anchors, width))
+        self.origin_x = nn.Buffer(torch.zeros(dx))
+        self.origin_y = nn.Buffer(torch.zeros(dy))
+        self.anchors_x = nn.Buffer(torch.zeros(anchors, dx))
+        self.anchors_y = nn.Buffer(torch.zeros(anchors, dy))
 
-    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        for name, cloud in (("x", x[pairs[:, 0]]), ("y", y[pairs[:, 1]])):
-            origin = getattr(self, f"origin_{name}")
-            if self.config["centred"]:
-                origin.copy_(cloud.mean(0))
-            setattr(self, f"anchors_{name}", F.normalize(cloud - origin, dim=1))
-
-    def sizes(self) -> tuple[int, ...]:
+    def _stored_rows(self) -> tuple[int, ...]:
         return (len(self.anchors_x),)
 
-    def code(self, cosines: Tensor) -> Tensor:
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        paired_x = x[pairs[:, 0]]
+        paired_y = y[pairs[:, 1]]
+        if self.centred:
+            self.origin_x.copy_(paired_x.mean(0))
+            self.origin_y.copy_(paired_y.mean(0))
+        self.anchors_x = nn.Buffer(F.normalize(paired_x - self.origin_x, dim=1))
+        self.anchors_y = nn.Buffer(F.normalize(paired_y - self.origin_y, dim=1))
+
+    def _code(self, cosines: Tensor) -> Tensor:
         "Coordinates (n, p) from the cosines to the anchors (n, p)."
         return cosines
 
     def _transform_x(self, x: Tensor) -> Tensor:
-        return self.code(F.normalize(x - self.origin_x, dim=1) @ self.anchors_x.T)
+        return self._code(F.normalize(x - self.origin_x, dim=1) @ self.anchors_x.T)
 
     def _transform_y(self, y: Tensor) -> Tensor:
-        return self.code(F.normalize(y - self.origin_y, dim=1) @ self.anchors_y.T)
+        return self._code(F.normalize(y - self.origin_y, dim=1) @ self.anchors_y.T)
 
 # %% ../../nbs/aligners/02_anchors.ipynb #67a231ab
 class ASIF(RelativeRepresentations):
-    "Sparse relative representations: the largest cosines, raised to a power (Norelli et al. 2023)."
+    """Sparse relative representations: the largest cosines to the pairs, raised to a power.
 
-    def __init__(
-        self,
-        top: int = 50,  # cosines that are kept
-        power: float = 2.0,  # exponent of the kept ones
-        centred: bool = True,  # as in `RelativeRepresentations`
-    ):
-        super().__init__(centred=centred, top=top, power=power)
+    Parameters
+    ----------
+    centred : bool
+        Whether cosines are taken from the mean of the pairs, or from the origin as published.
+    top : int
+        Cosines that are kept, ≥ 1; published: 800 of 1.6 million pairs.
+    power : float
+        Exponent of the kept cosines, > 0; published: 8.
 
-    def code(self, cosines: Tensor) -> Tensor:
-        least = cosines.topk(min(self.config["top"], cosines.shape[1]), dim=1).values[:, -1:]
-        return F.normalize(
-            torch.where(cosines >= least, cosines, 0).clamp(min=0) ** self.config["power"], dim=1
-        )
+    References
+    ----------
+    Norelli et al. (2023), ASIF: coupled data turns unimodal models to multimodal without training.
+
+    Examples
+    --------
+    >>> from alignmerge_nb.testing import planted
+    >>> x, y = planted(100)
+    >>> ASIF(top=10).fit(x, y).transform_x(x).shape
+    torch.Size([100, 100])
+    """
+
+    label = "ASIF"
+    search_space = tuple(
+        {"top": top, "power": power}
+        for top, power in ((10, 2.0), (20, 1.0), (20, 2.0), (20, 4.0), (50, 2.0), (100, 2.0))
+    )
+
+    top: int = setting(50, least=1)
+    power: float = setting(2.0, above=0)
+
+    def _code(self, cosines: Tensor) -> Tensor:
+        largest = cosines.topk(min(self.top, cosines.shape[1]), dim=1).values
+        is_kept = cosines >= largest[:, -1:]
+        powers = torch.where(is_kept, cosines, 0).clamp(min=0) ** self.power
+        return F.normalize(powers, dim=1)

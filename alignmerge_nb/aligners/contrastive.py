@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +15,11 @@ from torch import Tensor, nn
 
 from .base import Aligner
 from ..core import generator
+from ..pretrained import setting
 from ..training import initialise, residual_mlp, train
 
 # %% auto #0
-__all__ = ['contrastive_loss', 'Contrastive', 'ContrastiveAutoencoder', 'ContrastiveMLP', 'sample_rows']
+__all__ = ['contrastive_loss', 'sample_rows', 'Contrastive', 'ContrastiveMLP', 'ContrastiveAutoencoder']
 
 # %% ../../nbs/aligners/03_contrastive.ipynb #c3f6162e
 def contrastive_loss(
@@ -29,120 +32,168 @@ def contrastive_loss(
     right = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
-# %% ../../nbs/aligners/03_contrastive.ipynb #fa904818
-class Contrastive(Aligner):
-    "Two heads into a shared space, trained with the symmetric contrastive loss."
+# %% ../../nbs/aligners/03_contrastive.ipynb #24aa75a5
+def sample_rows(
+    n: int,  # rows that there are
+    batch: int,  # rows wanted at most
+    rng: torch.Generator,
+) -> Tensor:
+    "Row numbers of one batch: all rows where they fit, else a random subset."
+    return torch.arange(n) if n <= batch else torch.randperm(n, generator=rng)[:batch]
 
-    def __init__(
-        self,
-        d: int = 256,  # width of the shared space
-        hidden: int = 0,  # 0: linear heads; else the width of the hidden layer
-        steps: int = 200,
-        batch: int = 256,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.1,
-        dropout: float = 0.2,  # of input features, while training
-        seed: int = 0,
-        **more,  # settings of subclasses
-    ):
-        super().__init__(
-            d=d,
-            hidden=hidden,
-            steps=steps,
-            batch=batch,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            seed=seed,
-            **more,
-        )
+# %% ../../nbs/aligners/03_contrastive.ipynb #f0e76572
+def _spread(cloud: Tensor) -> Tensor:
+    "Root mean square of the centred entries of (n, d), scalar."
+    return (cloud - cloud.mean(0)).square().mean().sqrt().clamp(min=1e-12)
+
+
+class _Heads(Aligner):
+    "A network per side from standardised features into a space of `d` numbers; untrained."
+
+    d: int = setting(256, least=1)  # width of the shared space
+    hidden: int = setting(0, least=0)  # 0: linear heads; else the width of the hidden layer
+    steps: int = setting(200, least=0)  # of the optimiser
+    batch: int = setting(256, least=1)  # pairs in one step, at most
+    learning_rate: float = setting(1e-3, above=0)  # at the start; it decays to zero
+    weight_decay: float = setting(0.1, least=0)
+    dropout: float = setting(0.2, least=0, below=1)  # of input features, while training
+    seed: int = 0
 
     def build(self, dx: int, dy: int) -> None:
-        for name, width in (("x", dx), ("y", dy)):
-            self.register_buffer(f"mean_{name}", torch.zeros(width))
-            self.register_buffer(f"unit_{name}", torch.ones(()))
-            self.add_module(
-                f"head_{name}",
-                initialise(
-                    residual_mlp(width, self.config["d"], self.config["hidden"]),
-                    generator(self.config["seed"], "heads", name),
-                ),
-            )
+        self.mean_x = nn.Buffer(torch.zeros(dx))
+        self.mean_y = nn.Buffer(torch.zeros(dy))
+        self.scale_x = nn.Buffer(torch.ones(()))
+        self.scale_y = nn.Buffer(torch.ones(()))
+        self.head_x = self._network(dx, self.d, "heads", "x")
+        self.head_y = self._network(dy, self.d, "heads", "y")
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
+    def _network(self, d_in: int, d_out: int, *purpose: str) -> nn.Module:
+        "A network whose weights come from a generator for this purpose."
+        network = residual_mlp(d_in, d_out, self.hidden)
+        return initialise(network, generator(self.seed, *purpose))
+
+    def _standardize_x(self, x: Tensor) -> Tensor:
+        "Vision features centred, in units of their spread."
+        return (x - self.mean_x) / self.scale_x
+
+    def _standardize_y(self, y: Tensor) -> Tensor:
+        "Text features centred, in units of their spread."
+        return (y - self.mean_y) / self.scale_y
+
+    def _transform_x(self, x: Tensor) -> Tensor:
+        return self.head_x(self._standardize_x(x))
+
+    def _transform_y(self, y: Tensor) -> Tensor:
+        return self.head_y(self._standardize_y(y))
+
+# %% ../../nbs/aligners/03_contrastive.ipynb #f0e81181
+class _TrainedHeads(_Heads):
+    "Heads that are trained on a loss, which a subclass writes."
+
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        for name, cloud in (("x", x[pairs[:, 0]]), ("y", y[pairs[:, 1]])):
-            getattr(self, f"mean_{name}").copy_(cloud.mean(0))
-            getattr(self, f"unit_{name}").copy_(
-                (cloud - cloud.mean(0)).square().mean().sqrt().clamp(min=1e-12)
-            )
-        rng, config = generator(self.config["seed"], "batches"), self.config
-        train(
-            list(self.parameters()),
-            lambda: self.loss(x, y, pairs, rng),
-            config["steps"],
-            config["learning_rate"],
-            config["weight_decay"],
-        )
+        paired_x = x[pairs[:, 0]]
+        paired_y = y[pairs[:, 1]]
+        self.mean_x.copy_(paired_x.mean(0))
+        self.mean_y.copy_(paired_y.mean(0))
+        self.scale_x.copy_(_spread(paired_x))
+        self.scale_y.copy_(_spread(paired_y))
+        loss = partial(self._loss, x, y, pairs, generator(self.seed, "batches"))
+        parameters = list(self.parameters())
+        train(parameters, loss, self.steps, self.learning_rate, self.weight_decay)
 
-    def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        "The loss of one batch of pairs."
-        x, y = self.batch_of_pairs(x, y, pairs, rng)
-        return contrastive_loss(self._transform_x(x), self._transform_y(y), self.log_scale.exp())
+    @abstractmethod
+    def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
+        "The loss of one batch, scalar; its rows and everything random come from `rng`."
 
-    def batch_of_pairs(
+    def _batch_of_pairs(
         self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         "The features (b, dx) and (b, dy) of one batch of pairs, with dropout."
-        rows = pairs[sample_rows(len(pairs), self.config["batch"], rng)]
-        return self.drop(x[rows[:, 0]], rng), self.drop(y[rows[:, 1]], rng)
+        rows = pairs[sample_rows(len(pairs), self.batch, rng)]
+        batch_x = self._drop(x[rows[:, 0]], rng)
+        batch_y = self._drop(y[rows[:, 1]], rng)
+        return batch_x, batch_y
 
-    def drop(self, cloud: Tensor, rng: torch.Generator) -> Tensor:
+    def _drop(self, cloud: Tensor, rng: torch.Generator) -> Tensor:
         "Replace a share of the entries by the batch mean."
-        kept = (torch.rand(cloud.shape, generator=rng) >= self.config["dropout"]).to(cloud)
+        kept = (torch.rand(cloud.shape, generator=rng) >= self.dropout).to(cloud)
         return kept * cloud + (1 - kept) * cloud.mean(0)
 
-    def standard(self, name: str, cloud: Tensor) -> Tensor:
-        "One side's features centred, in units of their spread."
-        return (cloud - getattr(self, f"mean_{name}")) / getattr(self, f"unit_{name}")
+# %% ../../nbs/aligners/03_contrastive.ipynb #fa904818
+class Contrastive(_TrainedHeads):
+    """Two heads into a shared space, trained with the symmetric contrastive loss.
 
-    def _transform_x(self, x: Tensor) -> Tensor:
-        return self.head_x(self.standard("x", x))
+    Parameters
+    ----------
+    d : int
+        Width of the shared space.
+    hidden : int
+        0 for linear heads; else the width of a hidden layer beside the linear map.
+    steps : int
+        Steps of the optimiser (AdamW), ≥ 0.
+    batch : int
+        Pairs in one step, at most.
+    learning_rate : float
+        At the start, > 0; it decays to zero.
+    weight_decay : float
+        Of AdamW, ≥ 0.
+    dropout : float
+        Share of the input features that are replaced by their mean while training, in [0, 1).
+    seed : int
+        Of initial weights, batches and dropout.
 
-    def _transform_y(self, y: Tensor) -> Tensor:
-        return self.head_y(self.standard("y", y))
+    References
+    ----------
+    Radford et al. (2021), Learning transferable visual models from natural language supervision.
 
+    Examples
+    --------
+    >>> from alignmerge_nb.testing import planted
+    >>> x, y = planted(100)
+    >>> Contrastive(d=16, steps=50).fit(x, y).transform_x(x).shape
+    torch.Size([100, 16])
+    """
 
-class ContrastiveAutoencoder(Contrastive):
-    "`Contrastive` with decoders from the shared space back to both sides; the loss is a subclass's."
+    label = "Contrastive (linear)"
+    search_space = (
+        {"steps": 50, "learning_rate": 3e-4},
+        {"steps": 50, "learning_rate": 1e-3},
+        {"steps": 200, "learning_rate": 3e-4},
+        {"steps": 200, "learning_rate": 1e-3},
+        {"d": 512, "steps": 50, "learning_rate": 3e-3, "weight_decay": 30.0},
+    )
 
-    def build(self, dx: int, dy: int) -> None:
-        super().build(dx, dy)
-        for name, width in (("x", dx), ("y", dy)):
-            self.add_module(
-                f"decoder_{name}",
-                initialise(
-                    residual_mlp(self.config["d"], width, self.config["hidden"]),
-                    generator(self.config["seed"], "decoders", name),
-                ),
-            )
+    def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
+        batch_x, batch_y = self._batch_of_pairs(x, y, pairs, rng)
+        zx = self._transform_x(batch_x)
+        zy = self._transform_y(batch_y)
+        return contrastive_loss(zx, zy, self.log_scale.exp())
 
-    def inverse_x(self, z: Tensor) -> Tensor:
-        "The decoder's guess (n, d_x) of the vision features behind `z` (n, d)."
-        return self.decoder_x(z) * self.unit_x + self.mean_x
-
-    def inverse_y(self, z: Tensor) -> Tensor:
-        "The decoder's guess (m, d_y) of the text features behind `z` (m, d)."
-        return self.decoder_y(z) * self.unit_y + self.mean_y
-
-
+# %% ../../nbs/aligners/03_contrastive.ipynb #50d6158f
 class ContrastiveMLP(Contrastive):
     "`Contrastive` with one hidden layer of 256 beside the linear map."
 
-    def __init__(self, hidden: int = 256, **config):
-        super().__init__(hidden=hidden, **config)
+    label = "Contrastive (MLP)"
+    search_space = tuple(
+        {"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (1e-4, 3e-4)
+    )
 
+    hidden: int = setting(256, least=0)  # width of the hidden layer
 
-def sample_rows(n: int, batch: int, rng: torch.Generator) -> Tensor:
-    "Row numbers of one batch: all rows where they fit, else a random subset."
-    return torch.arange(n) if n <= batch else torch.randperm(n, generator=rng)[:batch]
+# %% ../../nbs/aligners/03_contrastive.ipynb #9c8f8aa3
+class ContrastiveAutoencoder(_TrainedHeads):
+    "Heads with decoders from the shared space back to both sides; a subclass writes the loss."
+
+    def build(self, dx: int, dy: int) -> None:
+        super().build(dx, dy)
+        self.decoder_x = self._network(self.d, dx, "decoders", "x")
+        self.decoder_y = self._network(self.d, dy, "decoders", "y")
+
+    def inverse_x(self, z: Tensor) -> Tensor:
+        "The decoder's vision features (n, dx) for points `z` (n, d) of the shared space."
+        return self.decoder_x(z) * self.scale_x + self.mean_x
+
+    def inverse_y(self, z: Tensor) -> Tensor:
+        "The decoder's text features (m, dy) for points `z` (m, d) of the shared space."
+        return self.decoder_y(z) * self.scale_y + self.mean_y

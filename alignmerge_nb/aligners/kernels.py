@@ -5,81 +5,82 @@
 # %% ../../nbs/aligners/05_kernels.ipynb #12e8ea55
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import Aligner
 from .contrastive import Contrastive
 from .linear import CCA, Linear, whiten
+from ..pretrained import setting
 from ..transport.costs import gaussian, median_distance
 
 # %% auto #0
-__all__ = ['kernel_coordinates', 'KernelCCA', 'sum_canonical_correlations', 'DeepCCA', 'CSA']
+__all__ = ['KernelCCA', 'DeepCCA', 'CSA']
 
 # %% ../../nbs/aligners/05_kernels.ipynb #0b45f1e7
-def kernel_coordinates(
+def _kernel_coordinates(
     gram: Tensor,  # (p, p) kernel matrix
-    floor: float = 1e-6,  # smallest eigenvalue kept, in units of the largest
+    floor: float = 1e-6,  # smallest eigenvalue that is kept, in units of the largest
 ) -> tuple[Tensor, Tensor]:
-    "Coordinates of kernel PCA (p, r), and the coefficients (p, r) that give them from centred kernel columns."
+    "Coordinates of kernel PCA (p, r), and the coefficients (p, r) of centred kernel columns."
     centred = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
-    values, vectors = torch.linalg.eigh(centred)
-    kept = values > floor * values[-1]
-    root = values[kept].sqrt()
-    return vectors[:, kept] * root, vectors[:, kept] / root
+    eigenvalues, eigenvectors = torch.linalg.eigh(centred)
+    is_kept = eigenvalues > floor * eigenvalues[-1]
+    root = eigenvalues[is_kept].sqrt()
+    return eigenvectors[:, is_kept] * root, eigenvectors[:, is_kept] / root
 
-# %% ../../nbs/aligners/05_kernels.ipynb #e0d3f5d3
-class KernelCCA(Aligner):
-    "CCA between functions of a Gaussian kernel, with shrinkage (Bach & Jordan 2002, Hardoon et al. 2004)."
+# %% ../../nbs/aligners/05_kernels.ipynb #5670727e
+class _KernelMap(NamedTuple):
+    "What turns the kernel values of one side into coordinates."
 
-    def __init__(
-        self,
-        shrinkage: float = 3.0,  # as in `CCA`, of the covariances in kernel space
-        bandwidth: float = 1.0,  # σ, in units of the median distance of paired points
-        d: int = 128,  # canonical directions kept at most
-    ):
-        super().__init__(shrinkage=shrinkage, bandwidth=bandwidth, d=d)
+    sigma: Tensor  # () width of the Gaussian
+    mean: Tensor  # (p,) means of the kernel columns
+    weight: Tensor  # (p, d)
+
+
+class _KernelMaps(Aligner):
+    "z = (k(·, support) − mean) weight on both sides; a subclass writes `_solve`."
 
     def build(self, dx: int, dy: int, points: int = 0) -> None:
-        for name, width in (("x", dx), ("y", dy)):
-            shapes = {
-                "support": (points, width),
-                "sigma": (),
-                "mean": (points,),
-                "weight": (points, min(self.config["d"], points)),
-            }
-            for part, shape in shapes.items():
-                self.register_buffer(f"{part}_{name}", torch.zeros(shape))
+        d = self._shared_width(points)
+        self.support_x = nn.Buffer(torch.zeros(points, dx))
+        self.support_y = nn.Buffer(torch.zeros(points, dy))
+        self.sigma_x = nn.Buffer(torch.zeros(()))
+        self.sigma_y = nn.Buffer(torch.zeros(()))
+        self.mean_x = nn.Buffer(torch.zeros(points))
+        self.mean_y = nn.Buffer(torch.zeros(points))
+        self.weight_x = nn.Buffer(torch.zeros(points, d))
+        self.weight_y = nn.Buffer(torch.zeros(points, d))
 
-    def sizes(self) -> tuple[int, ...]:
+    def _stored_rows(self) -> tuple[int, ...]:
         return (len(self.support_x),)
 
+    @abstractmethod
+    def _shared_width(self, points: int) -> int:
+        "Columns of the two weights."
+
+    @abstractmethod
+    def _solve(self, x: Tensor, y: Tensor) -> tuple[_KernelMap, _KernelMap]:
+        "The maps of both sides from the pairs (p, dx) and (p, dy), in float64."
+
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        paired_x = x[pairs[:, 0]]
+        paired_y = y[pairs[:, 1]]
+        map_x, map_y = self._solve(paired_x, paired_y)
         self.build(x.shape[1], y.shape[1], len(pairs))
         self.to(x)
-        (left, to_left), (right, to_right) = (
-            self.side("x", x[pairs[:, 0]]),
-            self.side("y", y[pairs[:, 1]]),
-        )
-        u, correlation, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
-        root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
-        for weight, found in (
-            (self.weight_x, to_left @ u * root),
-            (self.weight_y, to_right @ vh.T * root),
-        ):
-            d = min(weight.shape[1], found.shape[1])
-            weight[:, :d] = found[:, :d].to(weight)
-
-    def side(self, name: str, cloud: Tensor) -> tuple[Tensor, Tensor]:
-        "Keep the support points of one side; its whitened coordinates (p, r) and their coefficients (p, r), float64."
-        sigma = self.config["bandwidth"] * median_distance(cloud.double())
-        gram = gaussian(cloud.double(), cloud.double(), sigma)
-        coordinates, coefficients = kernel_coordinates(gram)
-        white, turn = whiten(coordinates / len(cloud) ** 0.5, self.config["shrinkage"] / len(cloud))
-        for part, value in {"support": cloud, "sigma": sigma, "mean": gram.mean(0)}.items():
-            getattr(self, f"{part}_{name}").copy_(value)
-        return white, coefficients @ turn
+        self.support_x.copy_(paired_x)
+        self.support_y.copy_(paired_y)
+        self.sigma_x.copy_(map_x.sigma)
+        self.sigma_y.copy_(map_y.sigma)
+        self.mean_x.copy_(map_x.mean)
+        self.mean_y.copy_(map_y.mean)
+        self.weight_x.copy_(map_x.weight)
+        self.weight_y.copy_(map_y.weight)
 
     def _transform_x(self, x: Tensor) -> Tensor:
         return (gaussian(x, self.support_x, self.sigma_x) - self.mean_x) @ self.weight_x
@@ -87,68 +88,133 @@ class KernelCCA(Aligner):
     def _transform_y(self, y: Tensor) -> Tensor:
         return (gaussian(y, self.support_y, self.sigma_y) - self.mean_y) @ self.weight_y
 
+# %% ../../nbs/aligners/05_kernels.ipynb #e0d3f5d3
+def _whiten_kernel(
+    cloud: Tensor,  # (p, d) paired points
+    bandwidth: float,  # σ, in units of their median distance
+    shrinkage: float,  # as in `KernelCCA`
+) -> tuple[Tensor, _KernelMap]:
+    "Whitened coordinates (p, r) of kernel PCA, and the map that leads to them, in float64."
+    cloud = cloud.double()
+    sigma = bandwidth * median_distance(cloud)
+    gram = gaussian(cloud, cloud, sigma)
+    coordinates, coefficients = _kernel_coordinates(gram)
+    white, whitening = whiten(coordinates / len(cloud) ** 0.5, shrinkage / len(cloud))
+    return white, _KernelMap(sigma, gram.mean(0), coefficients @ whitening)
+
+# %% ../../nbs/aligners/05_kernels.ipynb #9b1aad9d
+class KernelCCA(_KernelMaps):
+    """Canonical correlations between functions of a Gaussian kernel, with shrinkage.
+
+    All paired points are part of the fitted model.
+
+    Parameters
+    ----------
+    shrinkage : float
+        As in `CCA`, of the covariances in kernel space; > 0.
+    bandwidth : float
+        Width σ of the kernel, in units of the median distance of the paired points; > 0.
+    d : int
+        Canonical directions that are kept at most, ≥ 1.
+
+    References
+    ----------
+    Bach & Jordan (2002), Kernel independent component analysis.
+    Hardoon et al. (2004), Canonical correlation analysis: an overview with application to
+    learning methods.
+
+    Examples
+    --------
+    >>> from alignmerge_nb.testing import planted
+    >>> x, y = planted(100)
+    >>> KernelCCA(d=32).fit(x, y).transform_x(x).shape
+    torch.Size([100, 32])
+    """
+
+    label = "Kernel CCA"
+    search_space = tuple(
+        {"shrinkage": shrinkage, "bandwidth": bandwidth}
+        for shrinkage in (1.0, 3.0, 10.0)
+        for bandwidth in (0.5, 1.0)
+    )
+
+    shrinkage: float = setting(3.0, above=0)
+    bandwidth: float = setting(1.0, above=0)
+    d: int = setting(128, least=1)
+
+    def _shared_width(self, points: int) -> int:
+        return min(self.d, points)
+
+    def _solve(self, x: Tensor, y: Tensor) -> tuple[_KernelMap, _KernelMap]:
+        white_x, map_x = _whiten_kernel(x, self.bandwidth, self.shrinkage)
+        white_y, map_y = _whiten_kernel(y, self.bandwidth, self.shrinkage)
+        u, correlation, vh = torch.linalg.svd(white_x.T @ white_y, full_matrices=False)
+        root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
+        empty = self._shared_width(len(x)) - len(root)  # negative: directions that are left out
+        weight_x = F.pad(map_x.weight @ u * root, (0, empty))
+        weight_y = F.pad(map_y.weight @ vh.T * root, (0, empty))
+        return map_x._replace(weight=weight_x), map_y._replace(weight=weight_y)
+
 # %% ../../nbs/aligners/05_kernels.ipynb #d1d4ae37
-def sum_canonical_correlations(
+def _shrunk_cholesky(
+    z: Tensor,  # (n, d) centred
+    shrinkage: float,  # in units of (total variance) / n
+) -> Tensor:
+    "The Cholesky factor (d, d) of the shrunk covariance."
+    covariance = z.T @ z / len(z)
+    ridge = shrinkage * covariance.diagonal().sum().clamp(min=1e-12) / len(z)
+    return torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(z))
+
+
+def _sum_canonical_correlations(
     zx: Tensor,  # (n, d)
     zy: Tensor,  # (n, d)
     shrinkage: float,  # in units of (total variance) / n, as in `CCA`
 ) -> Tensor:
-    "Sum of the shrunk canonical correlations of two batches (scalar), differentiable."
-    zx, zy = (
-        (zx - zx.mean(0)).double(),
-        (zy - zy.mean(0)).double(),
-    )  # float32 loses the gradient of a Cholesky factor
-    factors = []
-    for z in (zx, zy):
-        covariance = z.T @ z / len(z)
-        ridge = shrinkage * covariance.diagonal().sum().clamp(min=1e-12) / len(z)
-        factors.append(torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(z)))
-    inner = torch.linalg.solve_triangular(factors[0], zx.T @ zy / len(zx), upper=False)
-    return torch.linalg.matrix_norm(
-        torch.linalg.solve_triangular(factors[1], inner.T, upper=False), "nuc"
+    "Sum of the shrunk canonical correlations of two batches, scalar, differentiable."
+    # float32 loses the gradient of a Cholesky factor
+    zx = (zx - zx.mean(0)).double()
+    zy = (zy - zy.mean(0)).double()
+    factor_x = _shrunk_cholesky(zx, shrinkage)
+    factor_y = _shrunk_cholesky(zy, shrinkage)
+    half_white = torch.linalg.solve_triangular(factor_x, zx.T @ zy / len(zx), upper=False)
+    white = torch.linalg.solve_triangular(factor_y, half_white.T, upper=False)
+    return torch.linalg.matrix_norm(white, "nuc")
+
+# %% ../../nbs/aligners/05_kernels.ipynb #05037f58
+class DeepCCA(Contrastive):
+    "Networks trained on the correlations of their outputs, under a CCA (Andrew et al. 2013)."
+
+    label = "Deep CCA"
+    search_space = tuple(
+        {"shrinkage": shrinkage, "steps": steps}
+        for shrinkage in (10.0, 30.0, 100.0)
+        for steps in (30, 100)
     )
 
-
-class DeepCCA(Contrastive):
-    "Two networks trained on the total correlation of their outputs, with linear CCA on top (Andrew et al. 2013)."
-
-    def __init__(
-        self,
-        d: int = 128,  # outputs of each network
-        hidden: int = 128,
-        steps: int = 100,
-        batch: int = 1024,  # pairs in one step at most
-        learning_rate: float = 1e-2,
-        dropout: float = 0.5,
-        shrinkage: float = 30.0,  # of the loss and of the CCA on top
-        **config,  # as in `Contrastive`
-    ):
-        super().__init__(
-            d=d,
-            hidden=hidden,
-            steps=steps,
-            batch=batch,
-            learning_rate=learning_rate,
-            dropout=dropout,
-            shrinkage=shrinkage,
-            **config,
-        )
+    d: int = setting(128, least=1)  # outputs of each network
+    hidden: int = setting(128, least=0)
+    steps: int = setting(100, least=0)
+    batch: int = setting(1024, least=1)  # pairs in one step, at most
+    learning_rate: float = setting(1e-2, above=0)
+    dropout: float = setting(0.5, least=0, below=1)
+    shrinkage: float = setting(30.0, above=0)  # of the loss and of the CCA on top
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
-        self.top = CCA(self.config["shrinkage"])
-        self.top.build(self.config["d"], self.config["d"])
+        self.top = CCA(self.shrinkage)
+        self.top.build(self.d, self.d)
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         super()._fit(x, y, pairs)
         with torch.no_grad():
             self.top._fit(super()._transform_x(x), super()._transform_y(y), pairs)
 
-    def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        x, y = self.batch_of_pairs(x, y, pairs, rng)
-        return -sum_canonical_correlations(
-            super()._transform_x(x), super()._transform_y(y), self.config["shrinkage"]
-        )
+    def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
+        batch_x, batch_y = self._batch_of_pairs(x, y, pairs, rng)
+        zx = super()._transform_x(batch_x)
+        zy = super()._transform_y(batch_y)
+        return -_sum_canonical_correlations(zx, zy, self.shrinkage)
 
     def _transform_x(self, x: Tensor) -> Tensor:
         return self.top._transform_x(super()._transform_x(x))
@@ -160,42 +226,44 @@ class DeepCCA(Contrastive):
 class CSA(Linear):
     "Cosine over canonical directions, each term weighted by its correlation (Li et al. 2025)."
 
-    def __init__(
-        self,
-        directions: int = 128,  # s, canonical directions that count
-        shrinkage: float = 3.0,  # as in `CCA`; published: none
-    ):
-        super().__init__(directions=directions, shrinkage=shrinkage)
+    label = "CSA"
+    search_space = tuple(
+        {"directions": directions, "shrinkage": shrinkage}
+        for directions in (32, 128)
+        for shrinkage in (1.0, 3.0, 10.0)
+    )
+
+    directions: int = setting(128, least=1)  # s, canonical directions that count
+    shrinkage: float = setting(3.0, least=0)  # as in `CCA`; published: none
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
-        self.register_buffer("correlations", torch.zeros(self.shared_width(dx, dy)))
+        self.correlations = nn.Buffer(torch.zeros(self._shared_width(dx, dy)))
 
-    def shared_width(self, dx: int, dy: int) -> int:
-        return min(dx, dy, self.config["directions"])
+    def _shared_width(self, dx: int, dy: int) -> int:
+        return min(dx, dy, self.directions)
 
-    def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        (left, whiten_x), (right, whiten_y) = (
-            whiten(cloud / len(x) ** 0.5, self.config["shrinkage"] / len(x)) for cloud in (x, y)
-        )
-        u, correlations, vh = torch.linalg.svd(left.T @ right, full_matrices=False)
-        kept = min(
-            len(correlations), len(self.correlations)
-        )  # with few pairs the last directions stay empty
-        self.correlations[:kept] = correlations[:kept].to(self.correlations)
-        return tuple(
-            F.pad(weight[:, :kept], (0, len(self.correlations) - kept))
-            for weight in (whiten_x @ u, whiten_y @ vh.T)
-        )
+    def _solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        root = len(x) ** 0.5
+        shrinkage = self.shrinkage / len(x)
+        white_x, whiten_x = whiten(x / root, shrinkage)
+        white_y, whiten_y = whiten(y / root, shrinkage)
+        u, correlations, vh = torch.linalg.svd(white_x.T @ white_y, full_matrices=False)
+        # with few pairs the last directions stay empty; negative: directions that are left out
+        empty = len(self.correlations) - len(correlations)
+        self.correlations.copy_(F.pad(correlations, (0, empty)))
+        return F.pad(whiten_x @ u, (0, empty)), F.pad(whiten_y @ vh.T, (0, empty))
 
-    def code(self, canonical: Tensor, empty: int) -> Tensor:
-        "Weighted unit vectors (n, s + 2), filled up to length one in one of the last two coordinates."
+    def _weigh(self, canonical: Tensor) -> tuple[Tensor, Tensor]:
+        "Weighted directions of (n, s) unit vectors, and what they lack of length one (n, 1)."
         weighted = F.normalize(canonical, dim=1) * self.correlations.sqrt()
         rest = (1 - weighted.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
-        return torch.cat((weighted, torch.cat((rest, torch.zeros_like(rest)), 1).roll(empty, 1)), 1)
+        return weighted, rest
 
     def _transform_x(self, x: Tensor) -> Tensor:
-        return self.code(super()._transform_x(x), 0)
+        weighted, rest = self._weigh(super()._transform_x(x))
+        return torch.cat((weighted, rest, torch.zeros_like(rest)), 1)
 
     def _transform_y(self, y: Tensor) -> Tensor:
-        return self.code(super()._transform_y(y), 1)
+        weighted, rest = self._weigh(super()._transform_y(y))
+        return torch.cat((weighted, torch.zeros_like(rest), rest), 1)

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .contrastive import Contrastive
+from ..pretrained import setting
 from ..transport.costs import gaussian, median_distance
 
 # %% auto #0
-__all__ = ['angular_margin_loss', 'supervised_contrastive_loss', 'mmd', 'AngularMargin']
+__all__ = ['angular_margin_loss', 'AngularMargin', 'supervised_contrastive_loss', 'mmd']
 
 # %% ../../nbs/aligners/07_losses.ipynb #763d421c
 def angular_margin_loss(
@@ -24,58 +25,64 @@ def angular_margin_loss(
     scale: Tensor | float,  # κ, the inverse temperature
     margin: float = 0.1,  # m, in radians
 ) -> Tensor:
-    "Symmetric InfoNCE in which the right pair's angle is enlarged by a margin (Deng et al. 2019), scalar."
+    "Symmetric InfoNCE with an angle added to the right pairs' (Deng et al. 2019), scalar."
     cosines = F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
     own = cosines.diagonal()
     angle = own.clamp(-1 + 1e-6, 1 - 1e-6).acos()  # the derivative of acos is infinite at ±1
-    logits = scale * (cosines + torch.diag((angle + margin).clamp(max=torch.pi).cos() - own))
+    enlarged = (angle + margin).clamp(max=torch.pi).cos()
+    logits = scale * (cosines + torch.diag(enlarged - own))
     right = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-
-
-def supervised_contrastive_loss(
-    z: Tensor,  # (n, d), both sides in one cloud
-    groups: Tensor,  # (n,) rows with the same number belong together
-    scale: Tensor | float,  # κ, the inverse temperature
-) -> Tensor:
-    "Contrastive loss with any number of right answers per row (Khosla et al. 2020), scalar; rows that are alone do not count."
-    z, itself = F.normalize(z, dim=1), torch.eye(len(z), dtype=torch.bool, device=z.device)
-    logarithms = (
-        (scale * z @ z.T).masked_fill(itself, -torch.inf).log_softmax(1).masked_fill(itself, 0)
-    )
-    friends = (groups[:, None] == groups) & ~itself
-    counted = friends.any(1)
-    return -((logarithms * friends).sum(1)[counted] / friends.sum(1)[counted]).mean()
-
-
-def mmd(
-    x: Tensor,  # (n, d)
-    y: Tensor,  # (m, d)
-    widths: Sequence[float | Tensor]
-    | None = None,  # σ of the Gaussians; by default 0.5, 1 and 2 times the median distance
-) -> Tensor:
-    "Squared maximum mean discrepancy of two clouds (Gretton et al. 2012), scalar, differentiable."
-    if widths is None:
-        median = median_distance(torch.cat((x, y)).detach())
-        widths = (median / 2, median, 2 * median)
-    mean = lambda left, right: (
-        sum(gaussian(left, right, sigma).mean() for sigma in widths) / len(widths)
-    )
-    return mean(x, x) + mean(y, y) - 2 * mean(x, y)
 
 # %% ../../nbs/aligners/07_losses.ipynb #904781ef
 class AngularMargin(Contrastive):
     "`Contrastive` with an additive angular margin on the right pair (Deng et al. 2019)."
 
-    def __init__(
-        self,
-        margin: float = 0.1,  # radians
-        **config,  # as in `Contrastive`
-    ):
-        super().__init__(margin=margin, **config)
+    label = "Angular margin"
+    search_space = tuple(
+        {"margin": margin, "steps": steps} for margin in (0.1, 0.3, 0.6) for steps in (50, 200)
+    )
 
-    def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        x, y = self.batch_of_pairs(x, y, pairs, rng)
-        return angular_margin_loss(
-            self._transform_x(x), self._transform_y(y), self.log_scale.exp(), self.config["margin"]
-        )
+    margin: float = setting(0.1, least=0)  # radians
+
+    def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
+        batch_x, batch_y = self._batch_of_pairs(x, y, pairs, rng)
+        zx = self._transform_x(batch_x)
+        zy = self._transform_y(batch_y)
+        return angular_margin_loss(zx, zy, self.log_scale.exp(), self.margin)
+
+# %% ../../nbs/aligners/07_losses.ipynb #11d4ec27
+def supervised_contrastive_loss(
+    z: Tensor,  # (n, d), both sides in one cloud
+    groups: Tensor,  # (n,) rows with the same number belong together
+    scale: Tensor | float,  # κ, the inverse temperature
+) -> Tensor:
+    "Contrastive loss over groups (Khosla et al. 2020), scalar; rows that are alone do not count."
+    z = F.normalize(z, dim=1)
+    is_self = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    logits = (scale * z @ z.T).masked_fill(is_self, -torch.inf)
+    log_probabilities = logits.log_softmax(1).masked_fill(is_self, 0)
+    is_partner = (groups[:, None] == groups) & ~is_self
+    has_partner = is_partner.any(1)
+    sums = (log_probabilities * is_partner).sum(1)[has_partner]
+    counts = is_partner.sum(1)[has_partner]
+    return -(sums / counts).mean()
+
+# %% ../../nbs/aligners/07_losses.ipynb #8aaecda7
+def _mean_kernel(x: Tensor, y: Tensor, widths: Sequence[float | Tensor]) -> Tensor:
+    "Mean over all pairs of rows, and over the widths, of the Gaussian kernel, scalar."
+    means = (gaussian(x, y, sigma).mean() for sigma in widths)
+    return sum(means, x.new_zeros(())) / len(widths)
+
+
+def mmd(
+    x: Tensor,  # (n, d)
+    y: Tensor,  # (m, d)
+    widths: Sequence[float | Tensor] | None = None,  # σ; default: ½, 1 and 2 median distances
+) -> Tensor:
+    "Squared maximum mean discrepancy of two clouds (Gretton et al. 2012), scalar, differentiable."
+    if widths is None:
+        median = median_distance(torch.cat((x, y)).detach())
+        widths = (median / 2, median, 2 * median)
+    within = _mean_kernel(x, x, widths) + _mean_kernel(y, y, widths)
+    return within - 2 * _mean_kernel(x, y, widths)

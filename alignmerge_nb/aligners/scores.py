@@ -15,20 +15,26 @@ from .base import Aligner
 __all__ = ['soft_reciprocal_ranks']
 
 # %% ../../nbs/aligners/04_scores.ipynb #d02e4711
+def _count_ahead(
+    similarity: Tensor,  # (n, n), partners on the diagonal
+    width: Tensor,  # of the logistic step, scalar
+) -> Tensor:
+    "How many columns are more similar to each row than its partner, counted softly, (n,)."
+    lead = similarity - similarity.diagonal()[:, None]
+    return torch.sigmoid(lead / width).sum(1) - 0.5  # without the half of the partner itself
+
+
 def soft_reciprocal_ranks(
-    aligner: Aligner,  # fitted
+    aligner: Aligner,  # fitted, or in the course of `fit`
     x: Tensor,  # (n, dx)
     y: Tensor,  # (n, dy), row i belongs to row i of x
     softness: float = 0.03,  # width of the step, in units of the spread of all similarities
 ) -> Tensor:
-    "1 / rank of each row's partner among the rows given (n,), mean of both directions, float64; continuous in the features."
-    similarity = (
-        F.normalize(aligner._transform_x(x).double(), dim=1)
-        @ F.normalize(aligner._transform_y(y).double(), dim=1).T
-    )
-    own, width = similarity.diagonal(), softness * similarity.std().clamp(min=1e-12)
-    ahead = [
-        torch.sigmoid((side - own[:, None]) / width).sum(1) - 0.5
-        for side in (similarity, similarity.T)
-    ]  # its own half apart
-    return (1 / (1 + ahead[0]) + 1 / (1 + ahead[1])) / 2
+    "1 / rank of each row's partner (n,), mean of both directions, float64, continuous in x and y."
+    zx = F.normalize(aligner._transform_x(x).double(), dim=1)
+    zy = F.normalize(aligner._transform_y(y).double(), dim=1)
+    similarity = zx @ zy.T
+    width = softness * similarity.std().clamp(min=1e-12)
+    rank_of_y = 1 + _count_ahead(similarity, width)
+    rank_of_x = 1 + _count_ahead(similarity.T, width)
+    return (1 / rank_of_y + 1 / rank_of_x) / 2

@@ -6,105 +6,146 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from .linear import CCA
 from ..core import InputError
+from ..pretrained import setting
 from ..transport.costs import squared_euclidean
 
 # %% auto #0
-__all__ = ['dtw', 'uniform_path', 'sequences', 'TimeWarping']
+__all__ = ['TimeWarping']
 
 # %% ../../nbs/aligners/09_sequences.ipynb #54cb3509
-def dtw(cost: Tensor) -> Tensor:
+def _accumulate(cost: Tensor) -> list[list[float]]:
+    "Cost of the cheapest path to each cell, (n + 1, m + 1) with a border of infinity in front."
+    n, m = cost.shape
+    total = [[math.inf] * (m + 1) for _ in range(n + 1)]
+    total[0][0] = 0.0
+    for i, row in enumerate(cost.tolist()):
+        for j, value in enumerate(row):
+            cheapest = min(total[i][j], total[i][j + 1], total[i + 1][j])
+            total[i + 1][j + 1] = value + cheapest
+    return total
+
+
+def _dtw(cost: Tensor) -> Tensor:
     "The cheapest monotone path (k, 2) through an (n, m) cost, from (0, 0) to (n − 1, m − 1)."
-    (n, m), rows = cost.shape, cost.tolist()
-    total = [[0.0] + [math.inf] * m] + [
-        [math.inf] * (m + 1) for _ in range(n)
-    ]  # a border of infinity above and to the left
-    for i in range(n):
-        for j in range(m):
-            total[i + 1][j + 1] = rows[i][j] + min(total[i][j], total[i][j + 1], total[i + 1][j])
-    path = [(n - 1, m - 1)]
-    while path[-1] != (0, 0):
-        i, j = path[-1]
-        path.append(
-            min(
-                (i - 1, j - 1),
-                (i - 1, j),
-                (i, j - 1),
-                key=lambda step: total[step[0] + 1][step[1] + 1],
-            )
-        )
-    return torch.tensor(path[::-1])
+    total = _accumulate(cost)
+    i, j = cost.shape
+    path = [(i, j)]  # counted from one, as in `total`
+    while (i, j) != (1, 1):
+        steps = ((i - 1, j - 1), (i - 1, j), (i, j - 1))
+        i, j = min(steps, key=lambda step: total[step[0]][step[1]])
+        path.append((i, j))
+    return torch.tensor(path[::-1]) - 1
 
-
-def uniform_path(n: int, m: int) -> Tensor:
+# %% ../../nbs/aligners/09_sequences.ipynb #0295771d
+def _uniform_path(n: int, m: int) -> Tensor:
     "The path (max(n, m), 2) of two sequences of even pace."
     steps = torch.arange(max(n, m)) / max(n, m)
     return torch.stack(((steps * n).long(), (steps * m).long()), 1)
 
 
-def sequences(tokens: Tensor | Sequence[Tensor], mask: Tensor | None) -> list[Tensor]:
-    "Token sequences (t, d) of their own lengths, from (n, t, d) and a mask (n, t) of real tokens, or from a list."
-    return [*tokens] if mask is None else [row[real] for row, real in zip(tokens, mask)]
+def _as_sequences(
+    tokens: Tensor | Sequence[Tensor],  # (n, t, d), or n sequences (t_i, d)
+    mask: Tensor | None,  # (n, t) True for real tokens
+) -> list[Tensor]:
+    "Token sequences (t_i, d) of their own lengths."
+    if mask is None:
+        return list(tokens)
+    return [row[is_real] for row, is_real in zip(tokens, mask, strict=True)]
+
+
+def _check_sequences(x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
+    "Refuse sides of different numbers, and sequences without tokens."
+    if len(x) != len(y):
+        raise InputError(
+            f"{len(x)} sequences of x and {len(y)} of y",
+            "equally many",
+            "Pass the two sides of each pair in the same order.",
+        )
+    if not all(map(len, (*x, *y))):
+        raise InputError(
+            "a sequence without tokens",
+            "at least one token in each",
+            "Leave out pairs that have none.",
+        )
 
 # %% ../../nbs/aligners/09_sequences.ipynb #21c27374
+def _starts(sequences: Sequence[Tensor]) -> list[int]:
+    "The row of each sequence's first token when all are concatenated."
+    lengths = torch.tensor([0, *map(len, sequences)])
+    return lengths.cumsum(0)[:-1].tolist()
+
+
+def _join_paths(
+    paths: Sequence[Tensor],  # (k, 2) for each pair of sequences
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+) -> Tensor:
+    "The paths as pairs of rows (p, 2) of the concatenated tokens."
+    starts = zip(_starts(x), _starts(y), strict=True)
+    moved = [path + torch.tensor(start) for path, start in zip(paths, starts, strict=True)]
+    return torch.cat(moved)
+
+
 class TimeWarping(CCA):
-    "CCA of tokens that dynamic time warping pairs, in turn (Zhou & De la Torre 2009); on pooled features CCA."
+    """CCA of tokens that dynamic time warping pairs, in turn; on pooled features CCA.
 
-    paths: Sequence[Tensor] = ()  # of each pair of sequences (k, 2), after `fit_tokens`
+    Parameters
+    ----------
+    shrinkage : float
+        As in `CCA`.
+    rounds : int
+        Of paths and maps in turn, at most; ≥ 1.
 
-    def __init__(
-        self,
-        shrinkage: float = 3.0,  # as in `CCA`
-        rounds: int = 10,  # of paths and maps in turn, at most
-    ):
-        super().__init__(shrinkage)
-        self.config |= {"rounds": rounds}
+    Attributes
+    ----------
+    paths : list of Tensor
+        Of each pair of sequences (k, 2), after `fit_tokens`.
+
+    References
+    ----------
+    Zhou & De la Torre (2009), Canonical time warping for alignment of human behavior.
+    """
+
+    label = "Time warping"
+
+    rounds: int = setting(10, least=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.paths: list[Tensor] = []
 
     def fit_tokens(
         self,
-        x: Tensor | Sequence[Tensor],  # (n, t, d_x) tokens, or n sequences (t_i, d_x)
-        y: Tensor
-        | Sequence[
-            Tensor
-        ],  # (n, s, d_y) tokens, or n sequences (s_i, d_y); sequence i belongs to sequence i of x
+        x: Tensor | Sequence[Tensor],  # (n, t, dx) tokens, or n sequences (t_i, dx)
+        y: Tensor | Sequence[Tensor],  # (n, s, dy), or n sequences; i belongs to i of x
         mask_x: Tensor | None = None,  # (n, t) True for real tokens
         mask_y: Tensor | None = None,  # (n, s)
-        encoders: dict[str, str] | None = None,  # as in `fit`
+        encoders: Mapping[str, str] | None = None,  # their names, {"x": …, "y": …}
     ) -> TimeWarping:
         "Learn the maps from pairs of sequences; returns the aligner itself."
-        x, y = sequences(x, mask_x), sequences(y, mask_y)
-        if len(x) != len(y):
-            raise InputError(
-                f"{len(x)} sequences of x and {len(y)} of y",
-                "equally many",
-                "Pass the two sides of each pair in the same order.",
-            )
-        if not all(map(len, (*x, *y))):
-            raise InputError(
-                "a sequence without tokens",
-                "at least one token in each",
-                "Leave out pairs that have none.",
-            )
-        starts = [torch.tensor([0, *map(len, side)]).cumsum(0) for side in (x, y)]
-        paths = [uniform_path(len(left), len(right)) for left, right in zip(x, y)]
-        for _ in range(self.config["rounds"]):
+        sequences_x = _as_sequences(x, mask_x)
+        sequences_y = _as_sequences(y, mask_y)
+        _check_sequences(sequences_x, sequences_y)
+        sides = list(zip(sequences_x, sequences_y, strict=True))
+        tokens_x = torch.cat(sequences_x)
+        tokens_y = torch.cat(sequences_y)
+        paths = [_uniform_path(len(left), len(right)) for left, right in sides]
+        for _ in range(self.rounds):
             self.paths = paths
-            self.fit(
-                torch.cat(x),
-                torch.cat(y),
-                torch.cat([path + torch.stack((i, j)) for path, i, j in zip(paths, *starts)]),
-                encoders,
-            )
-            paths = [
-                dtw(squared_euclidean(self._transform_x(left), self._transform_y(right)))
-                for left, right in zip(x, y)
-            ]
+            self.fit(tokens_x, tokens_y, _join_paths(paths, sequences_x, sequences_y))
+            paths = [self._warp(left, right) for left, right in sides]
             if all(map(torch.equal, paths, self.paths)):
                 break
+        self.encoders.update(encoders or {})
         return self
+
+    def _warp(self, x: Tensor, y: Tensor) -> Tensor:
+        "The cheapest path (k, 2) of two sequences (t, dx) and (s, dy) in the shared space."
+        return _dtw(squared_euclidean(self._transform_x(x), self._transform_y(y)))
