@@ -213,7 +213,7 @@ class FusedGromovAlignment(GromovAlignment):
     alpha: float = setting(0.1, least=0, most=1)  # weight of the geometry; the frame's is 1 − α
 
     def _couple(self, x: Tensor, y: Tensor, pairs: Tensor) -> Coupling:
-        ridge = Ridge(self.penalty).fit(x, y, pairs)
+        ridge = Ridge(penalty=self.penalty).fit(x, y, pairs)
         unit_x = F.normalize(ridge.transform_x(x), dim=1)
         unit_y = F.normalize(ridge.transform_y(y), dim=1)
         return gromov(
