@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from .align_merge import AlignMerge, OTAlignMerge
 from .anchors import ASIF, ConSE, RelativeRepresentations
+from .attention import DiscreteTokens, SinkhornAttention
+from .autoencoders import NoiseInjection, SharedLatent
 from .base import Aligner
 from .contrastive import Contrastive, ContrastiveMLP
+from .distributions import PrototypeTransport, WassersteinAlignment
 from .kernels import CSA, DeepCCA, KernelCCA
 from .linear import CCA, Identity, Procrustes, Ridge
 from .losses import AngularMargin
@@ -17,14 +20,6 @@ from alignmerge_nb.aligners.matching import (
     FusedGromovAlignment,
     GromovAlignment,
     SeededGraphMatching,
-)
-from alignmerge_nb.aligners.networks import (
-    DiscreteTokens,
-    NoiseInjection,
-    PrototypeTransport,
-    SharedLatent,
-    SinkhornAttention,
-    WassersteinAlignment,
 )
 from .sequences import TimeWarping
 from .sigmoid import FuseMix, SOTAlign, Sail, Structure

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...aligners.base import Aligner
 from ...aligners.linear import Linear, Procrustes
-from ...aligners.networks import principal_axes
+from ...aligners.distributions import principal_axes
 from ...aligners.selection import select
 from ...features import item_id
 from ..protocols import fit_aligner, training_data, retrieval_data
