@@ -5,6 +5,9 @@
 # %% ../../nbs/aligners/02_anchors.ipynb #2035d055
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,7 +87,7 @@ class RelativeRepresentations(Aligner):
     """
 
     label = "Relative representations"
-    search_space = ({"centred": True}, {"centred": False})
+    search_space: ClassVar[Sequence[Mapping[str, Any]]] = ({"centred": True}, {"centred": False})
 
     centred: bool = True
 

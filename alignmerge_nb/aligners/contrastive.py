@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +21,20 @@ from ..pretrained import setting
 from ..training import initialise, residual_mlp, train
 
 # %% auto #0
-__all__ = ['contrastive_loss', 'sample_rows', 'Contrastive', 'ContrastiveMLP', 'ContrastiveAutoencoder']
+__all__ = ['symmetric_cross_entropy', 'contrastive_loss', 'sample_rows', 'Contrastive', 'ContrastiveMLP',
+           'ContrastiveAutoencoder']
 
 # %% ../../nbs/aligners/03_contrastive.ipynb #c3f6162e
+def symmetric_cross_entropy(
+    logits: Tensor,  # (n, n), partners on the diagonal
+) -> Tensor:
+    "Mean of the cross-entropies of choosing each row's and each column's partner, scalar."
+    right = torch.arange(len(logits), device=logits.device)
+    by_row = F.cross_entropy(logits, right)
+    by_column = F.cross_entropy(logits.T, right)
+    return (by_row + by_column) / 2
+
+
 def contrastive_loss(
     zx: Tensor,  # (n, d)
     zy: Tensor,  # (n, d), row i belongs to row i of zx
@@ -29,10 +42,9 @@ def contrastive_loss(
 ) -> Tensor:
     "Symmetric InfoNCE over the batch (Radford et al. 2021), scalar."
     logits = scale * F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
-    right = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    return symmetric_cross_entropy(logits)
 
-# %% ../../nbs/aligners/03_contrastive.ipynb #24aa75a5
+# %% ../../nbs/aligners/03_contrastive.ipynb #a594c431
 def sample_rows(
     n: int,  # rows that there are
     batch: int,  # rows wanted at most
@@ -41,12 +53,7 @@ def sample_rows(
     "Row numbers of one batch: all rows where they fit, else a random subset."
     return torch.arange(n) if n <= batch else torch.randperm(n, generator=rng)[:batch]
 
-# %% ../../nbs/aligners/03_contrastive.ipynb #f0e76572
-def _spread(cloud: Tensor) -> Tensor:
-    "Root mean square of the centred entries of (n, d), scalar."
-    return (cloud - cloud.mean(0)).square().mean().sqrt().clamp(min=1e-12)
-
-
+# %% ../../nbs/aligners/03_contrastive.ipynb #ed3dd46f
 class _Heads(Aligner):
     "A network per side from standardised features into a space of `d` numbers; untrained."
 
@@ -87,7 +94,13 @@ class _Heads(Aligner):
     def _transform_y(self, y: Tensor) -> Tensor:
         return self.head_y(self._standardize_y(y))
 
-# %% ../../nbs/aligners/03_contrastive.ipynb #f0e81181
+# %% ../../nbs/aligners/03_contrastive.ipynb #7ae19a56
+def _spread(cloud: Tensor) -> Tensor:
+    "Root mean square of the centred entries of (n, d), scalar."
+    centred = cloud - cloud.mean(0)
+    return centred.square().mean().sqrt().clamp(min=1e-12)
+
+
 class _TrainedHeads(_Heads):
     "Heads that are trained on a loss, which a subclass writes."
 
@@ -117,7 +130,8 @@ class _TrainedHeads(_Heads):
 
     def _drop(self, cloud: Tensor, rng: torch.Generator) -> Tensor:
         "Replace a share of the entries by the batch mean."
-        kept = (torch.rand(cloud.shape, generator=rng) >= self.dropout).to(cloud)
+        is_kept = torch.rand(cloud.shape, generator=rng) >= self.dropout
+        kept = is_kept.to(cloud)
         return kept * cloud + (1 - kept) * cloud.mean(0)
 
 # %% ../../nbs/aligners/03_contrastive.ipynb #fa904818
@@ -156,7 +170,7 @@ class Contrastive(_TrainedHeads):
     """
 
     label = "Contrastive (linear)"
-    search_space = (
+    search_space: ClassVar[Sequence[Mapping[str, Any]]] = (
         {"steps": 50, "learning_rate": 3e-4},
         {"steps": 50, "learning_rate": 1e-3},
         {"steps": 200, "learning_rate": 3e-4},
@@ -170,7 +184,7 @@ class Contrastive(_TrainedHeads):
         zy = self._transform_y(batch_y)
         return contrastive_loss(zx, zy, self.log_scale.exp())
 
-# %% ../../nbs/aligners/03_contrastive.ipynb #50d6158f
+# %% ../../nbs/aligners/03_contrastive.ipynb #1c75ef64
 class ContrastiveMLP(Contrastive):
     "`Contrastive` with one hidden layer of 256 beside the linear map."
 
@@ -181,7 +195,7 @@ class ContrastiveMLP(Contrastive):
 
     hidden: int = setting(256, least=0)  # width of the hidden layer
 
-# %% ../../nbs/aligners/03_contrastive.ipynb #9c8f8aa3
+# %% ../../nbs/aligners/03_contrastive.ipynb #e040a5a0
 class ContrastiveAutoencoder(_TrainedHeads):
     "Heads with decoders from the shared space back to both sides; a subclass writes the loss."
 

@@ -31,9 +31,10 @@ def _kernel_coordinates(
     eigenvalues, eigenvectors = torch.linalg.eigh(centred)
     is_kept = eigenvalues > floor * eigenvalues[-1]
     root = eigenvalues[is_kept].sqrt()
-    return eigenvectors[:, is_kept] * root, eigenvectors[:, is_kept] / root
+    basis = eigenvectors[:, is_kept]
+    return basis * root, basis / root
 
-# %% ../../nbs/aligners/05_kernels.ipynb #5670727e
+# %% ../../nbs/aligners/05_kernels.ipynb #499b0be5
 class _KernelMap(NamedTuple):
     "What turns the kernel values of one side into coordinates."
 
@@ -89,6 +90,11 @@ class _KernelMaps(Aligner):
         return (gaussian(y, self.support_y, self.sigma_y) - self.mean_y) @ self.weight_y
 
 # %% ../../nbs/aligners/05_kernels.ipynb #e0d3f5d3
+def _first_columns(matrix: Tensor, d: int) -> Tensor:
+    "The first d columns, with zeros where there are fewer."
+    return F.pad(matrix, (0, d - matrix.shape[-1]))
+
+
 def _whiten_kernel(
     cloud: Tensor,  # (p, d) paired points
     bandwidth: float,  # σ, in units of their median distance
@@ -99,10 +105,11 @@ def _whiten_kernel(
     sigma = bandwidth * median_distance(cloud)
     gram = gaussian(cloud, cloud, sigma)
     coordinates, coefficients = _kernel_coordinates(gram)
-    white, whitening = whiten(coordinates / len(cloud) ** 0.5, shrinkage / len(cloud))
+    scaled = coordinates / len(cloud) ** 0.5
+    white, whitening = whiten(scaled, shrinkage / len(cloud))
     return white, _KernelMap(sigma, gram.mean(0), coefficients @ whitening)
 
-# %% ../../nbs/aligners/05_kernels.ipynb #9b1aad9d
+# %% ../../nbs/aligners/05_kernels.ipynb #aa74b416
 class KernelCCA(_KernelMaps):
     """Canonical correlations between functions of a Gaussian kernel, with shrinkage.
 
@@ -150,9 +157,9 @@ class KernelCCA(_KernelMaps):
         white_y, map_y = _whiten_kernel(y, self.bandwidth, self.shrinkage)
         u, correlation, vh = torch.linalg.svd(white_x.T @ white_y, full_matrices=False)
         root = (correlation / correlation[0].clamp(min=1e-20)).sqrt()
-        empty = self._shared_width(len(x)) - len(root)  # negative: directions that are left out
-        weight_x = F.pad(map_x.weight @ u * root, (0, empty))
-        weight_y = F.pad(map_y.weight @ vh.T * root, (0, empty))
+        d = self._shared_width(len(x))
+        weight_x = _first_columns(map_x.weight @ u * root, d)
+        weight_y = _first_columns(map_y.weight @ vh.T * root, d)
         return map_x._replace(weight=weight_x), map_y._replace(weight=weight_y)
 
 # %% ../../nbs/aligners/05_kernels.ipynb #d1d4ae37
@@ -162,8 +169,10 @@ def _shrunk_cholesky(
 ) -> Tensor:
     "The Cholesky factor (d, d) of the shrunk covariance."
     covariance = z.T @ z / len(z)
-    ridge = shrinkage * covariance.diagonal().sum().clamp(min=1e-12) / len(z)
-    return torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(z))
+    total_variance = covariance.diagonal().sum().clamp(min=1e-12)
+    ridge = shrinkage * total_variance / len(z)
+    identity = torch.eye(len(covariance)).to(z)
+    return torch.linalg.cholesky(covariance + ridge * identity)
 
 
 def _sum_canonical_correlations(
@@ -177,13 +186,30 @@ def _sum_canonical_correlations(
     zy = (zy - zy.mean(0)).double()
     factor_x = _shrunk_cholesky(zx, shrinkage)
     factor_y = _shrunk_cholesky(zy, shrinkage)
-    half_white = torch.linalg.solve_triangular(factor_x, zx.T @ zy / len(zx), upper=False)
+    cross_covariance = zx.T @ zy / len(zx)
+    half_white = torch.linalg.solve_triangular(factor_x, cross_covariance, upper=False)
     white = torch.linalg.solve_triangular(factor_y, half_white.T, upper=False)
     return torch.linalg.matrix_norm(white, "nuc")
 
-# %% ../../nbs/aligners/05_kernels.ipynb #05037f58
+# %% ../../nbs/aligners/05_kernels.ipynb #a8e347d4
 class DeepCCA(Contrastive):
-    "Networks trained on the correlations of their outputs, under a CCA (Andrew et al. 2013)."
+    """Two networks trained on the canonical correlations of their outputs, with CCA on top.
+
+    Parameters
+    ----------
+    d : int
+        Outputs of each network.
+    batch : int
+        Pairs in one step, at most; the loss is one of whole batches.
+    shrinkage : float
+        As in `CCA`, of the loss and of the CCA on top; > 0.
+    hidden, steps, learning_rate, weight_decay, dropout, seed
+        As in `Contrastive`.
+
+    References
+    ----------
+    Andrew et al. (2013), Deep canonical correlation analysis.
+    """
 
     label = "Deep CCA"
     search_space = tuple(
@@ -192,13 +218,13 @@ class DeepCCA(Contrastive):
         for steps in (30, 100)
     )
 
-    d: int = setting(128, least=1)  # outputs of each network
+    d: int = setting(128, least=1)
     hidden: int = setting(128, least=0)
     steps: int = setting(100, least=0)
-    batch: int = setting(1024, least=1)  # pairs in one step, at most
+    batch: int = setting(1024, least=1)
     learning_rate: float = setting(1e-2, above=0)
     dropout: float = setting(0.5, least=0, below=1)
-    shrinkage: float = setting(30.0, above=0)  # of the loss and of the CCA on top
+    shrinkage: float = setting(30.0, above=0)
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
@@ -224,7 +250,19 @@ class DeepCCA(Contrastive):
 
 # %% ../../nbs/aligners/05_kernels.ipynb #d886a5b9
 class CSA(Linear):
-    "Cosine over canonical directions, each term weighted by its correlation (Li et al. 2025)."
+    """Cosine over canonical directions, each term weighted by its correlation.
+
+    Parameters
+    ----------
+    directions : int
+        Canonical directions that count, ≥ 1.
+    shrinkage : float
+        As in `CCA`, ≥ 0; published: none.
+
+    References
+    ----------
+    Li et al. (2025), CSA: data-efficient mapping of unimodal features to multimodal features.
+    """
 
     label = "CSA"
     search_space = tuple(
@@ -233,8 +271,8 @@ class CSA(Linear):
         for shrinkage in (1.0, 3.0, 10.0)
     )
 
-    directions: int = setting(128, least=1)  # s, canonical directions that count
-    shrinkage: float = setting(3.0, least=0)  # as in `CCA`; published: none
+    directions: int = setting(128, least=1)
+    shrinkage: float = setting(3.0, least=0)
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
@@ -249,15 +287,15 @@ class CSA(Linear):
         white_x, whiten_x = whiten(x / root, shrinkage)
         white_y, whiten_y = whiten(y / root, shrinkage)
         u, correlations, vh = torch.linalg.svd(white_x.T @ white_y, full_matrices=False)
-        # with few pairs the last directions stay empty; negative: directions that are left out
-        empty = len(self.correlations) - len(correlations)
-        self.correlations.copy_(F.pad(correlations, (0, empty)))
-        return F.pad(whiten_x @ u, (0, empty)), F.pad(whiten_y @ vh.T, (0, empty))
+        d = len(self.correlations)  # with few pairs the last directions stay empty
+        self.correlations.copy_(_first_columns(correlations, d))
+        return _first_columns(whiten_x @ u, d), _first_columns(whiten_y @ vh.T, d)
 
     def _weigh(self, canonical: Tensor) -> tuple[Tensor, Tensor]:
         "Weighted directions of (n, s) unit vectors, and what they lack of length one (n, 1)."
         weighted = F.normalize(canonical, dim=1) * self.correlations.sqrt()
-        rest = (1 - weighted.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
+        squared_norm = weighted.square().sum(1, keepdim=True)
+        rest = (1 - squared_norm).clamp(min=0).sqrt()
         return weighted, rest
 
     def _transform_x(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .contrastive import Contrastive
+from .contrastive import Contrastive, symmetric_cross_entropy
 from ..pretrained import setting
 from ..transport.costs import gaussian, median_distance
 
@@ -30,20 +30,30 @@ def angular_margin_loss(
     own = cosines.diagonal()
     angle = own.clamp(-1 + 1e-6, 1 - 1e-6).acos()  # the derivative of acos is infinite at ±1
     enlarged = (angle + margin).clamp(max=torch.pi).cos()
-    logits = scale * (cosines + torch.diag(enlarged - own))
-    right = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    return symmetric_cross_entropy(scale * (cosines + torch.diag(enlarged - own)))
 
 # %% ../../nbs/aligners/07_losses.ipynb #904781ef
 class AngularMargin(Contrastive):
-    "`Contrastive` with an additive angular margin on the right pair (Deng et al. 2019)."
+    """`Contrastive` with an additive angular margin on the right pair.
+
+    Parameters
+    ----------
+    margin : float
+        Angle that is added to the right pair's, in radians, ≥ 0.
+    d, hidden, steps, batch, learning_rate, weight_decay, dropout, seed
+        As in `Contrastive`.
+
+    References
+    ----------
+    Deng et al. (2019), ArcFace: additive angular margin loss for deep face recognition.
+    """
 
     label = "Angular margin"
     search_space = tuple(
         {"margin": margin, "steps": steps} for margin in (0.1, 0.3, 0.6) for steps in (50, 200)
     )
 
-    margin: float = setting(0.1, least=0)  # radians
+    margin: float = setting(0.1, least=0)
 
     def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         batch_x, batch_y = self._batch_of_pairs(x, y, pairs, rng)
@@ -51,7 +61,7 @@ class AngularMargin(Contrastive):
         zy = self._transform_y(batch_y)
         return angular_margin_loss(zx, zy, self.log_scale.exp(), self.margin)
 
-# %% ../../nbs/aligners/07_losses.ipynb #11d4ec27
+# %% ../../nbs/aligners/07_losses.ipynb #2c152fa2
 def supervised_contrastive_loss(
     z: Tensor,  # (n, d), both sides in one cloud
     groups: Tensor,  # (n,) rows with the same number belong together
@@ -68,11 +78,13 @@ def supervised_contrastive_loss(
     counts = is_partner.sum(1)[has_partner]
     return -(sums / counts).mean()
 
-# %% ../../nbs/aligners/07_losses.ipynb #8aaecda7
+# %% ../../nbs/aligners/07_losses.ipynb #10c73edb
 def _mean_kernel(x: Tensor, y: Tensor, widths: Sequence[float | Tensor]) -> Tensor:
     "Mean over all pairs of rows, and over the widths, of the Gaussian kernel, scalar."
-    means = (gaussian(x, y, sigma).mean() for sigma in widths)
-    return sum(means, x.new_zeros(())) / len(widths)
+    total = x.new_zeros(())
+    for sigma in widths:
+        total = total + gaussian(x, y, sigma).mean()
+    return total / len(widths)
 
 
 def mmd(
@@ -84,5 +96,7 @@ def mmd(
     if widths is None:
         median = median_distance(torch.cat((x, y)).detach())
         widths = (median / 2, median, 2 * median)
-    within = _mean_kernel(x, x, widths) + _mean_kernel(y, y, widths)
-    return within - 2 * _mean_kernel(x, y, widths)
+    within_x = _mean_kernel(x, x, widths)
+    within_y = _mean_kernel(y, y, widths)
+    between = _mean_kernel(x, y, widths)
+    return within_x + within_y - 2 * between

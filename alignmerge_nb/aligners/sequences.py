@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -43,11 +44,14 @@ def _dtw(cost: Tensor) -> Tensor:
         path.append((i, j))
     return torch.tensor(path[::-1]) - 1
 
-# %% ../../nbs/aligners/09_sequences.ipynb #0295771d
+# %% ../../nbs/aligners/09_sequences.ipynb #17e517aa
 def _uniform_path(n: int, m: int) -> Tensor:
     "The path (max(n, m), 2) of two sequences of even pace."
-    steps = torch.arange(max(n, m)) / max(n, m)
-    return torch.stack(((steps * n).long(), (steps * m).long()), 1)
+    length = max(n, m)
+    share = torch.arange(length) / length
+    rows = (share * n).long()
+    columns = (share * m).long()
+    return torch.stack((rows, columns), 1)
 
 
 def _as_sequences(
@@ -75,11 +79,10 @@ def _check_sequences(x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
             "Leave out pairs that have none.",
         )
 
-# %% ../../nbs/aligners/09_sequences.ipynb #21c27374
+# %% ../../nbs/aligners/09_sequences.ipynb #4c5f41e9
 def _starts(sequences: Sequence[Tensor]) -> list[int]:
     "The row of each sequence's first token when all are concatenated."
-    lengths = torch.tensor([0, *map(len, sequences)])
-    return lengths.cumsum(0)[:-1].tolist()
+    return list(accumulate(map(len, sequences[:-1]), initial=0))
 
 
 def _join_paths(
@@ -92,7 +95,7 @@ def _join_paths(
     moved = [path + torch.tensor(start) for path, start in zip(paths, starts, strict=True)]
     return torch.cat(moved)
 
-
+# %% ../../nbs/aligners/09_sequences.ipynb #21c27374
 class TimeWarping(CCA):
     """CCA of tokens that dynamic time warping pairs, in turn; on pooled features CCA.
 
