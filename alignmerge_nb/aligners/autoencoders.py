@@ -89,7 +89,8 @@ class NoiseInjection(Aligner):
         self.bridge._fit(x, y, pairs)
         texts = F.normalize(self.bridge._transform_y(y), dim=1)
         loss = partial(self._loss, texts, generator(self.seed, "noise"))
-        train(list(self.parameters()), loss, self.steps, self.learning_rate, self.weight_decay)
+        parameters = list(self.parameters())
+        train(parameters, loss, self.steps, self.learning_rate, self.weight_decay)
 
     def _loss(self, texts: Tensor, rng: torch.Generator) -> Tensor:
         "Contrastive loss of a batch of noisy texts and the texts themselves, scalar."
@@ -134,7 +135,7 @@ def _wasserstein_distance(p: _Posterior, q: _Posterior) -> Tensor:
 
 # %% ../../nbs/aligners/08_autoencoders.ipynb #80114e77
 class _GaussianAutoencoder(ContrastiveAutoencoder):
-    "An encoder to a Gaussian and a decoder for each side, and the loss that needs no pairs."
+    "An encoder to a Gaussian and a decoder for each side."
 
     cloud: int = setting(128, least=1)  # rows of each side, paired or not, in one step
     beta: float = setting(0.001, least=0)  # of the KL term; 0: a plain autoencoder
@@ -173,21 +174,6 @@ class _GaussianAutoencoder(ContrastiveAutoencoder):
         "Mean squared error of the decoder of y, in units of the variance of one feature, scalar."
         return (self.decoder_y(z) - self._standardize_y(y)).square().mean()
 
-    def _unpaired_loss(self, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-        "Reconstruction and KL of a batch of each side, scalar."
-        batch_x = x[sample_rows(len(x), self.cloud, rng)]
-        posterior_x = self._encode_x(batch_x, rng)
-        loss_x = self._error_x(posterior_x.sample, batch_x) + self._kl_penalty(posterior_x)
-        batch_y = y[sample_rows(len(y), self.cloud, rng)]
-        posterior_y = self._encode_y(batch_y, rng)
-        loss_y = self._error_y(posterior_y.sample, batch_y) + self._kl_penalty(posterior_y)
-        return loss_x + loss_y
-
-    def _kl_penalty(self, posterior: _Posterior) -> Tensor:
-        if not self.beta:
-            return posterior.mean.new_zeros(())
-        return self.beta * _kl_from_standard_normal(posterior)
-
 # %% ../../nbs/aligners/08_autoencoders.ipynb #3d84f9f1
 class SharedLatent(_GaussianAutoencoder):
     """Encoders and decoders of both sides around one latent variable.
@@ -213,14 +199,34 @@ class SharedLatent(_GaussianAutoencoder):
     def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         rows = pairs[sample_rows(len(pairs), self.batch, rng)]
         unpaired_loss = self._unpaired_loss(x, y, rng)
-        return unpaired_loss + self._pair_loss(x[rows[:, 0]], y[rows[:, 1]], rng)
+        pair_loss = self._pair_loss(x[rows[:, 0]], y[rows[:, 1]], rng)
+        return unpaired_loss + pair_loss
+
+    def _unpaired_loss(self, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+        "Reconstruction and KL of a batch of each side, scalar."
+        batch_x = x[sample_rows(len(x), self.cloud, rng)]
+        posterior_x = self._encode_x(batch_x, rng)
+        error_x = self._error_x(posterior_x.sample, batch_x)
+        penalty_x = self._kl_penalty(posterior_x)
+        batch_y = y[sample_rows(len(y), self.cloud, rng)]
+        posterior_y = self._encode_y(batch_y, rng)
+        error_y = self._error_y(posterior_y.sample, batch_y)
+        penalty_y = self._kl_penalty(posterior_y)
+        return error_x + penalty_x + error_y + penalty_y
+
+    def _kl_penalty(self, posterior: _Posterior) -> Tensor:
+        if not self.beta:
+            return posterior.mean.new_zeros(())
+        return self.beta * _kl_from_standard_normal(posterior)
 
     def _pair_loss(self, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         posterior_x = self._encode_x(x, rng)
         posterior_y = self._encode_y(y, rng)
         distance = _wasserstein_distance(posterior_x, posterior_y)
-        error = self._error_y(posterior_x.sample, y) + self._error_x(posterior_y.sample, x)
-        loss = self.cross * error + self.alignment * distance / self.d**0.5
+        error_y = self._error_y(posterior_x.sample, y)
+        error_x = self._error_x(posterior_y.sample, x)
+        loss = self.cross * (error_y + error_x)
+        loss = loss + self.alignment * distance / self.d**0.5
         if not self.contrast:
             return loss
         scale = self.log_scale.exp()

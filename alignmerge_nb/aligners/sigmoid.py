@@ -253,6 +253,20 @@ def _kl_plan_divergence(
     linear = ((plan - target) * student).sum() / epsilon  # carries the closed-form gradient
     return linear - linear.detach() + value
 
+# %% ../../nbs/aligners/10_sigmoid.ipynb #62dadf4f
+def _sigmoid_loss_with_unpaired(
+    paired: tuple[Tensor, Tensor],  # (n, d) each, row i belongs to row i
+    unpaired: tuple[Tensor, Tensor],  # (b, d) and (c, d), which belong to no row
+    scale: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    "Sigmoid loss of pairs in both directions, unpaired rows as further mismatches, scalar."
+    zx, zy = paired
+    other_x, other_y = unpaired
+    x_to_y = _sigmoid_loss(zx, torch.cat((zy, other_y)), scale, bias)
+    y_to_x = _sigmoid_loss(zy, torch.cat((zx, other_x)), scale, bias)
+    return (x_to_y + y_to_x) / 2
+
 # %% ../../nbs/aligners/10_sigmoid.ipynb #54e5724a
 class SOTAlign(Sail):
     """Sigmoid heads that follow a linear teacher's transport plan on unpaired rows.
@@ -295,9 +309,8 @@ class SOTAlign(Sail):
         unpaired_x, unpaired_y = _batch_of_unpaired(x, y, pairs, self.cloud, rng)
         other_x = self._transform_x(unpaired_x)
         other_y = self._transform_y(unpaired_y)
-        x_to_y = _sigmoid_loss(zx, torch.cat((zy, other_y)), scale, self.logit_bias)
-        y_to_x = _sigmoid_loss(zy, torch.cat((zx, other_x)), scale, self.logit_bias)
-        pair_loss = (x_to_y + y_to_x) / 2
+        mapped = (zx, zy), (other_x, other_y)
+        pair_loss = _sigmoid_loss_with_unpaired(*mapped, scale, self.logit_bias)
         if min(len(unpaired_x), len(unpaired_y)) < 2 or not self.transport_weight:
             return pair_loss
         assert self._teacher is not None  # set by `_fit`
