@@ -233,8 +233,38 @@ class _CommonAndOwn(Contrastive):
         decoded = self.decoder_y(torch.cat((common, own), 1))
         return _Parts(common, own, decoded - self._standardize_y(y))
 
+# %% ../../nbs/aligners/08_distributions.ipynb #e57a5554
+class _PrototypeCoupling(_CommonAndOwn):
+    "Prototypes of the own parts and the maps between them, kept up to date while training."
+
+    cloud: int = setting(128, least=1)  # rows of each side, paired or not, in one step
+    prototypes: int = setting(8, least=1)  # of each side
+    refresh: int = setting(50, least=1)  # steps between two fits of the mixtures
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._steps_done = 0
+        self._maps: tuple[_PrototypeMap, ...] = ()  # of x and of y, once training has begun
+
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        self._steps_done = 0
+        super()._fit(x, y, pairs)
+
+    def _refresh_prototypes(self, x: Tensor, y: Tensor) -> None:
+        "Count a step; fit the prototypes anew where it is due."
+        if self._steps_done % self.refresh == 0:
+            self._fit_prototypes(x, y)
+        self._steps_done += 1
+
+    def _fit_prototypes(self, x: Tensor, y: Tensor) -> None:
+        mixture_x = _fit_gaussians(self._own_part_x(x), self.prototypes, self.seed)
+        mixture_y = _fit_gaussians(self._own_part_y(y), self.prototypes, self.seed)
+        map_x = _prototype_map(mixture_x, mixture_y)
+        map_y = _prototype_map(mixture_y, mixture_x)
+        self._maps = map_x, map_y
+
 # %% ../../nbs/aligners/08_distributions.ipynb #c4d46a50
-class PrototypeTransport(_CommonAndOwn):
+class PrototypeTransport(_PrototypeCoupling):
     """Common and own parts of both sides, the own parts coupled through prototypes.
 
     A port of the mechanism of DecAlign (Qian et al. 2025).
@@ -251,36 +281,15 @@ class PrototypeTransport(_CommonAndOwn):
     steps: int = setting(50, least=0)
     learning_rate: float = setting(3e-3, above=0)
     dropout: float = setting(0.5, least=0, below=1)
-    cloud: int = setting(128, least=1)  # rows of each side, paired or not, in one step
-    prototypes: int = setting(8, least=1)  # of each side
-    refresh: int = setting(50, least=1)  # steps between two fits of the mixtures
     decouple: float = setting(0.1, least=0)  # λ_d
     reconstruction: float = setting(0.1, least=0)  # λ_r
     homogeneity: float = setting(0.1, least=0)  # λ_m, of the maximum mean discrepancy
     transport: float = setting(0.1, least=0)  # λ_t
 
-    def __post_init__(self):
-        super().__post_init__()
-        self._steps_done = 0
-        self._maps: tuple[_PrototypeMap, ...] = ()  # of x and of y, once training has begun
-
-    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        self._steps_done = 0
-        super()._fit(x, y, pairs)
-
     def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
         contrast = super()._loss(x, y, pairs, rng)
-        if self._steps_done % self.refresh == 0:
-            self._fit_prototypes(x, y)
-        self._steps_done += 1
+        self._refresh_prototypes(x, y)
         return contrast + self._cloud_loss(x, y, rng)
-
-    def _fit_prototypes(self, x: Tensor, y: Tensor) -> None:
-        mixture_x = _fit_gaussians(self._own_part_x(x), self.prototypes, self.seed)
-        mixture_y = _fit_gaussians(self._own_part_y(y), self.prototypes, self.seed)
-        map_x = _prototype_map(mixture_x, mixture_y)
-        map_y = _prototype_map(mixture_y, mixture_x)
-        self._maps = map_x, map_y
 
     def _cloud_loss(self, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
         "The terms that need no pairs, on a batch of all rows, scalar."
