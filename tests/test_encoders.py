@@ -1,4 +1,4 @@
-"""Encoders: the real weights where they are fetched, the real architectures with random weights, preprocessing, refusals."""
+"""Encoders: real weights where they are fetched, random ones elsewhere, preprocessing, refusals."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_efficientnet_knows_what_it_sees(lite, photos):
             ]
         )
     names = ImageNetInfo()
-    for word, row in zip(PHOTOS.values(), posteriors.topk(5).indices.tolist()):
+    for word, row in zip(PHOTOS.values(), posteriors.topk(5).indices.tolist(), strict=True):
         assert any(word in names.index_to_description(k).lower() for k in row), word
     assert out.tokens.shape == (len(photos), 49, 1280)
     assert (
