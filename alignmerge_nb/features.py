@@ -70,7 +70,7 @@ def _id_fault(values: Tensor, ids: Sequence[str]) -> _Fault | None:
         return _Fault(f"the id {Counter(ids).most_common(1)[0][0]!r} twice", "unique ids")
     return None
 
-
+# %% ../nbs/01_features.ipynb #94eb618c
 def _mask_fault(values: Tensor, mask: Tensor | None) -> _Fault | None:
     "What is wrong with the mask, or None."
     if (values.ndim == 3) != (mask is not None):
@@ -84,7 +84,7 @@ def _mask_fault(values: Tensor, mask: Tensor | None) -> _Fault | None:
         return _Fault("a row whose tokens are all masked", "at least one token per row")
     return None
 
-
+# %% ../nbs/01_features.ipynb #e0aada17
 def _fault(
     values: Tensor,  # (n, d) or (n, t, d)
     ids: Sequence[str],
@@ -203,7 +203,7 @@ class Features(_IdRows):
     def __repr__(self) -> str:
         return f"Features({', '.join(_describe(self))})"
 
-
+# %% ../nbs/01_features.ipynb #033b6262
 def _describe(features: Features) -> list[str]:
     "What the representation of a feature set states."
     name = features.encoder or "unnamed"
@@ -271,7 +271,7 @@ def _tensors(values: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
         return {"values": values.contiguous()}
     return {"values": values.contiguous(), "mask": mask.contiguous()}
 
-
+# %% ../nbs/01_features.ipynb #17526e41
 def save_features(
     features: Features,
     path: str | Path,
@@ -330,7 +330,7 @@ class _Record(NamedTuple):
     ids: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
 
-
+# %% ../nbs/01_features.ipynb #7c7c780e
 def _read_record(
     path: Path,  # a .json file
 ) -> _Record:
@@ -431,7 +431,7 @@ def _image_digest(path: Path) -> str:
     except OSError:
         return ""
 
-
+# %% ../nbs/01_features.ipynb #7858ca4c
 def _image_rows(items: Sequence[Item]) -> list[list[str]]:
     "[id, sha256 of the image], or [id, number of the classifier row]."
     if all(item.row is not None for item in items):
@@ -447,7 +447,7 @@ def _image_rows(items: Sequence[Item]) -> list[list[str]]:
         digests = list(pool.map(_image_digest, paths))
     return [[item.id, digest] for item, digest in zip(items, digests, strict=True)]
 
-
+# %% ../nbs/01_features.ipynb #961493b8
 def _text_rows(items: Sequence[Item]) -> list[list[str]]:
     "[id, text] of every caption."
     rows = [
@@ -480,7 +480,7 @@ def _check_ids(ids: Sequence[str]) -> None:
             "'#' numbers the captions of an item: rename it.",
         )
 
-
+# %% ../nbs/01_features.ipynb #43c03081
 def content(
     spec: EncoderSpec,
     items: Sequence[Item],
@@ -495,7 +495,7 @@ _KEY_FIELDS = {
     "text": ("max_length",),
 }  # what decides a feature beside library, model, pooling and layer
 
-
+# %% ../nbs/01_features.ipynb #b7b9bf83
 def feature_key(
     spec: EncoderSpec,
     weights: str,  # from `weights_hash`
@@ -536,7 +536,7 @@ def _single_threaded_operators() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
 
-
+# %% ../nbs/01_features.ipynb #57b9fa55
 def _in_workers(
     work: Callable[[int], _T],  # shard number → result
     count: int,  # how many shards
@@ -565,7 +565,7 @@ class _ExtractionJob:
     batch: int  # rows per call of the encoder
     folder: Path  # of the shards
 
-
+# %% ../nbs/01_features.ipynb #081eb274
 def _encode_batch(
     job: _ExtractionJob,
     batch: Tensor | Sequence[str],
@@ -581,7 +581,7 @@ def _encode_batch(
         return encoded.tokens.cpu(), encoded.mask.cpu()
     return encoded.pooled.cpu(), None
 
-
+# %% ../nbs/01_features.ipynb #16d7bfd8
 def pad_concat(
     parts: Sequence[tuple[Tensor, Tensor | None]],  # (values, mask) of batches or shards
 ) -> tuple[Tensor, Tensor | None]:
@@ -620,7 +620,7 @@ def _reason(error: Exception, path: Path) -> str:
     message = str(error).replace(str(path), path.name)[:_LONGEST_REASON]
     return f"{path.name}: {type(error).__name__}: {message}"
 
-
+# %% ../nbs/01_features.ipynb #e0f34847
 def _encode_images(
     job: _ExtractionJob,
     images: Sequence[tuple[str, Path]],  # (id, file) of one shard
@@ -641,7 +641,7 @@ def _encode_images(
         return _Shard(torch.empty(0), None, [], skipped)
     return _Shard(*pad_concat(encoded), positions, skipped)
 
-
+# %% ../nbs/01_features.ipynb #34400d8d
 def _encode_texts(
     job: _ExtractionJob,
     texts: Sequence[str],  # of one shard
@@ -669,7 +669,7 @@ def _write_shard(shard: _Shard, path: Path) -> None:
     with atomic_path(path) as part:
         save_file(_tensors(shard.values, shard.mask), part, meta)
 
-
+# %% ../nbs/01_features.ipynb #8686c044
 def _run_shards(
     job: _ExtractionJob,
     inputs: Sequence[_T],  # images or texts
@@ -713,7 +713,7 @@ def _warn_skipped(
             stacklevel=5,  # the caller of `encode`
         )
 
-
+# %% ../nbs/01_features.ipynb #8221e03b
 def _extract_images(
     job: _ExtractionJob,
     items: Sequence[Item],
@@ -751,7 +751,7 @@ def _extract_texts(
     ids = tuple(row_id for row_id, _ in rows)
     return _Rows(values[order], ids, None if mask is None else mask[order])
 
-
+# %% ../nbs/01_features.ipynb #c0070c8f
 def _classifier_rows(
     spec: EncoderSpec,
     items: Sequence[Item],
@@ -796,7 +796,7 @@ def _resolve_spec(
         )
     return spec
 
-
+# %% ../nbs/01_features.ipynb #74930cc4
 @dataclass(frozen=True)
 class _Request:
     "What is to be encoded."

@@ -47,7 +47,7 @@ class ParallelSum(nn.Module):
         "The sum of all outputs."
         return sum((part(x) for part in self.parts), start=x.new_zeros(()))
 
-
+# %% ../nbs/02_training.ipynb #507ec2ad
 def residual_mlp(
     d_in: int,  # width of the input
     d_out: int,  # width of the output
@@ -107,7 +107,7 @@ class _WarmUpCosine:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
 
-
+# %% ../nbs/02_training.ipynb #320715af
 def _make_schedule(
     optimiser: torch.optim.Optimizer,
     options: OptimiserOptions,
@@ -127,7 +127,7 @@ def _check_finite(value: Tensor, step: int) -> None:
             "Lower the learning rate.",
         )
 
-
+# %% ../nbs/02_training.ipynb #c21c5648
 def minimise(
     parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],  # or groups, as for AdamW
     loss: Callable[[], Tensor],  # a scalar; draws its own batch

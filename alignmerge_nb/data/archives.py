@@ -90,7 +90,7 @@ class _Budget:
                 "Check its source; raise the bounds if it is sound.",
             )
 
-
+# %% ../../nbs/data/02_archives.ipynb #07dbca60
 def _check_entry(entry: _Entry) -> None:
     "Raise an `InputError` for an entry whose path, or whose link, leads out of the folder."
     target_inside = entry.target is None or stays_inside(os.path.normpath(entry.target))

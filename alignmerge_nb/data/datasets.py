@@ -36,7 +36,7 @@ def open_image(
 # %% ../../nbs/data/00_datasets.ipynb #29a37fd8
 SPLITS = ("train", "val", "test")
 
-
+# %% ../../nbs/data/00_datasets.ipynb #3b0d2e11
 @dataclass(frozen=True)
 class Item:
     """One image (or classifier row) and its texts.
@@ -211,7 +211,7 @@ def _is_text(text: object) -> bool:
     "Whether a value is a string that is not blank."
     return isinstance(text, str) and bool(text.strip())
 
-
+# %% ../../nbs/data/00_datasets.ipynb #2bd8826e
 def _text_fault(row: dict[str, Any]) -> str | None:
     "What is wrong with the texts or the questions of a row, or None."
     for texts in row["texts"].values():
@@ -271,7 +271,7 @@ def _parse_row(
         raise ValueError(f"the id {row['id']!r} is that of line {line_numbers[row['id']]}")
     return row
 
-
+# %% ../../nbs/data/00_datasets.ipynb #45c59c00
 def _read_manifest(
     path: Path,  # …/manifest.jsonl
 ) -> list[ManifestRow]:
@@ -311,7 +311,7 @@ def _manifest_item(
         questions=tuple((one["question"], one["answer"]) for one in row.get("questions", ())),
     )
 
-
+# %% ../../nbs/data/00_datasets.ipynb #97bd654d
 def _manifest_items(
     path: Path,  # …/manifest.jsonl
     language: str,
@@ -342,7 +342,7 @@ def _karpathy_item(
         raise ValueError(f"split {split!r}, {len(texts)} captions")
     return Item(path.stem, path, texts, folder or "flickr30k", split=split)
 
-
+# %% ../../nbs/data/00_datasets.ipynb #e1cd2d7e
 def karpathy_items(
     path: str | Path,  # dataset_coco.json or dataset_flickr30k.json
     images: str | Path,  # the folder that the pictures' paths start from
@@ -385,7 +385,7 @@ def _read_items(
         )
     return karpathy_items(path, folder / spec.images)
 
-
+# %% ../../nbs/data/00_datasets.ipynb #60a1ffb1
 def _check_pictures(
     items: list[Item],
     spec: DatasetSpec,
@@ -442,7 +442,7 @@ def load_dataset(
     _check_pictures(items, spec)
     return sorted(items, key=lambda item: item.id)
 
-
+# %% ../../nbs/data/00_datasets.ipynb #16b4e59b
 def union(
     names: Iterable[str] = DATASETS["union"].parts,  # which sets
     language: str = "en",

@@ -79,7 +79,7 @@ def _check_fractions(
             "Split by='text', or give more items.",
         )
 
-
+# %% ../../nbs/data/01_splits.ipynb #2319ecae
 def _take_groups(
     order: Sequence[str],  # keys of groups
     sizes: Mapping[str, int],

@@ -53,7 +53,7 @@ def _field_fault(
         return "empty"
     return None
 
-
+# %% ../../nbs/data/03_vqa.ipynb #03b6fb57
 def entry_fields(
     entry: object,  # one parsed entry of a file
     where: str,  # "…/dev.json, line 3"
@@ -94,7 +94,7 @@ def _json_entries(
     (entries,) = entry_fields(content, str(path), **{key: list})
     return entries
 
-
+# %% ../../nbs/data/03_vqa.ipynb #fee89ced
 def json_lines(
     path: Path,  # one JSON value per line; empty lines are skipped
 ) -> Iterator[tuple[str, object]]:
@@ -130,7 +130,7 @@ def _ten_answers(
         )
     return texts
 
-
+# %% ../../nbs/data/03_vqa.ipynb #19fe3f1a
 def _vqa2_annotations(
     path: Path,  # v2_mscoco_val2014_annotations.json
 ) -> dict[int, _Annotation]:
@@ -201,6 +201,8 @@ _NUMBER_WORDS = (
 )
 _NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)} | {"none": "0"}
 _ARTICLES = ("a", "an", "the")
+
+# %% ../../nbs/data/03_vqa.ipynb #6927a1dc
 _CONTRACTED = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
 haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
@@ -343,6 +345,8 @@ _VQA2 = OfficialSet(
     parts={"train": "train2014", "val": "val2014"},
     picture=_vqa2_picture,
 )
+
+# %% ../../nbs/data/03_vqa.ipynb #660cde77
 _GQA = OfficialSet(
     spec=DatasetSpec("gqa", "balanced questions about photographs, one answer each", "CC-BY-4.0"),
     read=_gqa_statements,
@@ -359,6 +363,8 @@ _NLVR2 = OfficialSet(
     parts={"train": "train", "val": "dev", "test": "test1"},
     picture="nlvr2/images/{}.png".format,
 )
+
+# %% ../../nbs/data/03_vqa.ipynb #b646e531
 _SNLI_VE = OfficialSet(
     spec=DatasetSpec(
         "snli_ve",
@@ -436,7 +442,7 @@ def _macro_f1(
     names = sorted(set(labels))
     return float(f1_score(labels, predicted, labels=names, average="macro", zero_division=0))
 
-
+# %% ../../nbs/data/03_vqa.ipynb #f95c0976
 def statement_scores(
     predicted: Sequence[str],  # one label or answer per statement
     statements: Sequence[Statement],

@@ -65,7 +65,7 @@ _LITE_BLOCK_WITHOUT_EXPANSION = {
     "_bn2": "bn2",
 }
 
-
+# %% ../../nbs/encoders/01_checkpoints.ipynb #e147b3e1
 def _lite_layers(
     model: nn.Module,  # timm's EfficientNet-Lite
 ) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _lite_layers(
             layers[f"_blocks.{number}.{stored}"] = f"{block}.{name}"
     return layers
 
-
+# %% ../../nbs/encoders/01_checkpoints.ipynb #f66cd491
 def lite_state(
     stored: Mapping[str, Tensor],  # the packaged checkpoint
     model: nn.Module,  # timm's EfficientNet-Lite
@@ -109,7 +109,7 @@ def _varint(
             return value, start + count + 1
     raise ValueError("a protobuf integer that breaks off")
 
-
+# %% ../../nbs/encoders/01_checkpoints.ipynb #ceda7ea1
 class _Message:
     "A protobuf message: its integers and its runs of bytes by the number of their field."
 
@@ -160,7 +160,7 @@ def _linear_weights(
             names[node.texts(1)[1]] = f"{layer}.weight"
     return names
 
-
+# %% ../../nbs/encoders/01_checkpoints.ipynb #76eb283a
 def _onnx_state(
     path: Path,
 ) -> dict[str, Tensor]:
@@ -202,7 +202,7 @@ def _position_embeddings(
     ]
     return torch.cat(sorted(parts, key=lambda part: part.shape[1]), 1)
 
-
+# %% ../../nbs/encoders/01_checkpoints.ipynb #1bab7e5c
 def dinov2_state(
     path: Path,  # an ONNX file with a DINOv2 backbone
     expected: Mapping[str, Tensor],  # the state dict of a Dinov2Model

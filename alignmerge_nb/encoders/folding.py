@@ -47,7 +47,7 @@ def _features_of(model: nn.Module, images: Tensor) -> Tensor:
         raise AttributeError("forward_features")
     return method(images)
 
-
+# %% ../../nbs/encoders/02_folding.ipynb #a707bbb9
 def fold_batchnorm(
     model: nn.Module,  # an image network in evaluation mode
     size: int,  # pixels of the random image

@@ -48,7 +48,7 @@ def _square_on_white(
     canvas.alpha_composite(picture, (left, top))
     return canvas.convert("RGB")
 
-
+# %% ../../nbs/encoders/03_models.ipynb #3617aadd
 def preprocess(
     picture: Image.Image,  # of any mode and shape
     spec: EncoderSpec,  # gives size, interpolation, mean and std
@@ -68,7 +68,7 @@ class Encoded(NamedTuple):
     mask: Tensor  # (n, t), False where a token is padding
     pooled: Tensor  # (n, d)
 
-
+# %% ../../nbs/encoders/03_models.ipynb #111cfe49
 class Encoder(nn.Module):
     "A frozen encoder; subclasses define `forward_tokens`."
 
@@ -128,7 +128,7 @@ class TimmEncoder(Encoder):
             tokens = features.flatten(2).transpose(1, 2)
         return tokens, _no_padding(tokens)
 
-
+# %% ../../nbs/encoders/03_models.ipynb #ca14776e
 def _hidden_state(
     output: Any,  # what a model of transformers returns
     layer: int | None,  # 0 = embeddings; None: the output
@@ -216,7 +216,7 @@ _JOINT = re.compile(r"['’-]")
 _UNKNOWN = -1  # the row of a text without known words
 _PADDING = -2
 
-
+# %% ../../nbs/encoders/03_models.ipynb #86a90d38
 class _WordVectors(Encoder):
     "The bag of a text's word vectors."
 
@@ -319,7 +319,7 @@ def _pretrained_transformer(
         )
     return model.eval()
 
-
+# %% ../../nbs/encoders/03_models.ipynb #6446545f
 def _random_transformer(
     spec: EncoderSpec,
 ) -> Any:
@@ -355,7 +355,7 @@ def _hash_of(
     "The hash that identifies the weights of a loaded model."
     return _pinned_hash(spec) if spec.source == "package" else _state_hash(model)
 
-
+# %% ../../nbs/encoders/03_models.ipynb #8b36243d
 def _pinned_hash(
     spec: EncoderSpec,  # with packaged weights
 ) -> str:
@@ -395,7 +395,7 @@ def _load_image_transformer(
         model.encoder.layer = model.encoder.layer[: spec.layer + 1]
     return _TransformersImageEncoder(spec, model, digest)
 
-
+# %% ../../nbs/encoders/03_models.ipynb #6bf7ac36
 def _load_text_transformer(
     spec: EncoderSpec,
 ) -> Encoder:
@@ -431,7 +431,7 @@ def _read_words(
         ) from error
     return parquet.read_table(path)["index"].to_pylist()
 
-
+# %% ../../nbs/encoders/03_models.ipynb #fd7df3f8
 def _load_word_vectors(
     spec: EncoderSpec,
 ) -> Encoder:

