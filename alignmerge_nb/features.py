@@ -44,7 +44,7 @@ from alignmerge_nb.encoders.models import (
 from .encoders.specs import EncoderSpec, encoder_spec
 
 # %% auto #0
-__all__ = ['Dtype', 'item_id', 'Features', 'match', 'save_features', 'read_tensors', 'load_features', 'question_items', 'content',
+__all__ = ['item_id', 'Features', 'match', 'save_features', 'read_tensors', 'load_features', 'question_items', 'content',
            'feature_key', 'pad_concat', 'encode']
 
 # %% ../nbs/01_features.ipynb #841bdff1
@@ -774,9 +774,6 @@ def _classifier_rows(
     return _Rows(values.unsqueeze(1), ids, torch.ones(len(items), 1, dtype=torch.bool))
 
 # %% ../nbs/01_features.ipynb #6e5efb94
-Dtype = Literal["float32", "bfloat16"]
-
-
 def _resolve_spec(
     spec: EncoderSpec | str,
     size: int | None,  # of the input, for images
@@ -831,7 +828,7 @@ def encode(
     *,
     tokens: bool = False,
     size: int | None = None,
-    dtype: Dtype = "float32",
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "cpu",
