@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from ..core import InputError, lookup, sha256_json
 from .datasets import SPLITS, Item
 
@@ -35,6 +33,8 @@ def duplicate_groups(
     items: Iterable[Item],
 ) -> dict[str, list[Item]]:
     "Connected components of items that share a normalised caption, under their smallest caption."
+    from scipy.cluster.hierarchy import DisjointSet
+
     captioned = [
         (item, [normalise(text) for text in item.texts] or [f"#{item.id}"]) for item in items
     ]
