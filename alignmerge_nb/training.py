@@ -5,7 +5,10 @@
 # %% ../nbs/02_training.ipynb #c751897d
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,68 +16,151 @@ from torch import Tensor, nn
 from .core import InputError, progress
 
 # %% auto #0
-__all__ = ['initialise', 'residual_mlp', 'ParallelSum', 'train']
+__all__ = ['initialise', 'ParallelSum', 'residual_mlp', 'OptimiserOptions', 'minimise', 'train']
 
-# %% ../nbs/02_training.ipynb #c3acdbbd
-def initialise(module: nn.Module, rng: torch.Generator) -> nn.Module:
-    "Draw the weights of all linear layers from N(0, 1 / fan-in), biases zero."
+# %% ../nbs/02_training.ipynb #eb5c3568
+def initialise(
+    module: nn.Module,  # changed in place
+    rng: torch.Generator,  # draws the weights, layer by layer
+) -> nn.Module:
+    "Draw the weights of all linear layers from N(0, 1 / fan-in) and set their biases to zero."
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
+            weight = torch.randn(layer.weight.shape, generator=rng) / layer.in_features**0.5
             with torch.no_grad():
-                (
-                    layer.weight.copy_(
-                        torch.randn(layer.weight.shape, generator=rng) / layer.in_features**0.5
-                    ),
-                    layer.bias.zero_(),
-                )
+                layer.weight.copy_(weight)
+                layer.bias.zero_()
     return module
 
-
-def residual_mlp(d_in: int, d_out: int, hidden: int) -> nn.Module:
-    "A linear map for `hidden` = 0, else a residual perceptron: linear map plus one hidden layer."
-    if not hidden:
-        return nn.Linear(d_in, d_out)
-    return ParallelSum(
-        nn.Linear(d_in, d_out),
-        nn.Sequential(nn.Linear(d_in, hidden), nn.GELU(), nn.Linear(hidden, d_out)),
-    )
-
-
+# %% ../nbs/02_training.ipynb #c3acdbbd
 class ParallelSum(nn.Module):
-    "The sum of the outputs of several modules."
+    "The sum of the outputs of several modules that read the same input."
 
-    def __init__(self, *parts: nn.Module):
+    def __init__(
+        self,
+        *parts: nn.Module,  # with outputs of the same shape
+    ):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        return sum(part(x) for part in self.parts)
+        "The sum of all outputs."
+        return sum((part(x) for part in self.parts), start=x.new_zeros(()))
 
-# %% ../nbs/02_training.ipynb #f3e9a327
-def train(
-    parameters: Sequence[nn.Parameter],
-    loss: Callable[[], Tensor],  # draws its own batch
-    steps: int,  # optimiser steps
-    learning_rate: float,
-    weight_decay: float,
-    after: Callable[[int], bool | None] = lambda step: (
-        None
-    ),  # called after each step; True ends the training
+# %% ../nbs/02_training.ipynb #507ec2ad
+def residual_mlp(
+    d_in: int,  # width of the input
+    d_out: int,  # width of the output
+    hidden: int,  # width of the hidden layer; 0: no hidden layer
+) -> nn.Module:
+    "A linear map for `hidden` = 0, else a residual perceptron: linear map plus one hidden layer."
+    linear = nn.Linear(d_in, d_out)
+    if not hidden:
+        return linear
+    perceptron = nn.Sequential(nn.Linear(d_in, hidden), nn.GELU(), nn.Linear(hidden, d_out))
+    return ParallelSum(linear, perceptron)
+
+# %% ../nbs/02_training.ipynb #38924d4a
+@dataclass(frozen=True)
+class OptimiserOptions:
+    "What decides an optimisation, apart from the loss and the initial weights."
+
+    steps: int  # of the optimiser; 0 leaves the parameters as they are
+    learning_rate: float  # at the top of the schedule
+    weight_decay: float = 0.01  # of AdamW
+    warm_up: float | None = None  # share of the steps with a rising rate; None: cosine decay only
+    fused: bool | None = None  # AdamW's fused kernel; None: PyTorch decides
+    label: str = "training"  # of the progress bar
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InputError(f"{self.steps} steps", "a count of steps", "Pass 0 or more.")
+
+    def warm_up_factor(
+        self,
+        step: int,  # from 0
+    ) -> float:
+        "The factor on the learning rate: a linear rise, then half a cosine to zero."
+        rise = max(1, int((self.warm_up or 0) * self.steps))
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))
+
+# %% ../nbs/02_training.ipynb #37255ff5
+class _WarmUpCosine:
+    "Sets the learning rate of every parameter group by `OptimiserOptions.warm_up_factor`."
+
+    def __init__(self, optimiser: torch.optim.Optimizer, options: OptimiserOptions):
+        self.optimiser = optimiser
+        self.options = options
+        self.steps_done = 0
+        self._set_rates()
+
+    def step(self) -> None:
+        "Set the rates of the next step."
+        self.steps_done += 1
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        "Set the rates of the present step."
+        rate = self.options.learning_rate * self.options.warm_up_factor(self.steps_done)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group.get("factor", 1.0)
+
+# %% ../nbs/02_training.ipynb #320715af
+def _make_schedule(
+    optimiser: torch.optim.Optimizer,
+    options: OptimiserOptions,
+) -> torch.optim.lr_scheduler.CosineAnnealingLR | _WarmUpCosine:
+    "The learning-rate schedule that the options describe."
+    if options.warm_up is None:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
+    return _WarmUpCosine(optimiser, options)
+
+# %% ../nbs/02_training.ipynb #31e443c5
+def _check_finite(value: Tensor, step: int) -> None:
+    "Raise an `InputError` for a loss that is NaN or infinite."
+    if not torch.isfinite(value):
+        raise InputError(
+            f"a loss of {float(value)} at step {step}",
+            "a finite loss",
+            "Lower the learning rate.",
+        )
+
+# %% ../nbs/02_training.ipynb #c21c5648
+def minimise(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],  # or groups, as for AdamW
+    loss: Callable[[], Tensor],  # a scalar; draws its own batch
+    options: OptimiserOptions,
+    after: Callable[[int], bool | None] | None = None,  # gets the finished step, from 1; True: stop
 ) -> None:
-    "AdamW with a cosine decay of the learning rate to zero; refuses to go on from a loss that is not finite."
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for step in progress(range(1, steps + 1), "training"):
+    "Minimise a loss with AdamW; raise an `InputError` at the first loss that is not finite."
+    optimiser = torch.optim.AdamW(
+        parameters,
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=options.fused,
+    )
+    schedule = _make_schedule(optimiser, options)
+    for step in progress(range(1, options.steps + 1), options.label):
         optimiser.zero_grad()
         with torch.enable_grad():
             value = loss()
-        if not torch.isfinite(value):
-            raise InputError(
-                f"a loss of {float(value)} at step {step}",
-                "a finite loss",
-                "Lower the learning rate.",
-            )
+        _check_finite(value, step)
         value.backward()
-        optimiser.step(), schedule.step()
-        if after(step):
+        optimiser.step()
+        schedule.step()
+        if after is not None and after(step):
             break
+
+# %% ../nbs/02_training.ipynb #f3e9a327
+def train(
+    parameters: Iterable[nn.Parameter],
+    loss: Callable[[], Tensor],  # a scalar; draws its own batch
+    steps: int,  # of the optimiser
+    learning_rate: float,  # of the first step; decays to zero along half a cosine
+    weight_decay: float,  # of AdamW
+    after: Callable[[int], bool | None] | None = None,  # as for `minimise`
+) -> None:
+    "Minimise a loss with AdamW and a cosine decay of the learning rate; see `minimise`."
+    minimise(parameters, loss, OptimiserOptions(steps, learning_rate, weight_decay), after)

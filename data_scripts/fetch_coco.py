@@ -1,8 +1,9 @@
-"""COCO 2014 with Karpathy's split (123,287 photographs, five captions each; 20 GB) from its public servers, in its official format:
-data/coco/dataset_coco.json, data/coco/train2014/*.jpg, data/coco/val2014/*.jpg.
+"""COCO 2014 with Karpathy's split (123,287 photographs, five captions each; 20 GB).
 
-A broken download is resumed, also in a later run. The servers state MD5 sums of the images and none of the captions, whose count is checked instead.
-Licence: captions CC-BY-4.0, photographs under their Flickr terms.
+It comes from its public servers, in its official format: data/coco/dataset_coco.json,
+data/coco/train2014/*.jpg, data/coco/val2014/*.jpg. A broken download is resumed, also in a later
+run. The servers state MD5 sums of the images and none of the captions, whose count is checked
+instead. Licence: captions CC-BY-4.0, photographs under their Flickr terms.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from common import InputError, Package, fetch, main, sha256_file
 
-from alignmerge_nb.data.datasets import karpathy_items
+from alignmerge_nb.data.datasets import DATASETS, karpathy_items
 
 CAPTIONS = Package(
     "url", "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip"
@@ -41,20 +42,18 @@ def place(
     count: int,  # how many images there must be
 ) -> dict:
     "Move captions and pictures in place; refuse a set that is not whole."
-    found = next(captions.rglob(f"dataset_{name}.json"), None)
-    if found is None:
+    caption_file = next(captions.rglob(f"dataset_{name}.json"), None)
+    if caption_file is None:
         raise InputError(
             f"an archive without dataset_{name}.json",
             "Karpathy's caption files",
             "Download it again.",
         )
-    found.rename(folder / found.name)
+    caption_file.rename(folder / caption_file.name)
     for source, target in images.items():
         source.rename(folder / target)
-    items = karpathy_items(
-        folder / found.name, folder / ("." if name == "coco" else next(iter(images.values())))
-    )
-    missing = sum(not item.image.is_file() for item in items)
+    items = karpathy_items(folder / caption_file.name, folder / DATASETS[name].images)
+    missing = sum(item.image is None or not item.image.is_file() for item in items)
     if len(items) != count or missing:
         raise InputError(
             f"{len(items)} items, {missing} without their image",
@@ -65,7 +64,7 @@ def place(
         "items": len(items),
         "languages": ["en"],
         "captions": sum(len(item.texts) for item in items),
-        "captions_sha256": sha256_file(folder / found.name),
+        "captions_sha256": sha256_file(folder / caption_file.name),
     }
 
 

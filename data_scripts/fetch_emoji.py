@@ -1,15 +1,20 @@
-"""Rendered emoji (256 px, npm `@lobehub/fluent-emoji-3d`) with label and keywords in some 30 languages (npm `emojibase-data`).
+"""Rendered emoji (256 px) with label and keywords in some 30 languages.
 
-An item is an emoji whose code sequence both packages spell alike, without skin-tone variants. Its caption is "label: keyword, keyword, …",
-its group the Unicode group (smileys-emotion, people-body, …). Licence: MIT (both).
+Pictures: npm `@lobehub/fluent-emoji-3d`; texts: npm `emojibase-data`. An item is an emoji whose
+code sequence both packages spell alike, without skin-tone variants. Its caption is
+"label: keyword, keyword, …", its group the Unicode group (smileys-emotion, people-body, …).
+Licence: MIT (both).
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from common import Package, fetch, finish, main
+
+from alignmerge_nb.data.datasets import ManifestRow
 
 RENDERS = Package(
     "npm",
@@ -25,32 +30,33 @@ TEXTS = Package(
 )
 
 
-def captions(
+class Texts(NamedTuple):
+    "The texts of `emojibase-data`, by code sequence."
+
+    captions: dict[str, dict[str, list[str]]]  # code → language → caption
+    groups: dict[str, str]
+
+
+def read_texts(
     emojibase: Path,  # the unpacked `emojibase-data`
-) -> tuple[dict[str, dict[str, list[str]]], dict[str, str]]:
+) -> Texts:
     "For every code sequence the caption in each language, and the group."
-    texts, groups = {}, {}
-    names = {
-        int(number): name
-        for number, name in json.loads((emojibase / "package/meta/groups.json").read_text())[
-            "groups"
-        ].items()
-    }
+    meta = json.loads((emojibase / "package/meta/groups.json").read_text())
+    captions: dict[str, dict[str, list[str]]] = {}
+    groups = {}
     for path in sorted(emojibase.glob("package/*/data.json")):
+        language = path.parent.name
         for entry in json.loads(path.read_text(encoding="utf-8")):
             if "group" not in entry:
                 continue  # regional indicators: letters, not pictures
-            code, label, keywords = (
-                entry["hexcode"].lower(),
-                entry.get("label", "").strip(),
-                ", ".join(entry.get("tags", ())),
-            )
+            code = entry["hexcode"].lower()
+            label = entry.get("label", "").strip()
+            keywords = ", ".join(entry.get("tags", ()))
             if label:
-                texts.setdefault(code, {})[path.parent.name] = [
-                    f"{label}: {keywords}" if keywords else label
-                ]
-            groups[code] = names[entry["group"]]
-    return texts, groups
+                caption = f"{label}: {keywords}" if keywords else label
+                captions.setdefault(code, {})[language] = [caption]
+            groups[code] = meta["groups"][str(entry["group"])]
+    return Texts(captions, groups)
 
 
 def pair(
@@ -60,24 +66,26 @@ def pair(
     licence: str,
 ) -> dict:
     "The pictures that have a caption, with it."
-    texts, groups = captions(emojibase)
+    texts = read_texts(emojibase)
     (folder / "images").mkdir()
-    rows, skipped = [], {}
+    rows: list[ManifestRow] = []
+    skipped = {}
     for picture in pictures:
         code = picture.stem
-        if "en" not in texts.get(code, ()):
+        if "en" not in texts.captions.get(code, ()):
             skipped[code] = "no label for this code sequence (skin tones have none of their own)"
             continue
+        image = f"images/{picture.name}"
+        picture.rename(folder / image)
         rows.append(
             {
                 "id": code,
-                "image": f"images/{picture.name}",
-                "texts": texts[code],
-                "group": groups[code],
+                "image": image,
+                "texts": texts.captions[code],
+                "group": texts.groups[code],
                 "licence": licence,
             }
         )
-        picture.rename(folder / rows[-1]["image"])
     return finish(folder, rows, skipped)
 
 

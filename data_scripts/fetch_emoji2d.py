@@ -1,6 +1,6 @@
-"""Flat emoji (64 px, npm `emoji-datasource-google`) with the texts of `emoji`: a second picture to the same caption.
+"""Flat emoji (64 px) with the texts of `emoji`: a second picture to the same caption.
 
-Licence: Apache-2.0 (pictures), MIT (texts).
+Pictures: npm `emoji-datasource-google`. Licence: Apache-2.0 (pictures), MIT (texts).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Flickr30k with Karpathy's split (31,014 photographs, five captions each; 4 GB), in its official format:
-data/flickr30k/dataset_flickr30k.json, data/flickr30k/flickr30k-images/*.jpg.
+"""Flickr30k with Karpathy's split (31,014 photographs, five captions each; 4 GB).
 
-The captions are downloaded. The photographs are given out on request only (fill in the form of the University of Illinois, Denotation Graph
-page); pass the archive that you received: `python data_scripts/fetch_flickr30k.py --images flickr30k-images.tar.gz`.
+Its official format: data/flickr30k/dataset_flickr30k.json, data/flickr30k/flickr30k-images/*.jpg.
+The captions are downloaded. The photographs are given out on request only (fill in the form of the
+University of Illinois, Denotation Graph page); pass the archive that you received:
+`python data_scripts/fetch_flickr30k.py --images flickr30k-images.tar.gz`.
 Licence: research and education only, photographs under their Flickr terms.
 """
 

@@ -1,8 +1,9 @@
-"""GQA 1.2, balanced (943,000 + 132,062 + 12,578 questions about photographs; 22 GB) from its public server, in its official format:
-data/gqa/{train,val,testdev}_balanced_questions.json, data/gqa/images/*.jpg.
+"""GQA 1.2, balanced (943,000 + 132,062 + 12,578 questions about photographs; 22 GB).
 
-A broken download is resumed, also in a later run. The server states no digests; the number of questions is checked instead.
-Licence: CC-BY-4.0; photographs from Visual Genome.
+It comes from its public server, in its official format:
+data/gqa/{train,val,testdev}_balanced_questions.json, data/gqa/images/*.jpg.
+A broken download is resumed, also in a later run. The server states no digests; the number of
+questions is checked instead. Licence: CC-BY-4.0; photographs from Visual Genome.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""NLVR2 (86,373 + 6,982 + 6,967 sentences about two photographs) in its official format:
-data/nlvr2/{train,dev,test1}.json, data/nlvr2/images/*.png.
+"""NLVR2 (86,373 + 6,982 + 6,967 sentences about two photographs) in its official format.
 
-The sentences are downloaded. The photographs are given out on request only (fill in the form named in the README of github.com/lil-lab/nlvr); pass
-the archive that you received, or one of what the repository's download script got: `python data_scripts/fetch_nlvr2.py --images images.tar.gz`.
+Files: data/nlvr2/{train,dev,test1}.json, data/nlvr2/images/*.png. The sentences are downloaded. The
+photographs are given out on request only (fill in the form named in the README of
+github.com/lil-lab/nlvr); pass the archive that you received, or one of what the repository's
+download script got: `python data_scripts/fetch_nlvr2.py --images images.tar.gz`.
 Licence: sentences CC-BY-4.0; photographs belong to their owners, research only.
 """
 
@@ -19,8 +20,8 @@ STATEMENTS = {"train": 86_373, "val": 6_982, "test": 6_967}
 
 
 def build(folder: Path, train: Path, dev: Path, test1: Path, photographs: Path) -> dict:
-    "The set from the three files and the unpacked archive; the folders that the training photographs come in are given up."
-    for part, source in zip(PARTS, (train, dev, test1)):
+    "The set from the three files and the unpacked archive, all photographs in one folder."
+    for part, source in zip(PARTS, (train, dev, test1), strict=True):
         (source / f"{part}.json").rename(folder / f"{part}.json")
     (folder / "images").mkdir()
     for path in list(photographs.rglob("*.png")):

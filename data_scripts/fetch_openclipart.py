@@ -1,7 +1,8 @@
-"""Clip art (Debian `openclipart-svg`) drawn at 224 px, with title and keywords from each file's RDF metadata.
+"""Clip art (Debian `openclipart-svg`) drawn at 224 px, with title and keywords of each file.
 
 Of the package's 7,458 drawings an item must have
-- a title that no other drawing has: a shared one ("Lemon SVG theme", 416 times) names a series, not what is drawn;
+- a title that no other drawing has: a shared one ("Lemon SVG theme", 416 times) names a series, not
+  what is drawn;
 - two keywords or more, and the statement that it is in the public domain;
 - a size of `BYTES` at most and sides of `ASPECT` to 1 at most;
 - a drawing that rsvg-convert can draw within 20 s and that is not blank on white.
@@ -14,11 +15,12 @@ import html
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from common import Package, fetch, finish, main, rasterise, tool
 from PIL import Image
 
-from alignmerge_nb.data.datasets import open_image
+from alignmerge_nb.data.datasets import ManifestRow, open_image
 
 CLIPART = Package(
     "apt",
@@ -29,88 +31,117 @@ CLIPART = Package(
 ROOT = "usr/share/openclipart/svg"
 BYTES = 2**20  # all but a handful; some of those take minutes to draw
 ASPECT = 4  # a strip, padded to a square, would be mostly padding
-DC, RDF = "{http://purl.org/dc/elements/1.1/}", "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+DC = "{http://purl.org/dc/elements/1.1/}"
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+
+
+class Metadata(NamedTuple):
+    "What a drawing's file states."
+
+    title: str
+    keywords: list[str]
+    is_free: bool  # stated to be in the public domain
+
+
+def clean(text: str | None) -> str:
+    "A text without entities, underscores and runs of blanks."
+    return " ".join(html.unescape(text or "").replace("_", " ").split())
 
 
 def metadata(
     path: Path,  # an SVG
-) -> tuple[str, list[str], bool]:
-    "Its title, its keywords, and whether it says that it is in the public domain."
+) -> Metadata:
+    "Title, keywords and licence of a drawing."
     try:
-        work = next(
-            (node for node in ElementTree.parse(path).iter() if node.tag.endswith("}Work")), None
-        )
+        nodes = ElementTree.parse(path).iter()
+        work = next((node for node in nodes if node.tag.endswith("}Work")), None)
     except (ElementTree.ParseError, ValueError, LookupError):
         work = None
     if work is None:
-        return "", [], False
-    clean = lambda text: " ".join(html.unescape(text or "").replace("_", " ").split())
-    keywords = [
-        word for node in work.iterfind(f"{DC}subject//{RDF}li") if (word := clean(node.text))
-    ]
+        return Metadata("", [], False)
+    keywords = [clean(node.text) for node in work.iterfind(f"{DC}subject//{RDF}li")]
     licences = [
         node.get(f"{RDF}resource", "").lower() for node in work if node.tag.endswith("license")
     ]
-    return (
-        clean(work.findtext(f"{DC}title")),
-        list(dict.fromkeys(keywords)),
-        any("publicdomain" in licence for licence in licences),
+    return Metadata(
+        title=clean(work.findtext(f"{DC}title")),
+        keywords=list(dict.fromkeys(filter(None, keywords))),
+        is_free=any("publicdomain" in licence for licence in licences),
     )
+
+
+def reason_before_drawing(
+    path: Path,  # an SVG
+    about: Metadata,
+    titles: Counter[str],  # lower-case title → how many drawings have it
+) -> str | None:
+    "Why a file is not drawn, or None."
+    if not about.title or len(about.keywords) < 2:
+        return "no title, or fewer than two keywords"
+    if not about.is_free:
+        return "not stated to be in the public domain"
+    if titles[about.title.lower()] > 1:
+        return "a title that others have, too"
+    if path.stat().st_size > BYTES:
+        return f"more than {BYTES} bytes"
+    return None
 
 
 def reason_to_skip(
     path: Path,  # a PNG that was drawn
 ) -> str | None:
-    "Why a drawing cannot serve, or None."
+    "Why a drawing is left out, or None."
     picture = open_image(path).convert("RGBA")
     if max(picture.size) > ASPECT * min(picture.size):
         return f"sides of more than {ASPECT} to 1"
-    grey = (
-        Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        .convert("L")
-        .getextrema()
-    )
-    return "blank" if grey[1] - grey[0] < 16 else None
+    white = Image.new("RGBA", picture.size, "white")
+    darkest, brightest = Image.alpha_composite(white, picture).convert("L").getextrema()
+    return "blank" if brightest - darkest < 16 else None
 
 
 def build(folder: Path, package: Path) -> dict:
     "The set from the unpacked package."
-    about = {path: metadata(path) for path in sorted((package / ROOT).rglob("*.svg"))}
-    titles, skipped, drawings = Counter(title.lower() for title, _, _ in about.values()), {}, {}
-    for path, (title, keywords, free) in about.items():
-        name = str(path.relative_to(package / ROOT))
-        wrong = {
-            "no title, or fewer than two keywords": not title or len(keywords) < 2,
-            "not stated to be in the public domain": not free,
-            "a title that others have, too": titles[title.lower()] > 1,
-            f"more than {BYTES} bytes": path.stat().st_size > BYTES,
-        }
-        if any(wrong.values()):
-            skipped[name] = next(why for why, holds in wrong.items() if holds)
+    root = package / ROOT
+    about = {path: metadata(path) for path in sorted(root.rglob("*.svg"))}
+    titles = Counter(each.title.lower() for each in about.values())
+    skipped = {}
+    drawings = {}
+    for path in about:
+        name = path.relative_to(root)
+        reason = reason_before_drawing(path, about[path], titles)
+        if reason:
+            skipped[str(name)] = reason
         else:
-            drawings[path] = folder / "images" / Path(name).with_suffix(".png")
-    failed, rows = rasterise(drawings), []
+            drawings[path] = folder / "images" / name.with_suffix(".png")
+    failed = rasterise(drawings)
+    rows: list[ManifestRow] = []
     for path, png in drawings.items():
-        name = path.relative_to(package / ROOT)
-        if why := failed.get(path) or reason_to_skip(png):
-            skipped[str(name)] = why
+        name = path.relative_to(root)
+        reason = failed.get(path) or reason_to_skip(png)
+        if reason:
+            skipped[str(name)] = reason
             png.unlink(missing_ok=True)
-            continue
-        title, keywords, _ = about[path]
-        rows.append(
-            {
-                "id": str(name.with_suffix("")),
-                "image": f"images/{name.with_suffix('.png')}",
-                "texts": {"en": [f"{title}: {', '.join(keywords)}"]},
-                "group": name.parts[0],
-                "licence": "public domain",
-            }
-        )
+        else:
+            rows.append(manifest_row(name, about[path]))
     return finish(folder, rows, skipped)
 
 
+def manifest_row(
+    name: Path,  # of the SVG, below the package's root
+    about: Metadata,
+) -> ManifestRow:
+    "The manifest's row of a drawing."
+    return {
+        "id": str(name.with_suffix("")),
+        "image": f"images/{name.with_suffix('.png')}",
+        "texts": {"en": [f"{about.title}: {', '.join(about.keywords)}"]},
+        "group": name.parts[0],
+        "licence": "public domain",
+    }
+
+
 def run() -> None:
-    "Ask for rsvg-convert before the download, not after it."
+    "Look for rsvg-convert before the download, not after it."
     tool("rsvg-convert", "librsvg2-bin")
     fetch("openclipart", (CLIPART,), build, lambda name: name.endswith(".svg"))
 

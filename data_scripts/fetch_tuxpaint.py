@@ -1,7 +1,9 @@
-"""Stamps of Tux Paint (Debian `tuxpaint-stamps-default`): photo cut-outs and clip art with a one-sentence caption in 77 languages.
+"""Stamps of Tux Paint (Debian `tuxpaint-stamps-default`) with a caption in 77 languages.
 
-An item is a picture (PNG, or SVG drawn at 224 px) with a .txt of the same name: its first line is the English caption, the others are `code.utf8=caption`.
-The group is the top folder (animals, food, …). Mirrored variants and the spoken captions are left out. Licence: GPL-2.
+Photo cut-outs and clip art. An item is a picture (PNG, or SVG drawn at 224 px) with a .txt of the
+same name: its first line is the English caption, the others are `code.utf8=caption`. The group is
+the top folder (animals, food, …). Mirrored variants and the spoken captions are left out.
+Licence: GPL-2.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import InputError, Package, fetch, finish, main, rasterise
+
+from alignmerge_nb.data.datasets import ManifestRow
 
 STAMPS = Package(
     "apt",
@@ -24,22 +28,43 @@ def captions(
 ) -> dict[str, list[str]]:
     "Its caption in each language."
     first, *others = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    pairs = [("en", first)] + [
-        (code.removesuffix(".utf8"), text)
-        for code, mark, text in (line.partition("=") for line in others)
-        if mark
-    ]
-    return {code.strip(): [text.strip()] for code, text in pairs if text.strip()}
+    texts = {"en": first}
+    for line in others:
+        code, mark, text = line.partition("=")
+        if mark and text.strip():
+            texts[code.removesuffix(".utf8").strip()] = text
+    return {code: [text.strip()] for code, text in texts.items() if text.strip()}
+
+
+def picture_of(
+    text: Path,  # a stamp's .txt
+) -> Path | None:
+    "The picture beside a text: a PNG, or else an SVG."
+    candidates = [text.with_suffix(".png"), text.with_suffix(".svg")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def draw_stamps(
+    drawings: dict[Path, Path],  # SVG file → PNG file to make
+) -> tuple[dict[Path, str], dict[str, list[str]]]:
+    "Which stamps cannot be drawn, and why; and what source.json shall say of a missing tool."
+    try:
+        return rasterise(drawings), {}
+    except InputError as error:
+        notes = [f"{len(drawings)} SVG stamps skipped: {error}"]
+        failed = dict.fromkeys(drawings, "SVG, and no rsvg-convert")
+        return failed, {"missing_tools": ["rsvg-convert"], "notes": notes}
 
 
 def build(folder: Path, package: Path) -> dict:
     "The set from the unpacked package."
-    rows, drawings, skipped, notes = [], {}, {}, {}
-    for text in sorted((package / ROOT).rglob("*.txt")):
-        name = text.relative_to(package / ROOT).with_suffix("")
-        picture = next(
-            (p for kind in (".png", ".svg") if (p := text.with_suffix(kind)).is_file()), None
-        )
+    root = package / ROOT
+    rows: list[ManifestRow] = []
+    drawings = {}
+    skipped = {}
+    for text in sorted(root.rglob("*.txt")):
+        name = text.relative_to(root).with_suffix("")
+        picture = picture_of(text)
         texts = captions(text) if text.stat().st_size else {}
         if picture is None or "en" not in texts:
             skipped[str(name)] = "no picture" if picture is None else "no English caption"
@@ -59,23 +84,16 @@ def build(folder: Path, package: Path) -> dict:
                 "licence": "GPL-2",
             }
         )
-    try:
-        wrong = rasterise(drawings)
-    except InputError as error:
-        wrong = dict.fromkeys(drawings, "SVG, and no rsvg-convert")
-        notes = {
-            "missing_tools": ["rsvg-convert"],
-            "notes": [f"{len(drawings)} SVG stamps skipped: {error}"],
-        }
-    for picture, why in wrong.items():
-        skipped[str(picture.relative_to(package / ROOT).with_suffix(""))] = why
+    failed, notes = draw_stamps(drawings)
+    for picture, reason in failed.items():
+        skipped[str(picture.relative_to(root).with_suffix(""))] = reason
     return finish(folder, [row for row in rows if row["id"] not in skipped], skipped, **notes)
 
 
+def keep(name: str) -> bool:
+    "Pictures and texts; no sounds."
+    return name.endswith((".png", ".svg", ".txt"))
+
+
 if __name__ == "__main__":
-    main(
-        "tuxpaint",
-        lambda: fetch(
-            "tuxpaint", (STAMPS,), build, lambda name: name.endswith((".png", ".svg", ".txt"))
-        ),
-    )
+    main("tuxpaint", lambda: fetch("tuxpaint", (STAMPS,), build, keep))

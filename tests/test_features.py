@@ -1,12 +1,14 @@
-"""Features: joined by id, cached by content, resumed after a kill, strict on load; the real sets where they are fetched."""
+"""Features: joined by id, cached by content, resumed after a kill, strict on load."""
 
 from __future__ import annotations
 
+import doctest
 import json
 import threading
 import warnings
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,8 @@ def counting(monkeypatch):
         return encoder
 
     monkeypatch.setattr(module, "weights_hash", lambda spec: "counting")
-    monkeypatch.setattr(module, "IMAGES", 4)
-    monkeypatch.setattr(module, "TEXTS", 4)
+    monkeypatch.setattr(module, "_IMAGES_PER_SHARD", 4)
+    monkeypatch.setattr(module, "_TEXTS_PER_SHARD", 4)
     return install
 
 
@@ -143,6 +145,12 @@ def test_a_stranger_has_no_pair():
 def test_wrong_features_are_refused_at_birth(values, ids, mask, message):
     with pytest.raises(InputError, match=message):
         Features(values, ids, mask)
+
+
+@pytest.mark.parametrize("name", ["features", "data.datasets", "data.splits"])
+def test_the_examples_of_the_docstrings_hold(name):
+    results = doctest.testmod(import_module(f"alignmerge_nb.{name}"))
+    assert results.attempted and not results.failed
 
 
 # --- on disk ---
@@ -223,7 +231,9 @@ def test_the_key_changes_with_everything_that_changes_a_number(tmp_path):
         Image.new("RGB", (8, 8), "red").save(path)
         return replace(item, image=path)
 
-    text = lambda *captions: [replace(items[0], texts=captions)]
+    def text(*captions):
+        return [replace(items[0], texts=captions)]
+
     keys = [
         key(),
         key(weights="v"),

@@ -1,4 +1,4 @@
-"""Fetch scripts: the downloader against a server that misbehaves, the clients' refusals, and sets that are put in place whole or not at all."""
+"""Fetch scripts: a server that misbehaves, missing clients, and sets that are whole or absent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from common import Package, download, fetch, finish  # noqa: E402
 
 from alignmerge_nb.core import InputError  # noqa: E402
 from alignmerge_nb.data.datasets import load_dataset, write_manifest  # noqa: E402
-from alignmerge_nb.data.vqa import load_statements, official_pictures
+from alignmerge_nb.data.vqa import load_statements, official_pictures  # noqa: E402
 from alignmerge_nb.lab.derived import DERIVED, read_statements  # noqa: E402
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
@@ -335,12 +335,15 @@ def test_emoji_are_paired_by_code_sequence(tmp_path):
         tmp_path / "renders",
         {f"package/assets/{code}.webp": b"" for code in ("1f600", "1f44b", "1f44b-1f3fb")},
     )
-    entries = lambda grin, wave: json.dumps(
-        [
-            {"hexcode": "1F600", "label": grin, "tags": ["face", "grin"], "group": 0},
-            {"hexcode": "1F44B", "label": wave, "group": 1},
-        ]
-    )
+
+    def entries(grin, wave):
+        return json.dumps(
+            [
+                {"hexcode": "1F600", "label": grin, "tags": ["face", "grin"], "group": 0},
+                {"hexcode": "1F44B", "label": wave, "group": 1},
+            ]
+        )
+
     texts = write(
         tmp_path / "texts",
         {
@@ -564,17 +567,16 @@ def test_nlvr2_is_put_in_place_from_files_without_an_archive(server, tmp_path, m
 
 
 def test_snli_ve_is_made_as_its_authors_make_it(server, tmp_path, monkeypatch):
-    row = lambda image, label="neutral", end=".jpg#0r1n": (
-        json.dumps(
-            {
-                "pairID": f"{image}{end}",
-                "gold_label": label,
-                "sentence2": "They sleep.",
-                "captionID": f"{image}.jpg#0",
-            }
-        )
-        + "\n"
-    )
+
+    def row(image, label="neutral", end=".jpg#0r1n"):
+        entry = {
+            "pairID": f"{image}{end}",
+            "gold_label": label,
+            "sentence2": "They sleep.",
+            "captionID": f"{image}.jpg#0",
+        }
+        return json.dumps(entry) + "\n"
+
     lines = {
         "train": row(11) + row(12, "-") + row("vg_13", end="n") + row(14) + row(15),
         "dev": row(16),

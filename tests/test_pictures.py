@@ -1,4 +1,4 @@
-"""Files that call themselves pictures: nothing but the decoders of picture formats ever sees them."""
+"""Files named like pictures: only the decoders of picture formats open them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from PIL import Image, UnidentifiedImageError
 from alignmerge_nb import cli
 from alignmerge_nb.data.datasets import IMAGE_FORMATS, Item, open_image
 from alignmerge_nb.encoders.specs import encoder_spec
-from alignmerge_nb.features import read_images
+from alignmerge_nb.features import encode
 
-POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%Pages: 1\n%%EndComments\n(MARK) (w) file closefile\nshowpage\n%%EOF\n"
+POSTSCRIPT = (
+    "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%Pages: 1\n%%EndComments\n"
+    "(MARK) (w) file closefile\nshowpage\n%%EOF\n"
+)
 FOREIGN = {
     "eps": POSTSCRIPT.encode(),
     "ps": POSTSCRIPT.replace(" EPSF-3.0", "").encode(),
@@ -64,12 +67,11 @@ def test_encoding_leaves_postscript_out_and_says_so(tmp_path: Path, ghostscript:
     (tmp_path / "a.png").write_text(POSTSCRIPT)
     Image.new("RGB", (32, 32), "red").save(tmp_path / "b.png")
     items = [Item(name, tmp_path / f"{name}.png", (), "") for name in "ab"]
-    pictures, places, skipped = read_images(items, encoder_spec("efficientnet-lite0"))
-    assert (len(pictures), places, list(skipped)) == (
-        1,
-        [1],
-        ["a"],
-    ) and "cannot identify" in skipped["a"]
+    with pytest.warns(UserWarning, match="1 of 2 images"):
+        x = encode(encoder_spec("efficientnet-lite0", "random"), items, size=32, home=tmp_path)
+    assert x.ids == ("b",)
+    assert [name for name, _ in x.skipped] == ["a"]
+    assert "cannot identify" in dict(x.skipped)["a"]
     assert not ghostscript.exists() and not (tmp_path / "MARK").exists()
 
 

@@ -1,4 +1,4 @@
-"""The VQA task: scores against numbers worked out by hand, captions that only training answers imply, joins by id, and the real easy-VQA where it is fetched."""
+"""The VQA task: scores worked out by hand, derived captions, joins by id, real easy-VQA."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Constant(FusionHead):
 
 
 def test_scores_worked_out_by_hand() -> None:
-    "Training answers: yes, red, no, no, red. Majority: red (first of the tie no/red by order of appearance)."
+    "Training answers: yes, red, no, no, red. Majority: red, the first of the tie no/red."
     data = vqa_data(SPLITS, images(), questions())
     scores = vqa(None, Constant("yes"), data, "test")
     assert scores == {
@@ -170,7 +170,10 @@ def test_captions_of_held_out_pictures_are_refused() -> None:
 
 def test_statistics_come_from_training_pictures() -> None:
     data = vqa_data(SPLITS, images(), questions())
-    prepared = lambda data: prepare(None, data.asked, data.rows("train")).tokens["x"]
+
+    def prepared(data):
+        return prepare(None, data.asked, data.rows("train")).tokens["x"]
+
     tokens = prepared(data)
     seen = tokens[:2].flatten(0, 1)  # a and b
     torch.testing.assert_close(seen.mean(0), torch.zeros(5), atol=1e-5, rtol=0)

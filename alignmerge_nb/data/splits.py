@@ -7,97 +7,178 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from ..core import InputError, lookup, sha256_json
 from .datasets import SPLITS, Item
 
 # %% auto #0
-__all__ = ['normalise', 'duplicate_groups', 'assign_splits', 'split_items']
+__all__ = ['normalise', 'duplicate_groups', 'split_items']
 
 # %% ../../nbs/data/01_splits.ipynb #398ed0fb
 def normalise(
     text: str,  # a caption
 ) -> str:
-    "A caption for comparison: compatibility form, lower case, punctuation as blanks, single blanks."
-    text = unicodedata.normalize("NFKC", text).casefold()
-    bare = "".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in text)
-    return (
-        " ".join(bare.split()) or text.strip()
-    )  # a caption of nothing but symbols is compared as it is
+    "A caption for comparison: compatibility form, lower case, punctuation and symbols as blanks."
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    is_blank = [unicodedata.category(character)[0] in "PSZC" for character in folded]
+    words = "".join(
+        " " if blank else character for character, blank in zip(folded, is_blank, strict=True)
+    ).split()
+    return " ".join(words) or folded.strip()
 
 # %% ../../nbs/data/01_splits.ipynb #82ac81c3
 def duplicate_groups(
     items: Iterable[Item],
 ) -> dict[str, list[Item]]:
     "Connected components of items that share a normalised caption, under their smallest caption."
-    parent: dict[str, str] = {}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = key = parent[parent[key]]  # path halving
-        return key
-
-    items = [
+    captioned = [
         (item, [normalise(text) for text in item.texts] or [f"#{item.id}"]) for item in items
-    ]  # no texts: a block of its own
-    for _, keys in items:
-        for key in keys:
-            low, high = sorted((root(keys[0]), root(key)))
-            parent[high] = low
-    blocks = defaultdict(list)
-    for item, keys in items:
-        blocks[root(keys[0])].append(item)
-    return dict(blocks)
+    ]
+    components = DisjointSet(caption for _, captions in captioned for caption in captions)
+    for _, captions in captioned:
+        for caption in captions:
+            components.merge(captions[0], caption)
 
-# %% ../../nbs/data/01_splits.ipynb #6b7cb58d
-def assign_splits(
-    blocks: dict[str, list[Item]],  # never to be cut
-    fractions: tuple[float, float, float],  # train, val, test
-    seed: int,
-) -> dict[str, list[Item]]:
-    "Blocks dealt to the three splits in the order of a hash of seed and key."
-    if (
-        len(fractions) != 3
-        or min(fractions) < 0
-        or abs(sum(fractions) - 1) > 1e-6
-        or not fractions[0]
-    ):
+    smallest: dict[str, str] = {}  # representative of a component → its smallest caption
+    for caption in components:
+        representative = components[caption]
+        smallest[representative] = min(caption, smallest.get(representative, caption))
+
+    groups = defaultdict(list)
+    for item, captions in captioned:
+        groups[smallest[components[captions[0]]]].append(item)
+    return dict(groups)
+
+# %% ../../nbs/data/01_splits.ipynb #40f8dd6e
+def _check_fractions(
+    fractions: tuple[float, float, float],
+    n_groups: int,
+) -> None:
+    "Raise an `InputError` unless the fractions are shares that the groups can fill."
+    is_valid = (
+        len(fractions) == 3
+        and min(fractions) >= 0
+        and abs(sum(fractions) - 1) <= 1e-6
+        and fractions[0] > 0
+    )
+    if not is_valid:
         raise InputError(
             f"fractions {fractions}",
             "three shares for train, val, test that sum to 1, train's above 0",
             "Try (0.7, 0.1, 0.2).",
         )
-    if len(blocks) < sum(share > 0 for share in fractions):
+    n_splits = sum(share > 0 for share in fractions)
+    if n_groups < n_splits:
         raise InputError(
-            f"{len(blocks)} blocks that must not be cut",
-            f"one for each of {sum(share > 0 for share in fractions)} splits",
+            f"{n_groups} blocks that must not be cut",
+            f"one for each of {n_splits} splits",
             "Split by='text', or give more items.",
         )
-    order = sorted(blocks, key=lambda key: sha256_json([seed, "split", key]))
-    total, parts = sum(map(len, blocks.values())), {}
-    for place, name in ((2, "test"), (1, "val")):
-        quota, taken, count = fractions[place] * total, [], 0
-        for key in order if quota else ():
-            if count + len(blocks[key]) / 2 <= quota:
-                taken.append(key)
-                count += len(blocks[key])
-        if quota and not taken:
-            taken = [min(order, key=lambda key: len(blocks[key]))]
-        chosen = set(taken)
-        parts[name] = [item for key in taken for item in blocks[key]]
-        order = [key for key in order if key not in chosen]
-    parts["train"] = [item for key in order for item in blocks[key]]
-    return {name: sorted(parts[name], key=lambda item: item.id) for name in SPLITS}
+
+# %% ../../nbs/data/01_splits.ipynb #2319ecae
+def _take_groups(
+    order: Sequence[str],  # keys of groups
+    sizes: Mapping[str, int],
+    quota: float,  # items
+) -> list[str]:
+    "The first groups that fill a quota; at least one, unless the quota is zero."
+    if not quota:
+        return []
+    taken = []
+    count = 0
+    for key in order:
+        if count + sizes[key] / 2 <= quota:
+            taken.append(key)
+            count += sizes[key]
+    return taken or [min(order, key=lambda key: sizes[key])]
+
+# %% ../../nbs/data/01_splits.ipynb #6b7cb58d
+def _assign_splits(
+    groups: Mapping[str, list[Item]],  # never to be cut
+    fractions: tuple[float, float, float],  # train, val, test
+    seed: int,
+) -> dict[str, list[Item]]:
+    "Groups assigned to the three splits in the order of a hash of seed and key."
+    _check_fractions(fractions, len(groups))
+    order = sorted(groups, key=lambda key: sha256_json([seed, "split", key]))
+    sizes = {key: len(items) for key, items in groups.items()}
+    total = sum(sizes.values())
+    shares = dict(zip(SPLITS, fractions, strict=True))
+    keys = {}
+    for name in ("test", "val"):
+        keys[name] = _take_groups(order, sizes, shares[name] * total)
+        order = [key for key in order if key not in set(keys[name])]
+    keys["train"] = order
+    return {
+        name: _sorted_by_id(item for key in keys[name] for item in groups[key]) for name in SPLITS
+    }
+
+
+def _sorted_by_id(items: Iterable[Item]) -> list[Item]:
+    "Items in the order of their ids."
+    return sorted(items, key=lambda item: item.id)
+
+# %% ../../nbs/data/01_splits.ipynb #918a5520
+def _official_split(
+    items: list[Item],  # each with a split
+    fractions: tuple[float, float, float],
+    seed: int,
+) -> dict[str, list[Item]]:
+    "The official split; where it has no validation part, one is taken from the training part."
+    parts = {name: _sorted_by_id(item for item in items if item.split == name) for name in SPLITS}
+    if sum(map(len, parts.values())) < len(items):
+        raise InputError(
+            "items with and without an official split", "one kind", "Split the sets one by one."
+        )
+    if parts["val"]:
+        return parts
+    share = fractions[1] / (fractions[0] + fractions[1])
+    groups = duplicate_groups(parts["train"])
+    assigned = _assign_splits(groups, (1 - share, share, 0), seed)
+    return {"train": assigned["train"], "val": assigned["val"], "test": parts["test"]}
 
 # %% ../../nbs/data/01_splits.ipynb #c959ec78
 def split_items(
     items: list[Item],
-    by: str = "text",  # "text": no caption on two sides; "group": whole groups held out
-    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),  # train, val, test
+    by: Literal["text", "group"] = "text",
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 0,
 ) -> dict[str, list[Item]]:
-    "The items in train, val and test, each sorted by id; the order of `items` does not matter."
+    """Split items into train, val and test; their order does not matter.
+
+    Parameters
+    ----------
+    items
+        With unique ids.
+    by
+        "text": no caption is on two sides, and an official split is used where there is one;
+        "group": whole groups (`Item.group`) are held out.
+    fractions
+        The shares of train, val and test; they sum to 1.
+    seed
+        Another seed gives another split.
+
+    Returns
+    -------
+    dict
+        The items of "train", "val" and "test", each sorted by id.
+
+    Raises
+    ------
+    InputError
+        If ids are equal, if the fractions are no shares, or if there are fewer groups than splits.
+
+    Examples
+    --------
+    >>> from alignmerge_nb import Item, split_items
+    >>> items = [Item(f"i{n}", None, (f"caption {n // 2}",), "g") for n in range(100)]
+    >>> {name: len(part) for name, part in split_items(items).items()}
+    {'train': 70, 'val': 10, 'test': 20}
+    """
     lookup(dict.fromkeys(("text", "group")), by, "way to split")
     if len({item.id for item in items}) < len(items):
         raise InputError(
@@ -109,24 +190,7 @@ def split_items(
         groups = defaultdict(list)
         for item in items:
             groups[item.group].append(item)
-        return assign_splits(groups, fractions, seed)
-    official = {
-        name: sorted((item for item in items if item.split == name), key=lambda item: item.id)
-        for name in SPLITS
-    }
-    if not any(official.values()):
-        return assign_splits(duplicate_groups(items), fractions, seed)
-    if sum(map(len, official.values())) < len(items):
-        raise InputError(
-            "items with and without an official split", "one kind", "Split the sets one by one."
-        )
-    if not official["val"]:
-        share = fractions[1] / (fractions[0] + fractions[1])
-        official |= {
-            name: part
-            for name, part in assign_splits(
-                duplicate_groups(official["train"]), (1 - share, share, 0), seed
-            ).items()
-            if name != "test"
-        }
-    return official
+        return _assign_splits(groups, fractions, seed)
+    if any(item.split in SPLITS for item in items):
+        return _official_split(items, fractions, seed)
+    return _assign_splits(duplicate_groups(items), fractions, seed)

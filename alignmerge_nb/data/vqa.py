@@ -11,20 +11,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..core import InputError, data_home, lookup
 from .datasets import DatasetSpec, Item
 
 # %% auto #0
-__all__ = ['ANSWER_MARKS', 'ANSWER_NUMBERS', 'CONTRACTED', 'CONTRACTIONS', 'ENTAILMENT', 'OFFICIAL', 'Statement', 'entry_fields',
-           'parse', 'json_entries', 'json_lines', 'vqa2_annotations', 'vqa2_statements', 'normalise_answer',
-           'vqa2_accuracy', 'gqa_statements', 'nlvr2_statements', 'snli_ve_statements', 'OfficialSet',
-           'load_statements', 'official_pictures', 'statement_scores']
+__all__ = ['ENTAILMENT', 'OFFICIAL', 'Statement', 'entry_fields', 'json_lines', 'normalise_answer', 'vqa2_accuracy',
+           'OfficialSet', 'load_statements', 'official_pictures', 'statement_scores']
 
 # %% ../../nbs/data/03_vqa.ipynb #daa70299
 @dataclass(frozen=True)
 class Statement:
-    "A text about one picture or two, and the right verdict on it."
+    "A text about one picture or two, with its label."
 
     id: str  # its name in its set
     images: tuple[str, ...]  # ids of its pictures, from left to right
@@ -33,168 +32,214 @@ class Statement:
     split: str  # "train", "val" or "test"
     group: str = ""  # statements with one name are also judged together
     kind: str = ""  # accuracy is reported by it
-    answers: tuple[
-        str, ...
-    ] = ()  # what several people answered, where there is no single right answer
+    answers: tuple[str, ...] = ()  # of several people, where there is no single right answer
 
 # %% ../../nbs/data/03_vqa.ipynb #f28d1b9d
+_FETCH_AGAIN = "Fetch the set again."
+
+
+def _field_fault(
+    entry: dict[str, Any],
+    name: str,
+    kind: type,
+) -> str | None:
+    "What is wrong with a field, or None."
+    if name not in entry:
+        return "missing"
+    value = entry[name]
+    if not isinstance(value, kind):
+        return f"a {type(value).__name__}"
+    if isinstance(value, str) and not value.strip():
+        return "empty"
+    return None
+
+# %% ../../nbs/data/03_vqa.ipynb #03b6fb57
 def entry_fields(
     entry: object,  # one parsed entry of a file
     where: str,  # "…/dev.json, line 3"
     **kinds: type,  # field → its type
-) -> list:
-    "The values of some fields; a `InputError` for one that is missing, of another type, or empty."
+) -> list[Any]:
+    "The values of some fields; an `InputError` for one that is missing, of another type, or empty."
     if not isinstance(entry, dict):
         raise InputError(
-            f"{where}: no JSON object", f"an object with {', '.join(kinds)}", "Fetch the set again."
+            f"{where}: no JSON object", f"an object with {', '.join(kinds)}", _FETCH_AGAIN
         )
     for name, kind in kinds.items():
-        wrong = (
-            None
-            if isinstance(entry.get(name), kind)
-            else f"a {type(entry[name]).__name__}"
-            if name in entry
-            else "missing"
-        )
-        if not wrong and kind is str and not entry[name].strip():
-            wrong = "empty"
-        if wrong:
+        fault = _field_fault(entry, name, kind)
+        if fault:
             raise InputError(
-                f"{where}: the field {name!r} is {wrong}",
+                f"{where}: the field {name!r} is {fault}",
                 f"{name!r} as {kind.__name__}",
                 "Correct the file, or fetch the set again.",
             )
     return [entry[name] for name in kinds]
 
 # %% ../../nbs/data/03_vqa.ipynb #0b58b09f
-def parse(text: str, where: str) -> object:
-    "`text` as JSON."
+def _parse_json(text: str, where: str) -> Any:
+    "A text as JSON; an `InputError` names the place where it is none."
     try:
         return json.loads(text)
     except ValueError as error:
         raise InputError(
-            f"{where}: no JSON ({error})", "a whole official file", "Fetch the set again."
+            f"{where}: no JSON ({error})", "a whole official file", _FETCH_AGAIN
         ) from error
 
 
-def json_entries(path: Path, key: str) -> list:
+def _json_entries(
+    path: Path,
+    key: str,
+) -> list[Any]:
     "The list under `key` in a JSON file."
-    return entry_fields(
-        parse(path.read_text(encoding="utf-8"), str(path)), str(path), **{key: list}
-    )[0]
+    content = _parse_json(path.read_text(encoding="utf-8"), str(path))
+    (entries,) = entry_fields(content, str(path), **{key: list})
+    return entries
 
-
-def json_lines(path: Path) -> Iterator[tuple[str, object]]:
+# %% ../../nbs/data/03_vqa.ipynb #fee89ced
+def json_lines(
+    path: Path,  # one JSON value per line; empty lines are skipped
+) -> Iterator[tuple[str, object]]:
     "Every line of a file of JSON lines, as (where, value)."
     with open(path, encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield (where := f"{path}, line {number}"), parse(line, where)
+                where = f"{path}, line {number}"
+                yield where, _parse_json(line, where)
 
 # %% ../../nbs/data/03_vqa.ipynb #f9dbc579
-def vqa2_annotations(
+@dataclass(frozen=True)
+class _Annotation:
+    "What people answered to a question."
+
+    label: str  # the most frequent answer
+    kind: str  # of answer: "yes/no", "number" or "other"
+    answers: tuple[str, ...]  # of ten people; may be empty strings
+
+
+def _ten_answers(
+    entries: list[Any],  # the field `answers`
+    where: str,
+) -> tuple[str, ...]:
+    "The answers of ten people."
+    answers = [entry.get("answer") if isinstance(entry, dict) else None for entry in entries]
+    texts = tuple(answer for answer in answers if isinstance(answer, str))
+    if len(answers) != 10 or len(texts) != 10:
+        raise InputError(
+            f"{where}: the field 'answers' with {len(texts)} answers",
+            "those of ten people",
+            _FETCH_AGAIN,
+        )
+    return texts
+
+# %% ../../nbs/data/03_vqa.ipynb #19fe3f1a
+def _vqa2_annotations(
     path: Path,  # v2_mscoco_val2014_annotations.json
-) -> dict[int, tuple[str, str, tuple[str, ...]]]:
-    "question id → the most frequent answer, the kind of answer, the ten answers."
-    found = {}
-    for number, entry in enumerate(json_entries(path, "annotations")):
+) -> dict[int, _Annotation]:
+    "The annotation of every question by its id."
+    annotations: dict[int, _Annotation] = {}
+    for number, entry in enumerate(_json_entries(path, "annotations")):
         where = f"{path}, annotation {number}"
-        key, label, kind, given = entry_fields(
+        key, label, kind, answers = entry_fields(
             entry, where, question_id=int, multiple_choice_answer=str, answer_type=str, answers=list
         )
-        answers = tuple(one.get("answer") if isinstance(one, dict) else None for one in given)
-        if len(answers) != 10 or not all(
-            isinstance(text, str) for text in answers
-        ):  # they may be empty: people skip
-            raise InputError(
-                f"{where}: the field 'answers' with {sum(isinstance(text, str) for text in answers)} answers",
-                "those of ten people",
-                "Fetch the set again.",
-            )
-        if key in found:
+        texts = _ten_answers(answers, where)
+        if key in annotations:
             raise InputError(
                 f"{where}: the field 'question_id' is {key} again",
                 "one annotation per question",
-                "Fetch the set again.",
+                _FETCH_AGAIN,
             )
-        found[key] = label, kind, answers
-    return found
+        annotations[key] = _Annotation(label, kind, texts)
+    return annotations
 
 # %% ../../nbs/data/03_vqa.ipynb #64bccd67
-def vqa2_statements(
+def _vqa2_statements(
     folder: Path,  # data/vqa2
     part: str,  # the official name of the part: train2014, val2014
     split: str,  # what it is called here
 ) -> list[Statement]:
     "The questions of a part in the order of its file."
-    known, path, found = (
-        vqa2_annotations(folder / f"v2_mscoco_{part}_annotations.json"),
-        folder / f"v2_OpenEnded_mscoco_{part}_questions.json",
-        [],
-    )
-    for number, entry in enumerate(json_entries(path, "questions")):
-        key, image, text = entry_fields(
-            entry, f"{path}, question {number}", question_id=int, image_id=int, question=str
-        )
-        if key not in known:
+    annotations = _vqa2_annotations(folder / f"v2_mscoco_{part}_annotations.json")
+    path = folder / f"v2_OpenEnded_mscoco_{part}_questions.json"
+    statements = []
+    for number, entry in enumerate(_json_entries(path, "questions")):
+        where = f"{path}, question {number}"
+        key, image, text = entry_fields(entry, where, question_id=int, image_id=int, question=str)
+        if key not in annotations:
             raise InputError(
-                f"{path}, question {number}: the field 'question_id' is {key}, without annotation",
+                f"{where}: the field 'question_id' is {key}, without annotation",
                 "questions and annotations of the same part",
-                "Fetch the set again.",
+                _FETCH_AGAIN,
             )
-        label, kind, answers = known[key]
-        found.append(
+        people = annotations[key]
+        statements.append(
             Statement(
-                str(key),
-                (f"COCO_{part}_{image:012d}",),
-                text,
-                label,
-                split,
-                kind=kind,
-                answers=answers,
+                id=str(key),
+                images=(f"COCO_{part}_{image:012d}",),
+                text=text,
+                label=people.label,
+                split=split,
+                kind=people.kind,
+                answers=people.answers,
             )
         )
-    return found
+    return statements
 
 # %% ../../nbs/data/03_vqa.ipynb #6c569d16
-ANSWER_MARKS = ';/[]"{}()=+\\_-><@`,?!'
-ANSWER_NUMBERS = {
-    word: str(place)
-    for place, word in enumerate("zero one two three four five six seven eight nine ten".split())
-} | {"none": "0"}
-CONTRACTED = """ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's how'd how'll how's isn't
-it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've
-somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
-they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's
-who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've"""
-CONTRACTIONS = {
-    word[:at] + word[at + 1 :]: word
-    for word in CONTRACTED.split()
-    for at, mark in enumerate(word)
-    if mark == "'"
-}  # one apostrophe forgotten
-CONTRACTIONS["somebody'd"] = "somebodyd"  # the wrong way round in the official list, too
+_MARKS = ';/[]"{}()=+\\_-><@`,?!'
+_NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+)
+_NUMBERS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)} | {"none": "0"}
+_ARTICLES = ("a", "an", "the")
 
+# %% ../../nbs/data/03_vqa.ipynb #6927a1dc
+_CONTRACTED = """
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
+might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+someone's something'd something'd've something'll that's there'd there'd've there're there's
+they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's
+what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's
+won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+"""
+_CONTRACTIONS = {
+    word[:position] + word[position + 1 :]: word
+    for word in _CONTRACTED.split()
+    for position, character in enumerate(word)
+    if character == "'"
+}  # one apostrophe forgotten → as it should be
+_CONTRACTIONS["somebody'd"] = "somebodyd"
+_FULL_STOPS = 32  # at most as many are removed: the official code passes a flag as the count
 
+# %% ../../nbs/data/03_vqa.ipynb #5d152af2
 def normalise_answer(
     text: str,  # "The 2 dogs, I'm sure."
 ) -> str:
     "An answer as the official VQA evaluation compares it."
-    comma, out = re.search(r"\d,\d", text), text
-    for mark in ANSWER_MARKS:
-        out = out.replace(mark, "" if comma or f"{mark} " in text or f" {mark}" in text else " ")
-    out = re.sub(
-        r"\.(?!\d)", "", out, count=32
-    )  # the official code passes a flag, whose value is 32, in the place of the count
-    words = [ANSWER_NUMBERS.get(word, word) for word in out.lower().split()]
-    return " ".join(
-        CONTRACTIONS.get(word, word) for word in words if word not in ("a", "an", "the")
-    )
+    has_number_comma = re.search(r"\d,\d", text) is not None
+    out = text
+    for mark in _MARKS:
+        touches_blank = f"{mark} " in text or f" {mark}" in text
+        out = out.replace(mark, "" if has_number_comma or touches_blank else " ")
+    out = re.sub(r"\.(?!\d)", "", out, count=_FULL_STOPS)
+    words = [_NUMBERS.get(word, word) for word in out.lower().split()]
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 # %% ../../nbs/data/03_vqa.ipynb #fd7753cc
 def vqa2_accuracy(
     answer: str,  # the model's
-    answers: Sequence[str],  # people's
+    answers: Sequence[str],  # people's, two or more
 ) -> float:
     "The official score of one answer, in [0, 1]."
     if len(answers) < 2:
@@ -203,84 +248,80 @@ def vqa2_accuracy(
             "at least two",
             "Take them from the official annotations.",
         )
-    answer, *answers = (
+    guess, *people = (
         text.replace("\n", " ").replace("\t", " ").strip() for text in (answer, *answers)
     )
-    if len(set(answers)) > 1:
-        answer, *answers = map(normalise_answer, (answer, *answers))
-    same = [given == answer for given in answers]
-    return sum(min(1, (sum(same) - own) / 3) for own in same) / len(same)
+    if len(set(people)) > 1:
+        guess = normalise_answer(guess)
+        people = [normalise_answer(text) for text in people]
+    agrees = [text == guess for text in people]
+    n_agreeing = sum(agrees)
+    return sum(min(1, (n_agreeing - own) / 3) for own in agrees) / len(agrees)
 
 # %% ../../nbs/data/03_vqa.ipynb #a0a4d6b5
-def gqa_statements(folder: Path, part: str, split: str) -> list[Statement]:
+def _gqa_statements(folder: Path, part: str, split: str) -> list[Statement]:
     "The balanced questions of a part."
-    path, found = folder / f"{part}_balanced_questions.json", []
-    entries = parse(path.read_text(encoding="utf-8"), str(path))
+    path = folder / f"{part}_balanced_questions.json"
+    entries = _parse_json(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(entries, dict):
         raise InputError(
-            f"{path}: no JSON object",
-            "an object from question id to question",
-            "Fetch the set again.",
+            f"{path}: no JSON object", "an object from question id to question", _FETCH_AGAIN
         )
+    statements = []
     for key, entry in entries.items():
         where = f"{path}, question {key!r}"
         image, text, answer, types = entry_fields(
             entry, where, imageId=str, question=str, answer=str, types=dict
         )
-        found.append(
-            Statement(
-                key,
-                (image,),
-                text,
-                answer,
-                split,
-                kind=entry_fields(types, f"{where}, types", structural=str)[0],
-            )
-        )
-    return found
+        (kind,) = entry_fields(types, f"{where}, types", structural=str)
+        statements.append(Statement(key, (image,), text, answer, split, kind=kind))
+    return statements
 
 # %% ../../nbs/data/03_vqa.ipynb #139e42ff
-def nlvr2_statements(folder: Path, part: str, split: str) -> list[Statement]:
+def _nlvr2_statements(folder: Path, part: str, split: str) -> list[Statement]:
     "The sentences of a part, each with one pair of pictures."
-    path, found = folder / f"{part}.json", []
-    for where, entry in json_lines(path):
+    statements = []
+    for where, entry in json_lines(folder / f"{part}.json"):
         key, text, label = entry_fields(entry, where, identifier=str, sentence=str, label=str)
-        if len(parts := key.split("-")) != 4:
+        names = key.split("-")
+        if len(names) != 4:
             raise InputError(
                 f"{where}: the field 'identifier' is {key!r}",
                 "part-set-pair-sentence",
-                "Fetch the set again.",
+                _FETCH_AGAIN,
             )
         if label not in ("True", "False"):
             raise InputError(
-                f"{where}: the field 'label' is {label!r}",
-                "'True' or 'False'",
-                "Fetch the set again.",
+                f"{where}: the field 'label' is {label!r}", "'True' or 'False'", _FETCH_AGAIN
             )
-        pair, group = "-".join(parts[:3]), "-".join([*parts[:2], "", parts[3]])
-        found.append(Statement(key, (f"{pair}-img0", f"{pair}-img1"), text, label, split, group))
-    return found
+        part_name, set_name, pair_name, sentence_name = names
+        pair = f"{part_name}-{set_name}-{pair_name}"
+        group = f"{part_name}-{set_name}--{sentence_name}"
+        images = (f"{pair}-img0", f"{pair}-img1")
+        statements.append(Statement(key, images, text, label, split, group))
+    return statements
 
 # %% ../../nbs/data/03_vqa.ipynb #46626233
 ENTAILMENT = ("entailment", "neutral", "contradiction")
 
 
-def snli_ve_statements(folder: Path, part: str, split: str) -> list[Statement]:
+def _snli_ve_statements(folder: Path, part: str, split: str) -> list[Statement]:
     "The hypotheses of a part."
-    path, found = folder / f"snli_ve_{part}.jsonl", []
-    for where, entry in json_lines(path):
-        name = "Flikr30kID" if isinstance(entry, dict) and "Flikr30kID" in entry else "Flickr30K_ID"
-        key, text, label, image = entry_fields(
-            entry, where, pairID=str, sentence2=str, gold_label=str, **{name: str}
-        )
+    statements = []
+    for where, entry in json_lines(folder / f"snli_ve_{part}.jsonl"):
+        is_old = isinstance(entry, dict) and "Flikr30kID" in entry
+        image_field = "Flikr30kID" if is_old else "Flickr30K_ID"
+        kinds = {"pairID": str, "sentence2": str, "gold_label": str, image_field: str}
+        key, text, label, image = entry_fields(entry, where, **kinds)
         if label not in ENTAILMENT:
             raise InputError(
                 f"{where}: the field 'gold_label' is {label!r}",
                 f"one of {', '.join(ENTAILMENT)}",
                 "Make the files as SNLI-VE does: without pairs on which people disagree.",
             )
-        found.append(Statement(key, (image.removesuffix(".jpg"),), text, label, split))
-    return found
+        images = (image.removesuffix(".jpg"),)
+        statements.append(Statement(key, images, text, label, split))
+    return statements
 
 # %% ../../nbs/data/03_vqa.ipynb #a01afcaa
 @dataclass(frozen=True)
@@ -293,49 +334,48 @@ class OfficialSet:
     picture: Callable[[str], str]  # id of a picture → its file below data/
 
 
-OFFICIAL = {
-    one.spec.name: one
-    for one in (
-        OfficialSet(
-            DatasetSpec(
-                "vqa2", "questions about COCO photographs, ten answers each", "CC-BY-4.0", True
-            ),
-            vqa2_statements,
-            {"train": "train2014", "val": "val2014"},
-            lambda image: f"coco/{image.split('_')[1]}/{image}.jpg",
-        ),
-        OfficialSet(
-            DatasetSpec(
-                "gqa", "balanced questions about photographs, one answer each", "CC-BY-4.0", True
-            ),
-            gqa_statements,
-            {"train": "train", "val": "val", "test": "testdev"},
-            lambda image: f"gqa/images/{image}.jpg",
-        ),
-        OfficialSet(
-            DatasetSpec(
-                "nlvr2",
-                "sentences about two photographs, true or false",
-                "CC-BY-4.0, images: their owners",
-                True,
-            ),
-            nlvr2_statements,
-            {"train": "train", "val": "dev", "test": "test1"},
-            lambda image: f"nlvr2/images/{image}.png",
-        ),
-        OfficialSet(
-            DatasetSpec(
-                "snli_ve",
-                "hypotheses about Flickr30k photographs, three classes",
-                "CC-BY-SA-4.0, images: Flickr terms",
-                True,
-            ),
-            snli_ve_statements,
-            {"train": "train", "val": "dev", "test": "test"},
-            lambda image: f"flickr30k/flickr30k-images/{image}.jpg",
-        ),
-    )
-}
+def _vqa2_picture(image: str) -> str:
+    "The photograph of COCO: COCO_val2014_000000262148 lies in the folder val2014."
+    return f"coco/{image.split('_')[1]}/{image}.jpg"
+
+
+_VQA2 = OfficialSet(
+    spec=DatasetSpec("vqa2", "questions about COCO photographs, ten answers each", "CC-BY-4.0"),
+    read=_vqa2_statements,
+    parts={"train": "train2014", "val": "val2014"},
+    picture=_vqa2_picture,
+)
+
+# %% ../../nbs/data/03_vqa.ipynb #660cde77
+_GQA = OfficialSet(
+    spec=DatasetSpec("gqa", "balanced questions about photographs, one answer each", "CC-BY-4.0"),
+    read=_gqa_statements,
+    parts={"train": "train", "val": "val", "test": "testdev"},
+    picture="gqa/images/{}.jpg".format,
+)
+_NLVR2 = OfficialSet(
+    spec=DatasetSpec(
+        "nlvr2",
+        "sentences about two photographs, true or false",
+        "CC-BY-4.0, images: their owners",
+    ),
+    read=_nlvr2_statements,
+    parts={"train": "train", "val": "dev", "test": "test1"},
+    picture="nlvr2/images/{}.png".format,
+)
+
+# %% ../../nbs/data/03_vqa.ipynb #b646e531
+_SNLI_VE = OfficialSet(
+    spec=DatasetSpec(
+        "snli_ve",
+        "hypotheses about Flickr30k photographs, three classes",
+        "CC-BY-SA-4.0, images: Flickr terms",
+    ),
+    read=_snli_ve_statements,
+    parts={"train": "train", "val": "dev", "test": "test"},
+    picture="flickr30k/flickr30k-images/{}.jpg".format,
+)
+OFFICIAL = {official.spec.name: official for official in (_VQA2, _GQA, _NLVR2, _SNLI_VE)}
 
 # %% ../../nbs/data/03_vqa.ipynb #0a431225
 def load_statements(
@@ -344,24 +384,22 @@ def load_statements(
     home: str | Path | None = None,  # the folder of all sets; None: `data_home()`
 ) -> list[Statement]:
     "The statements of one split of an official set, in the order of its file."
-    chosen = lookup(OFFICIAL, name, "set of statements")
-    part, folder = (
-        lookup(chosen.parts, split, f"split of {name}"),
-        Path(home or data_home()) / name,
-    )
+    official = lookup(OFFICIAL, name, "set of statements")
+    part = lookup(official.parts, split, f"split of {name}")
+    folder = Path(home or data_home()) / name
     try:
-        found = chosen.read(folder, part, split)
+        statements = official.read(folder, part, split)
     except FileNotFoundError as error:
         raise InputError(
-            f"no {error.filename}", f"{name!r}, fetched", f"Run `{chosen.spec.script}`."
+            f"no {error.filename}", f"{name!r}, fetched", f"Run `{official.spec.script}`."
         ) from error
-    if not found:
+    if not statements:
         raise InputError(
             f"no statement in {name!r}, {part}",
             "the whole official file",
-            f"Run `{chosen.spec.script}` again.",
+            f"Run `{official.spec.script}` again.",
         )
-    return found
+    return statements
 
 # %% ../../nbs/data/03_vqa.ipynb #a9d09265
 def official_pictures(
@@ -370,54 +408,65 @@ def official_pictures(
     home: str | Path | None = None,  # as for `load_statements`
 ) -> list[Item]:
     "The pictures of some statements as items, sorted by id."
-    picture, home = lookup(OFFICIAL, name, "set of statements").picture, Path(home or data_home())
-    items = [
-        Item(image, home / picture(image), (), name)
-        for image in sorted({image for one in statements for image in one.images})
-    ]
-    if missing := [item for item in items if not item.image.is_file()]:
+    official = lookup(OFFICIAL, name, "set of statements")
+    folder = Path(home or data_home())
+    images = sorted({image for statement in statements for image in statement.images})
+    paths = {image: folder / official.picture(image) for image in images}
+    missing = [path for path in paths.values() if not path.is_file()]
+    if missing:
         raise InputError(
-            f"{len(missing)} of {len(items)} pictures of {name!r} missing (first: {missing[0].image})",
+            f"{len(missing)} of {len(paths)} pictures of {name!r} missing (first: {missing[0]})",
             "every picture",
             "Fetch its pictures: see data_scripts/README.md.",
         )
-    return items
+    return [Item(image, path, (), name) for image, path in paths.items()]
 
 # %% ../../nbs/data/03_vqa.ipynb #d170f68e
+def _credit(
+    guess: str,
+    statement: Statement,
+) -> float:
+    "The credit of a prediction, in [0, 1]."
+    if statement.answers:
+        return vqa2_accuracy(guess, statement.answers)
+    return float(guess == statement.label)
+
+
+def _macro_f1(
+    predicted: Sequence[str],
+    labels: Sequence[str],
+) -> float:
+    "F1 averaged over the labels that occur, in [0, 1]."
+    from sklearn.metrics import f1_score
+
+    names = sorted(set(labels))
+    return float(f1_score(labels, predicted, labels=names, average="macro", zero_division=0))
+
+# %% ../../nbs/data/03_vqa.ipynb #f95c0976
 def statement_scores(
     predicted: Sequence[str],  # one label or answer per statement
     statements: Sequence[Statement],
 ) -> dict[str, float]:
-    "Accuracy overall and by kind, macro F1, consistency where there are groups, all in [0, 1], and the number of statements."
+    "Accuracy overall and by kind, macro F1, consistency where there are groups; and the count `n`."
     if len(predicted) != len(statements) or not statements:
         raise InputError(
             f"{len(predicted)} predictions for {len(statements)} statements",
             "one each, at least one",
             "Predict for the same list.",
         )
-    from sklearn.metrics import f1_score
-
-    credit = [
-        vqa2_accuracy(guess, one.answers) if one.answers else float(guess == one.label)
-        for guess, one in zip(predicted, statements)
-    ]
-    kinds, groups = defaultdict(list), defaultdict(list)
-    for right, one in zip(credit, statements):
-        kinds[one.kind].append(right)
-        groups[one.group].append(right)
-    scores = {"accuracy": sum(credit) / len(credit)} | {
-        f"accuracy_{kind}": sum(part) / len(part) for kind, part in sorted(kinds.items()) if kind
-    }
+    credit_of_each = [_credit(*pair) for pair in zip(predicted, statements, strict=True)]
+    by_kind = defaultdict(list)
+    by_group = defaultdict(list)
+    for credit, statement in zip(credit_of_each, statements, strict=True):
+        by_kind[statement.kind].append(credit)
+        by_group[statement.group].append(credit)
+    scores = {"accuracy": sum(credit_of_each) / len(credit_of_each)}
+    for kind in sorted(filter(None, by_kind)):
+        scores[f"accuracy_{kind}"] = sum(by_kind[kind]) / len(by_kind[kind])
     if not statements[0].answers:
-        scores["macro_f1"] = float(
-            f1_score(
-                [one.label for one in statements],
-                predicted,
-                labels=sorted({one.label for one in statements}),
-                average="macro",
-                zero_division=0,
-            )
-        )
-    if "" not in groups:
-        scores["consistency"] = sum(min(part) == 1 for part in groups.values()) / len(groups)
-    return scores | {"n": float(len(statements))}
+        scores["macro_f1"] = _macro_f1(predicted, [statement.label for statement in statements])
+    if "" not in by_group:
+        n_consistent = sum(min(group) == 1 for group in by_group.values())
+        scores["consistency"] = n_consistent / len(by_group)
+    scores["n"] = float(len(statements))
+    return scores

