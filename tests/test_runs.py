@@ -256,7 +256,7 @@ def test_a_clean_tree_keeps_no_dirty_row(tmp_path: Path, marks: Path, monkeypatc
         (False, 2),
         (True, 2),
     ):  # a dirty tree may use what a clean one made of the same source
-        monkeypatch.setattr(runs, "surroundings", lambda dirty=dirty: {**state, "dirty": dirty})
+        monkeypatch.setattr(runs, "environment", lambda dirty=dirty: {**state, "dirty": dirty})
         run(CONFIG, compute, tmp_path)
         assert len(list(marks.iterdir())) == times
 

@@ -240,7 +240,7 @@ def vqa_run(config: RunConfig) -> Outcome:
     data, captions = vqa_material(config, options)
     aligner = aligner_on(config, lambda: caption_pairs(data, captions))
     inputs = lookup(INPUTS, options["input"], "input")(
-        data.asked, data.rows("train"), aligner, config.seed
+        data.items, data.rows("train"), aligner, config.seed
     )
     head, history = fit_head(
         config.head, inputs, data, config.seed, training_options(options), width=options["width"]
@@ -255,6 +255,6 @@ def vqa_run(config: RunConfig) -> Outcome:
     images, questions = vqa_features(config.image_encoder, config.text_encoder, options["size"])
     vectors = {
         "correct": correct,
-        "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1],
+        "correct_unit": data.items.index["x"][rows].unique(return_inverse=True)[1],
     }
     return Outcome(metrics, vectors, sources(images, questions))

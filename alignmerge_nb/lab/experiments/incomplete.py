@@ -90,7 +90,7 @@ def answered(
 ) -> tuple[dict[str, float], Tensor]:
     "Accuracies on the test split, and the predicted answers (n_test,)."
     inputs = lookup(INPUTS, options["input"], "input")(
-        data.asked, data.rows("train"), aligner, config.seed
+        data.items, data.rows("train"), aligner, config.seed
     )
     rows = data.rows("test")
     inputs = lacking(inputs, rows, options["share"], options["train_share"], config.seed)
@@ -117,7 +117,7 @@ def tokens_run(config: RunConfig) -> Outcome:
     )
     vectors = {
         "correct": predicted == data.answers[rows],
-        "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1],
+        "correct_unit": data.items.index["x"][rows].unique(return_inverse=True)[1],
     }
     return Outcome(metrics | blind_baselines(data, "test"), vectors, sources(*sides))
 
@@ -193,8 +193,8 @@ def pooled_pairs(
         )
     return tuple(
         masked_mean(
-            data.asked.tokens[name][rows],
-            None if (mask := data.asked.masks.get(name)) is None else mask[rows],
+            data.items.tokens[name][rows],
+            None if (mask := data.items.masks.get(name)) is None else mask[rows],
         )
         for name in ("x", "y")
     )
