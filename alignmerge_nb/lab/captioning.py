@@ -70,7 +70,11 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words) + SPECIAL
 
-    def rows(self, captions: Sequence[str], limit: int) -> Tensor:
+    def rows(
+        self,
+        captions: Sequence[str],
+        limit: int,  # words at most; the rest is cut off
+    ) -> Tensor:
         "Token numbers (n, limit + 2): start, at most `limit` words, end, padding."
         number_of = {word: number for number, word in enumerate(self.words, SPECIAL)}
         rows = torch.full((len(captions), limit + 2), PAD)
@@ -98,7 +102,12 @@ class Vocabulary:
 class Decoder(nn.Module):
     "Words from picture tokens; subclasses define `states`."
 
-    def __init__(self, d: int, vocabulary: int, width: int):
+    def __init__(
+        self,
+        d: int,  # width of the picture tokens
+        vocabulary: int,  # words that it can write
+        width: int,  # of its states
+    ):
         super().__init__()
         self.project = nn.Linear(d, width)
         self.embed = nn.Embedding(vocabulary, width, PAD)
@@ -131,7 +140,12 @@ class Decoder(nn.Module):
 class GRUDecoder(Decoder):
     "A recurrent state that starts from the mean token and attends to all tokens at every word."
 
-    def __init__(self, d: int, vocabulary: int, width: int = 128):
+    def __init__(
+        self,
+        d: int,  # width of the picture tokens
+        vocabulary: int,  # words that it can write
+        width: int = 128,  # of its states
+    ):
         super().__init__(d, vocabulary, width)
         self.cell = nn.GRU(width, width, batch_first=True)
         self.initial = nn.Linear(width, width)
@@ -146,12 +160,17 @@ class GRUDecoder(Decoder):
         seen = self.attention(state, tokens, tokens, ~mask, need_weights=False)[0]
         return self.out(torch.cat((state, seen), 2))
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #7b1002ed
 class TransformerDecoder(Decoder):
     "Layers of self-attention over the words and cross-attention to the tokens."
 
     def __init__(
-        self, d: int, vocabulary: int, width: int = 128, n_layers: int = 4, longest: int = 128
+        self,
+        d: int,  # width of the picture tokens
+        vocabulary: int,  # words that it can write
+        width: int = 128,  # of its states
+        n_layers: int = 4,
+        longest: int = 128,  # words of a caption at most
     ):
         super().__init__(d, vocabulary, width)
         layer = nn.TransformerDecoderLayer(
@@ -191,15 +210,21 @@ def copy_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def rate_factor(name: str, rates: Mapping[str, float]) -> float:
+def rate_factor(
+    name: str,  # of a parameter
+    rates: Mapping[str, float],  # prefix of names → factor
+) -> float:
     "The factor of the first prefix that fits a parameter's name, else 1."
     for prefix, factor in rates.items():
         if name.startswith(prefix):
             return factor
     return 1.0
 
-
-def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+# %% ../../nbs/lab/02_captioning.ipynb #d9cc2806
+def parameter_groups(
+    model: nn.Module,
+    rates: Mapping[str, float],  # prefix of names → factor on the learning rate
+) -> list[dict[str, Any]]:
     "The trainable parameters, grouped by their factor on the learning rate."
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -217,14 +242,22 @@ class Progress:
     best_weights: dict[str, Tensor] | None = None
     stale: int = 0  # epochs since the best one
 
-    def add(self, model: nn.Module, epoch: dict[str, float]) -> None:
+    def add(
+        self,
+        model: nn.Module,  # as it is after the epoch
+        epoch: dict[str, float],  # its loss, score and seconds
+    ) -> None:
         "Record an epoch; keep the weights if it is the best so far."
         self.history.append(epoch)
         self.stale += 1
         if epoch["score"] > self.best_score:
             self.keep(model, epoch["score"])
 
-    def keep(self, model: nn.Module, score: float) -> None:
+    def keep(
+        self,
+        model: nn.Module,
+        score: float,
+    ) -> None:
         "Keep the weights as the best so far."
         self.best_score = score
         self.best_weights = copy_weights(model)
@@ -293,8 +326,12 @@ def train_one_epoch(
     training.model.eval()
     return total
 
-
-def epoch_learning_rates(options: TrainOptions, epoch: int, batches: int) -> list[float]:
+# %% ../../nbs/lab/02_captioning.ipynb #cce51eb4
+def epoch_learning_rates(
+    options: TrainOptions,
+    epoch: int,  # from 0
+    batches: int,  # of an epoch
+) -> list[float]:
     "The learning rate of each batch of an epoch."
     steps = options.epochs * batches
     first = epoch * batches
@@ -349,14 +386,19 @@ def train_epochs(
     return state.history
 
 # %% ../../nbs/lab/02_captioning.ipynb #6a325995
-def caption_loss(decoder: Decoder, tokens: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+def caption_loss(
+    decoder: Decoder,
+    tokens: Tensor,  # (n, s, d) of the pictures
+    mask: Tensor,  # (n, s)
+    words: Tensor,  # (n, t) from `Vocabulary.rows`
+) -> Tensor:
     "Mean cross-entropy of the words after the first, (n, t) from `Vocabulary.rows`."
     longest = int((words != PAD).sum(1).max())
     words = words[:, :longest]
     logits = decoder(tokens, mask, words[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD)
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #44c5f784
 def train_decoder(
     decoder: Decoder,  # trained in place
     tokens: Tensor,  # (n, s, d) of all pictures
@@ -380,7 +422,12 @@ def train_decoder(
     return train_epochs(decoder, train, loss, score, options, seed, checkpoint=checkpoint)
 
 # %% ../../nbs/lab/02_captioning.ipynb #91cac78b
-def word_log_probabilities(decoder: Decoder, tokens: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+def word_log_probabilities(
+    decoder: Decoder,
+    tokens: Tensor,  # (n, s, d)
+    mask: Tensor,  # (n, s)
+    words: Tensor,  # (n, t) so far
+) -> Tensor:
     "Log-probabilities (n, vocabulary) of the next word; a finished caption goes on as itself."
     log = decoder(tokens, mask, words, last=True)[:, 0].log_softmax(1)
     log[:, [PAD, START, UNKNOWN]] = -torch.inf
@@ -389,7 +436,7 @@ def word_log_probabilities(decoder: Decoder, tokens: Tensor, mask: Tensor, words
     log[finished, PAD] = 0.0
     return log
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #6860e868
 @torch.no_grad()
 def beam_search(
     decoder: Decoder,
@@ -465,7 +512,7 @@ class Sequences:
         length = int(mask.any(0).nonzero().max()) + 1
         return Sequences(self.tokens[rows][:, :length], mask[:, :length])
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #fdee77ba
 def match_logits(
     head: FusionHead,  # over "x" and "y", with one logit
     x: Sequences,
@@ -495,7 +542,7 @@ def candidates(
     rows = torch.cat((own, hardest.indices), 1)
     return rows, torch.cat((own >= 0, hardest.values > -torch.inf), 1)
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #436c844b
 def match_loss(
     head: FusionHead,
     x: Sequences,
@@ -561,9 +608,13 @@ def reranked(
     above_others = similarity.amax(1, keepdim=True) - scores.amin(1, keepdim=True) + 1
     return similarity.scatter(1, rows, scores + above_others)
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #f41d1777
 def reranked_ranks(
-    similarity: Tensor, logits: Tensor, relevant: Tensor, weight: float, top: int = 20
+    similarity: Tensor,  # (n, m) of the aligner
+    logits: Tensor,  # (n, m) from `judged`
+    relevant: Tensor,  # (n, m) bool
+    weight: float,  # of the head beside the aligner
+    top: int = 20,  # candidates of each query
 ) -> dict[str, Tensor]:
     "Ranks of both directions after re-ranking."
     return {
@@ -572,7 +623,10 @@ def reranked_ranks(
     }
 
 
-def recall_metrics(found: Mapping[str, Tensor], prefix: str = "") -> dict[str, float]:
+def recall_metrics(
+    found: Mapping[str, Tensor],  # "i2t" and "t2i" → ranks
+    prefix: str = "",  # of the names
+) -> dict[str, float]:
     "Recall@1/5/10 in percent, both directions and their means, from ranks."
     metrics = recalls(found["i2t"], "i2t") | recalls(found["t2i"], "t2i")
     for k in (1, 5, 10):
@@ -581,8 +635,8 @@ def recall_metrics(found: Mapping[str, Tensor], prefix: str = "") -> dict[str, f
 
 # %% ../../nbs/lab/02_captioning.ipynb #9dc84638
 def planted_matches(
-    values: int = 10,
-    seed: int = 0,
+    values: int = 10,  # that a token can show
+    seed: int = 0,  # of the order
 ) -> tuple[Sequences, Sequences]:
     "Both sides of all items with two different values, in random order; y is a rotation of x."
     rng = generator(seed, "planted matches")

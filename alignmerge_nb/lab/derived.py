@@ -42,7 +42,7 @@ class BlockContent(NamedTuple):
     texts: tuple[str, str]  # two statements
     pairs: tuple[Sequence[Pair], Sequence[Pair]]  # those of which each statement is true
 
-
+# %% ../../nbs/lab/06_derived.ipynb #88c07e17
 def block(
     name: str,  # of the block, unique in its task
     split: str,
@@ -87,6 +87,8 @@ def balance(
 
 # %% ../../nbs/lab/06_derived.ipynb #d6e87ce4
 Scene = dict[str, str]  # {"colour": …, "shape": …}
+
+
 T = TypeVar("T")
 
 
@@ -102,7 +104,7 @@ def described(word: str) -> str:
     "'a red shape' for a colour, 'a circle' for a shape."
     return f"a {word} shape" if word in COLOURS else f"a {word}"
 
-
+# %% ../../nbs/lab/06_derived.ipynb #dbe1dfe1
 def draw(
     pool: Sequence[T],  # what to draw from
     count: int,
@@ -118,7 +120,10 @@ def draw(
     return [pool[index] for index in torch.randperm(len(pool), generator=rng)[:count].tolist()]
 
 
-def draw_one(pool: Sequence[T], rng: torch.Generator) -> T:
+def draw_one(
+    pool: Sequence[T],  # what to draw from
+    rng: torch.Generator,
+) -> T:
     "A member of `pool`."
     return draw(pool, 1, rng)[0]
 
@@ -126,12 +131,19 @@ def draw_one(pool: Sequence[T], rng: torch.Generator) -> T:
 COUNTED = ("neither picture shows", "exactly one picture shows", "both pictures show")
 
 
-def showing(known: Mapping[str, Scene], word: str, shown: bool = True) -> list[str]:
+def showing(
+    known: Mapping[str, Scene],  # pictures with both attributes
+    word: str,  # a colour or a shape
+    shown: bool = True,  # False: those that do not show it
+) -> list[str]:
     "The pictures that show a colour or a shape, or those that do not."
     return [key for key, scene in known.items() if (word in scene.values()) == shown]
 
-
-def count_block(known: Mapping[str, Scene], rng: torch.Generator) -> BlockContent:
+# %% ../../nbs/lab/06_derived.ipynb #025c070a
+def count_block(
+    known: Mapping[str, Scene],  # pictures with both attributes
+    rng: torch.Generator,
+) -> BlockContent:
     "Two neighbouring numbers of pictures that show something."
     word = draw_one(COLOURS + SHAPES, rng)
     low = draw_one((0, 1), rng)
@@ -146,7 +158,10 @@ def count_block(known: Mapping[str, Scene], rng: torch.Generator) -> BlockConten
     return BlockContent((texts[low + 1], texts[low]), (pairs[low + 1], pairs[low]))
 
 # %% ../../nbs/lab/06_derived.ipynb #6c877d10
-def same_block(known: Mapping[str, Scene], rng: torch.Generator) -> BlockContent:
+def same_block(
+    known: Mapping[str, Scene],  # pictures with both attributes
+    rng: torch.Generator,
+) -> BlockContent:
     "The same shape or colour against two different ones; each left picture occurs once in either."
     name, attribute = draw_one([("shape", "shape"), ("color", "colour")], rng)
     same, different = [], []
@@ -159,8 +174,11 @@ def same_block(known: Mapping[str, Scene], rng: torch.Generator) -> BlockContent
     texts = (f"both pictures show the same {name}", f"the pictures show two different {name}s")
     return BlockContent(texts, (same, different))
 
-
-def order_block(known: Mapping[str, Scene], rng: torch.Generator) -> BlockContent:
+# %% ../../nbs/lab/06_derived.ipynb #1a5edcea
+def order_block(
+    known: Mapping[str, Scene],  # pictures with both attributes
+    rng: torch.Generator,
+) -> BlockContent:
     "What is on which side, judged on pairs and on the same pairs swapped."
     one, two = draw(draw_one([COLOURS, SHAPES], rng), 2, rng)
     with_one = draw(showing(known, one), 2, rng)
@@ -196,13 +214,16 @@ def nlvr_shapes(
     return statements
 
 # %% ../../nbs/lab/06_derived.ipynb #630f9f2b
-def random_matching(allowed: Tensor, rng: torch.Generator) -> Tensor:
+def random_matching(
+    allowed: Tensor,  # (n, n) bool
+    rng: torch.Generator,
+) -> Tensor:
     "A random permutation (n,) with as many allowed pairs as there can be."
     costs = torch.rand(allowed.shape, generator=rng) + len(allowed) * ~allowed
     _, columns = linear_sum_assignment(costs.numpy())
     return torch.from_numpy(columns)
 
-
+# %% ../../nbs/lab/06_derived.ipynb #1e33b0cb
 def matchings(
     relations: Sequence[Tensor],  # (n, n) bool each: may row i be matched with column j?
     rng: torch.Generator,
@@ -237,8 +258,12 @@ class Hypotheses:
     rivals: Tensor  # (n, n) bool: may j be the rival of i?
     lacking: Tensor  # (n, n) bool: does j lack what the hypothesis of i presupposes?
 
-
-def three_way(split: str, hypotheses: Hypotheses, rng: torch.Generator) -> list[Statement]:
+# %% ../../nbs/lab/06_derived.ipynb #f4e27f08
+def three_way(
+    split: str,
+    hypotheses: Hypotheses,  # about pictures of that split
+    rng: torch.Generator,
+) -> list[Statement]:
     "Three statements, one of each label, about every image that can be matched."
     members, (rivals, lacking) = matchings([hypotheses.rivals, hypotheses.lacking], rng)
     statements = []
@@ -332,7 +357,7 @@ def noun_phrase(
         return None
     return plain[0].lower() + plain[1:]
 
-
+# %% ../../nbs/lab/06_derived.ipynb #1c00bd76
 @dataclass(frozen=True)
 class Captioned:
     "A picture with a caption that can stand in a sentence."
@@ -356,7 +381,7 @@ def with_caption(item: Item) -> Captioned | None:
         return None
     return Captioned(item.id, phrase, source, item.group.removeprefix(f"{source}/"))
 
-
+# %% ../../nbs/lab/06_derived.ipynb #7d0d391c
 def captioned(
     splits: Mapping[str, list[Item]],  # items of `emoji` and `tuxpaint`, ids as 'emoji/1f600'
     seed: int = 0,  # of the choice between pictures with one caption
@@ -386,7 +411,10 @@ def apart(pictures: Iterable[Captioned]) -> bool:
     return len(set(words)) == len(words)
 
 
-def four_apart(pool: Sequence[Captioned], rng: torch.Generator) -> list[Captioned]:
+def four_apart(
+    pool: Sequence[Captioned],  # pictures of one split
+    rng: torch.Generator,
+) -> list[Captioned]:
     "Four pictures of one set whose captions can be told apart."
     for _ in range(1000):
         first = draw_one(pool, rng)
@@ -405,7 +433,9 @@ PictureKind = Literal["which", "neither"]
 
 
 def picture_block(
-    pool: Sequence[Captioned], kind: PictureKind, rng: torch.Generator
+    pool: Sequence[Captioned],  # pictures of one split
+    kind: PictureKind,
+    rng: torch.Generator,
 ) -> BlockContent:
     "One of two captions, or one caption and its absence, with the same bystanders for both."
     a, b, c, d = (picture for picture in four_apart(pool, rng))
@@ -420,7 +450,7 @@ def picture_block(
         second = f"neither picture shows {a.caption}"
     return BlockContent((first, second), (pairs(a), pairs(b)))
 
-
+# %% ../../nbs/lab/06_derived.ipynb #7b864962
 def nlvr_pictures(
     splits: Mapping[str, list[Item]],  # items of `emoji` and `tuxpaint`, ids as 'emoji/1f600'
     sizes: Mapping[str, int] = SIZES,  # split → blocks
@@ -479,7 +509,7 @@ def picture_hypotheses(chosen: Sequence[Captioned]) -> Hypotheses:
     kinds = [picture.source for picture in chosen]
     return Hypotheses(images, kinds, text, told_apart & same_group, told_apart & ~same_group)
 
-
+# %% ../../nbs/lab/06_derived.ipynb #2cb2b5e2
 def entail_pictures(
     splits: Mapping[str, list[Item]],  # items of `emoji` and `tuxpaint`, ids as 'emoji/1f600'
     sizes: Mapping[str, int] = PICTURES,  # split → pictures, at most
@@ -504,7 +534,7 @@ class DerivedTask(NamedTuple):
     sources: tuple[str, ...]  # keys of `DATASETS`
     description: str
 
-
+# %% ../../nbs/lab/06_derived.ipynb #4a98142f
 DERIVED = {
     "nlvr_shapes": DerivedTask(
         nlvr_shapes,
@@ -548,7 +578,7 @@ def derived_splits(
             splits[split] += items
     return splits
 
-
+# %% ../../nbs/lab/06_derived.ipynb #56d8d665
 def derive(
     name: str,  # a key of DERIVED
     seed: int = 0,  # of the draw
@@ -563,7 +593,10 @@ def derive(
     return task.make(splits, sizes=sizes, seed=seed)
 
 # %% ../../nbs/lab/06_derived.ipynb #0d2ab7f4
-def write_statements(path: str | Path, statements: Iterable[Statement]) -> int:
+def write_statements(
+    path: str | Path,  # a .jsonl file, replaced as a whole
+    statements: Iterable[Statement],
+) -> int:
     "Write statements, one per line, whole or not at all; return how many there are."
     lines = []
     for statement in statements:
@@ -576,8 +609,11 @@ def write_statements(path: str | Path, statements: Iterable[Statement]) -> int:
 # %% ../../nbs/lab/06_derived.ipynb #58dca740
 STATEMENT_FIELDS = frozenset(field.name for field in fields(Statement))
 
-
-def check_statement(where: str, entry: dict[str, Any]) -> None:
+# %% ../../nbs/lab/06_derived.ipynb #7741eb79
+def check_statement(
+    where: str,  # file and line, for the message
+    entry: dict[str, Any],  # a parsed line
+) -> None:
     "Raise `InputError` where a parsed line is no statement."
     entry_fields(entry, where, id=str, images=list, text=str, label=str, split=str)
     unknown = set(entry) - STATEMENT_FIELDS
@@ -600,7 +636,7 @@ def check_statement(where: str, entry: dict[str, Any]) -> None:
             "Correct the line.",
         )
 
-
+# %% ../../nbs/lab/06_derived.ipynb #233f8263
 def read_statements(
     path: str | Path,  # written by `write_statements`
 ) -> list[Statement]:
@@ -616,7 +652,10 @@ def read_statements(
     return statements
 
 # %% ../../nbs/lab/06_derived.ipynb #8d340164
-def read_labels(train: Sequence[Statement], test: Sequence[Statement]) -> list[str]:
+def read_labels(
+    train: Sequence[Statement],  # statements to learn from
+    test: Sequence[Statement],  # statements to label
+) -> list[str]:
     "Labels by logistic regression on the words and word pairs of the texts."
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -629,8 +668,11 @@ def read_labels(train: Sequence[Statement], test: Sequence[Statement]) -> list[s
     reader.fit([one.text for one in train], [one.label for one in train])
     return reader.predict([one.text for one in test]).tolist()
 
-
-def usual_labels(train: Sequence[Statement], test: Sequence[Statement]) -> list[str]:
+# %% ../../nbs/lab/06_derived.ipynb #a2d0af5d
+def usual_labels(
+    train: Sequence[Statement],  # statements to learn from
+    test: Sequence[Statement],  # statements to label
+) -> list[str]:
     "The most frequent training label of each text; of a new text, of all."
     overall = Counter(one.label for one in train).most_common(1)[0][0]
     by_text: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -85,7 +85,7 @@ class MapTail(TrainableTail):
         tokens = grid.flatten(2).transpose(1, 2) if grid.ndim == 4 else grid
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
-
+# %% ../../nbs/lab/03_joint.ipynb #87b7085b
 class TextTail(TrainableTail):
     "The last layers of a text transformer, over hidden states, or all of it, over token numbers."
 
@@ -122,7 +122,7 @@ def as_sequence(grid: Tensor) -> tuple[Tensor, Tensor]:
     tokens = grid.flatten(2).transpose(1, 2).contiguous()
     return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
-
+# %% ../../nbs/lab/03_joint.ipynb #6f76b002
 class ForwardFeatures(nn.Module):
     "`forward_features` of a timm model as a module."
 
@@ -138,7 +138,10 @@ class ForwardFeatures(nn.Module):
 EFFICIENTNET_PARTS = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
 
 
-def split_image(encoder: TimmEncoder, blocks: int | None) -> Split:
+def split_image(
+    encoder: TimmEncoder,
+    blocks: int | None,  # of the tail; None: all of the network
+) -> Split:
     "Body and tail of an image network of timm."
     model = encoder.model
     if blocks is None:
@@ -172,7 +175,10 @@ class PassHiddenStates(nn.Module):
         return inputs_embeds
 
 
-def last_layers(model: nn.Module, blocks: int) -> nn.Module:
+def last_layers(
+    model: nn.Module,  # a BERT-like transformer
+    blocks: int,  # layers that stay
+) -> nn.Module:
     "A transformer of the last layers only; it shares its weights with `model`."
     end = copy.copy(model)
     encoder = copy.copy(model.encoder)
@@ -190,8 +196,11 @@ def split_whole_text(encoder: TextEncoder) -> Split:
 
     return Split(body, TextTail(encoder.model, ids=True))
 
-
-def split_text(encoder: TextEncoder, blocks: int | None) -> Split:
+# %% ../../nbs/lab/03_joint.ipynb #3fe27817
+def split_text(
+    encoder: TextEncoder,
+    blocks: int | None,  # layers of the tail; None: all of the transformer
+) -> Split:
     "Body and tail of a BERT-like text transformer."
     if blocks is None:
         return split_whole_text(encoder)
@@ -212,7 +221,10 @@ def split_text(encoder: TextEncoder, blocks: int | None) -> Split:
     return Split(body, TextTail(last_layers(model, blocks), ids=False))
 
 # %% ../../nbs/lab/03_joint.ipynb #0a8d97d4
-def split_encoder(encoder: Encoder, blocks: int | None) -> Split:
+def split_encoder(
+    encoder: Encoder,  # an image network or a text transformer
+    blocks: int | None,  # of the tail; None: all of it
+) -> Split:
     "Body and tail of an encoder; together they are the encoder."
     if isinstance(encoder, TimmEncoder):
         return split_image(encoder, blocks)
@@ -238,7 +250,11 @@ def pixels_of(item: Item, spec: EncoderSpec) -> Tensor:
         ) from error
 
 
-def image_batch(items: Sequence[Item], spec: EncoderSpec, device: str) -> Tensor:
+def image_batch(
+    items: Sequence[Item],
+    spec: EncoderSpec,  # of the encoder
+    device: str,
+) -> Tensor:
     "The preprocessed pictures of some items, (n, 3, h, w)."
     pixels = torch.stack([pixels_of(item, spec) for item in items])
     return pixels.to(device, memory_format=torch.channels_last)
@@ -299,8 +315,13 @@ def cache_activations(
             save_activations(path, values, mask, seconds)
     return Features(values, ids, mask, spec.name, dataset, weights, key), seconds
 
-
-def save_activations(path: Path, values: Tensor, mask: Tensor, seconds: float) -> None:
+# %% ../../nbs/lab/03_joint.ipynb #d75343bc
+def save_activations(
+    path: Path,  # a .safetensors file
+    values: Tensor,  # (n, s, d)
+    mask: Tensor,  # (n, s)
+    seconds: float,  # that computing them took
+) -> None:
     "Write held activations, whole or not at all."
     tensors = {"values": values.contiguous(), "mask": mask.contiguous()}
     with atomic_path(path) as part:
@@ -310,9 +331,9 @@ def save_activations(path: Path, values: Tensor, mask: Tensor, seconds: float) -
 @torch.no_grad()
 def through(
     tail: TrainableTail,
-    held: Features,
+    held: Features,  # activations
     device: str = "cpu",
-    batch: int = 64,
+    batch: int = 64,  # rows at a time
 ) -> Features:
     "Tokens of held activations: with the tail as it was loaded, those of the frozen encoder."
     tail = tail.to(device)
@@ -348,11 +369,16 @@ class LinearMap(nn.Module):
         "Features in the shared space."
         return (z - self.mean) @ self.weight * self.unit
 
-
+# %% ../../nbs/lab/03_joint.ipynb #9f9fa283
 class Mapped(TrainableTail):
     "A tail and, behind it, one side of a linear aligner, which learns along."
 
-    def __init__(self, tail: TrainableTail, aligner: Linear, side: str):
+    def __init__(
+        self,
+        tail: TrainableTail,
+        aligner: Linear,  # fitted
+        side: str,  # "x" or "y"
+    ):
         super().__init__(tail)
         self.map = LinearMap(aligner, side)
 
@@ -382,8 +408,12 @@ class TokenScaler(nn.Module):
         "Standardised tokens, zero where masked."
         return torch.where(mask[..., None], (tokens - self.mean) / self.deviation, 0)
 
-
-def distinct_tokens(items: TokenItems, name: str, rows: Tensor) -> Tensor:
+# %% ../../nbs/lab/03_joint.ipynb #c8c85c51
+def distinct_tokens(
+    items: TokenItems,
+    name: str,  # of the modality
+    rows: Tensor,  # which items
+) -> Tensor:
     "The tokens (n, d) of all distinct sequences of some items, without padding."
     sequences = items.index[name][rows].unique()
     tokens = items.tokens[name][sequences]
@@ -409,7 +439,12 @@ class JointModel(nn.Module):
         }
         self.scalers = nn.ModuleDict(scalers)
 
-    def project(self, name: str, items: TokenItems, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def project(
+        self,
+        name: str,  # of the modality
+        items: TokenItems,  # held
+        rows: Tensor,  # (b,) which items
+    ) -> tuple[Tensor, Tensor]:
         "The head's projections of one modality, (b, s, width), and their mask, (b, s)."
         distinct, position = items.index[name][rows].unique(return_inverse=True)
         held = items.tokens[name][distinct]
@@ -422,7 +457,11 @@ class JointModel(nn.Module):
         tokens = self.scalers[name](tokens, mask)
         return self.head.inputs[name](tokens)[position], mask[position]
 
-    def forward(self, items: TokenItems, rows: Tensor) -> Tensor:
+    def forward(
+        self,
+        items: TokenItems,  # held
+        rows: Tensor,  # (b,) which items
+    ) -> Tensor:
         "Logits of some items, whose tokens are held activations, (b, n_out)."
         tokens, masks, present = {}, {}, {}
         for name in self.head.widths:
@@ -432,21 +471,32 @@ class JointModel(nn.Module):
         return self.head.combine(tokens, masks, present)
 
 # %% ../../nbs/lab/03_joint.ipynb #5fc7cad1
-def by_picture(items: TokenItems, rows: Tensor) -> list[Tensor]:
+def by_picture(
+    items: TokenItems,
+    rows: Tensor,  # which items
+) -> list[Tensor]:
     "The rows of each picture, so that batches can keep the questions of a picture together."
     rows = rows[items.index["x"][rows].argsort(stable=True).cpu()]
     ends = items.index["x"][rows].unique_consecutive(return_counts=True)[1].cumsum(0)
     return list(torch.tensor_split(rows, ends[:-1].cpu()))
 
 
-def pictures_per_batch(groups: Sequence[Tensor], options: TrainOptions) -> int:
+def pictures_per_batch(
+    groups: Sequence[Tensor],  # the rows of each picture
+    options: TrainOptions,
+) -> int:
     "How many pictures have about `options.batch` questions."
     questions = sum(map(len, groups))
     return max(1, round(options.batch * len(groups) / questions))
 
-
+# %% ../../nbs/lab/03_joint.ipynb #2c445d9d
 @torch.no_grad()
-def answers(model: JointModel, items: TokenItems, rows: Tensor, batch: int = 512) -> Tensor:
+def answers(
+    model: JointModel,
+    items: TokenItems,  # held
+    rows: Tensor,  # (n,) which items
+    batch: int = 512,  # items at a time
+) -> Tensor:
     "Logits of some items; sorted by picture, so that each passes its tail once or twice."
     order = items.index["x"][rows].argsort(stable=True).cpu()
     logits = torch.cat([model(items, batch_rows) for batch_rows in rows[order].split(batch)])
@@ -510,7 +560,12 @@ class JointPair(nn.Module):
         self.scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.maps = nn.ModuleDict({side: LinearMap(aligner, side) for side in ("x", "y")})
 
-    def forward(self, side: str, held: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        side: str,  # "x" or "y"
+        held: Tensor,  # (n, s, d)
+        mask: Tensor,  # (n, s)
+    ) -> Tensor:
         "Vectors in the shared space (n, d) from held activations (n, s, d)."
         pooled = []
         order = mask.sum(1).argsort(stable=True)
@@ -520,10 +575,14 @@ class JointPair(nn.Module):
             pooled.append(masked_mean(tokens, token_mask))
         return self.maps[side](torch.cat(pooled)[order.argsort()])
 
-
+# %% ../../nbs/lab/03_joint.ipynb #43fb6b25
 @torch.no_grad()
 def vectors(
-    model: JointPair, side: str, held: Features, device: str = "cpu", batch: int = 64
+    model: JointPair,
+    side: str,  # "x" or "y"
+    held: Features,  # activations
+    device: str = "cpu",
+    batch: int = 64,  # rows at a time
 ) -> Features:
     "Pooled features in the shared space."
     batches = zip(held.values.split(batch), held.mask.split(batch), strict=True)
@@ -596,17 +655,30 @@ class Cost:
         "Each one once."
         return self.whole * used
 
-    def held(self, used: float, trained: float, watched: float) -> float:
+    def held(
+        self,
+        used: float,  # images or tokens
+        trained: float,  # passes of one image or token in training
+        watched: float,  # passes in validation
+    ) -> float:
         "Bodies once for all that are used; tails both ways `trained`, forwards `watched` times."
         return (self.whole - self.tail) * used + self.tail * (3 * trained + watched)
 
-    def joint(self, trained: float, watched: float) -> float:
+    def joint(
+        self,
+        trained: float,  # passes of one image or token in training
+        watched: float,  # passes in validation
+    ) -> float:
         "The same schedule with all weights trained: nothing is held."
         return self.whole * (3 * trained + watched)
 
-
+# %% ../../nbs/lab/03_joint.ipynb #8b5ae5f8
 @torch.no_grad()
-def tail_cost(encoder: Encoder, blocks: int | None, batch: Batch) -> float:
+def tail_cost(
+    encoder: Encoder,
+    blocks: int | None,  # of the tail; None: all of the encoder
+    batch: Batch,  # one image or one text
+) -> float:
     "Multiply–accumulates of a tail for one image, or one token that is no padding."
     split = split_encoder(encoder, blocks)
     held, mask = split.body(batch)
@@ -614,7 +686,12 @@ def tail_cost(encoder: Encoder, blocks: int | None, batch: Batch) -> float:
     return macs(split.tail, held, mask) / units
 
 
-def cost_of(encoder: Encoder, blocks: int | None, size: int = 128, length: int = 16) -> Cost:
+def cost_of(
+    encoder: Encoder,
+    blocks: int | None,  # of the tail
+    size: int = 128,  # pixels of the image
+    length: int = 16,  # tokens of the text
+) -> Cost:
     "Counted on one image, or on one text of `length` tokens, of which the cost of one is taken."
     batch: Batch = torch.zeros(1, 3, size, size)
     if encoder.spec.modality != "image":

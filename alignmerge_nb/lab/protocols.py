@@ -45,7 +45,10 @@ __all__ = ['dataset_features', 'token_features', 'retrieval_data', 'training_row
 
 # %% ../../nbs/lab/05_protocols.ipynb #8f03c343
 @lru_cache(maxsize=32)
-def dataset_features(dataset: str, encoder: str) -> Features:
+def dataset_features(
+    dataset: str,  # a key of `DATASETS`
+    encoder: str,  # a key of `ENCODERS`
+) -> Features:
     "Pooled features of all items of a data set (a union: of its parts, ids with their names)."
     parts = lookup(DATASETS, dataset, "data set").parts
     if not parts:
@@ -61,16 +64,23 @@ def dataset_features(dataset: str, encoder: str) -> Features:
         key="+".join(one.key[:12] for one in features.values()),
     )
 
-
+# %% ../../nbs/lab/05_protocols.ipynb #2417b460
 @lru_cache(maxsize=8)
-def token_features(dataset: str, encoder: str, size: int | None = None) -> Features:
+def token_features(
+    dataset: str,  # a key of `DATASETS`
+    encoder: str,  # a key of `ENCODERS`
+    size: int | None = None,  # pixels of the images; None: as the encoder's
+) -> Features:
     "Tokens of all images (made `size` pixels wide), or of all texts, of a data set."
     return encode(encoder, load_dataset(dataset), tokens=True, size=size, dataset=dataset)
 
 # %% ../../nbs/lab/05_protocols.ipynb #163ad434
 @lru_cache(maxsize=32)
 def retrieval_data(
-    dataset: str, image_encoder: str, text_encoder: str, split: str
+    dataset: str,  # a key of `DATASETS`
+    image_encoder: str,
+    text_encoder: str,
+    split: str,  # "text" or "group"
 ) -> RetrievalData:
     "The retrieval task on a data set; its splits never depend on a run's seed."
     x = dataset_features(dataset, image_encoder)
@@ -146,7 +156,10 @@ def training_data(config: RunConfig, data: RetrievalData) -> tuple[Tensor, Tenso
     return x, y, torch.arange(len(x))[:, None].expand(len(x), 2)
 
 # %% ../../nbs/lab/05_protocols.ipynb #f3185ced
-def mismatched(pairs: Tensor, seed: int) -> Tensor:
+def mismatched(
+    pairs: Tensor,  # (p, 2)
+    seed: int,  # of the order
+) -> Tensor:
     "The same rows, wrongly matched."
     order = torch.randperm(len(pairs), generator=generator(seed, "control"))
     return torch.stack((pairs[:, 0], pairs[order, 1]), 1)
@@ -229,13 +242,17 @@ class VQAOptions(HeadOptions):
 
 
 @lru_cache(maxsize=2)
-def vqa_features(image_encoder: str, text_encoder: str, size: int) -> tuple[Features, Features]:
+def vqa_features(
+    image_encoder: str,
+    text_encoder: str,
+    size: int,  # pixels of the pictures
+) -> tuple[Features, Features]:
     "Tokens of all easy-VQA pictures and of its distinct questions."
     images = token_features("easyvqa", image_encoder, size)
     questions = question_items(load_dataset("easyvqa"))
     return images, encode(text_encoder, questions, tokens=True, dataset="easyvqa")
 
-
+# %% ../../nbs/lab/05_protocols.ipynb #8d05ccb8
 def vqa_material(config: RunConfig, options: VQAOptions) -> tuple[VQAData, Features]:
     "The data of a configuration, and tokens of the training pictures' derived captions."
     pictures = split_items(load_dataset("easyvqa"))

@@ -66,6 +66,8 @@ GENERATED = (
     "paper/numbers.tex",
     "paper/main.pdf",
 )  # written by runs
+
+
 PROSE = (
     "paper/main.tex",
     "paper/refs.bib",
@@ -75,6 +77,8 @@ PROSE = (
     "ARCHITECTURE.md",
     "SECURITY.md",
 )  # decides no number
+
+# %% ../../nbs/lab/04_runs.ipynb #db5b1ee8
 PACKAGES = (
     "alignmerge-nb",
     "torch",
@@ -154,14 +158,21 @@ Row = dict[str, Any]  # a line of results: key, config, metrics, vectors, proven
 ROW_FIELDS = {"key", "config", "metrics", "vectors", "provenance"}
 
 
-def closure_of(config: RunConfig, compute: Compute) -> str:
+def closure_of(
+    config: RunConfig,
+    compute: Compute,
+) -> str:
     "What the row of this run depends on; the whole library for a function from elsewhere."
     if compute.__module__.split(".")[0] != LIBRARY.name:
         return source_hash()
     return depends_on(compute.__name__, asdict(config))
 
-
-def is_current(row: Row, config: RunConfig, compute: Compute) -> bool:
+# %% ../../nbs/lab/04_runs.ipynb #fcf53261
+def is_current(
+    row: Row,  # a complete one
+    config: RunConfig,  # of the row
+    compute: Compute,  # what would compute it again
+) -> bool:
     "Whether a row was made by today's code, data and versions."
     today = {
         "closure": closure_of(config, compute),
@@ -175,12 +186,19 @@ def is_current(row: Row, config: RunConfig, compute: Compute) -> bool:
     return made_clean or environment()["dirty"]
 
 # %% ../../nbs/lab/04_runs.ipynb #ebaf6eb5
-def row_path(folder: Path, config: RunConfig) -> Path:
+def row_path(
+    folder: Path,  # where rows are kept
+    config: RunConfig,
+) -> Path:
     "The file of a row."
     return Path(folder) / config.experiment / f"{config.key}.json"
 
 
-def load_cached_row(path: Path, config: RunConfig, compute: Compute) -> Row | None:
+def load_cached_row(
+    path: Path,  # where the row is kept
+    config: RunConfig,  # of the row
+    compute: Compute,  # what would compute it again
+) -> Row | None:
     "The row at `path` if it is complete and current; else None, and the run is done again."
     try:
         row = json.loads(path.read_text())
@@ -203,7 +221,7 @@ def check_finite(config: RunConfig, metrics: Mapping[str, float]) -> None:
             f"Look into the run {canonical_json(asdict(config))}.",
         )
 
-
+# %% ../../nbs/lab/04_runs.ipynb #b01fbda2
 def compute_row(config: RunConfig, compute: Compute) -> Row:
     "Compute the row of a configuration."
     start = time.perf_counter()
@@ -271,7 +289,7 @@ def options_of(
         lookup(defaults, name, what)
     return {**defaults, **config.options}
 
-
+# %% ../../nbs/lab/04_runs.ipynb #59a3f00a
 def sources(
     x: Features,  # of images
     y: Features,  # of texts
@@ -299,8 +317,13 @@ def start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     Thread(target=end_with_parent, daemon=True).start()
 
-
-def compute_in_workers(jobs: Sequence[Job], folder: Path, workers: int, threads: int) -> None:
+# %% ../../nbs/lab/04_runs.ipynb #ae495b03
+def compute_in_workers(
+    jobs: Sequence[Job],
+    folder: Path,  # where rows are kept
+    workers: int,  # processes at most
+    threads: int,  # of each worker
+) -> None:
     "Compute rows in processes of their own; the first error ends all of them."
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)), get_context("spawn"), start_worker, (threads,)
@@ -342,7 +365,7 @@ def run_jobs(
             run(config, compute, folder)
     return [run(config, compute, folder) for config, compute in jobs]
 
-
+# %% ../../nbs/lab/04_runs.ipynb #008cae34
 def run_grid(
     configs: Sequence[RunConfig],
     compute: Compute,  # a function of a module

@@ -64,7 +64,7 @@ def picture_sides(statements: Iterable[Statement]) -> tuple[str, ...]:
         )
     return ("x",) if counts == {1} else ("left", "right")
 
-
+# %% ../../nbs/lab/07_statements.ipynb #00439350
 def statement_tokens(
     statements: Sequence[Statement],
     images: Features,  # tokens (n, s, dx), at least of their pictures
@@ -93,12 +93,15 @@ def statement_tokens(
     )
 
 # %% ../../nbs/lab/07_statements.ipynb #2fca1089
-def frequent_labels(statements: Iterable[Statement], count: int | None) -> tuple[str, ...]:
+def frequent_labels(
+    statements: Iterable[Statement],  # of all splits
+    count: int | None,  # how many; None: all
+) -> tuple[str, ...]:
     "The `count` most frequent labels of the training split, sorted; None: all of them."
     labels = Counter(one.label for one in statements if one.split == "train")
     return tuple(sorted(label for label, _ in labels.most_common(count)))
 
-
+# %% ../../nbs/lab/07_statements.ipynb #66c3215e
 def statement_data(
     statements: Sequence[Statement],  # of all splits
     images: Features,  # tokens (n, s, dx), at least of their pictures

@@ -73,7 +73,7 @@ def retrieval_ranks(
     caption_image = torch.tensor([row_of_image[key] for key in owners])
     return metrics, {**ranks, "t2i_unit": caption_image}
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #9b3bd65e
 def retrieval(
     aligner: Aligner,  # fitted
     head: FusionHead | None,  # not used: retrieval compares features as they are
@@ -85,8 +85,14 @@ def retrieval(
 
 # %% ../../nbs/lab/01_tasks.ipynb #2d2ddc6d
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+
+
 SHAPES = ("circle", "rectangle", "triangle")
+
+
 EASY_VQA_ANSWERS = tuple(sorted(COLOURS + SHAPES + ("no", "yes")))
+
+
 QuestionKind = Literal["yes_no", "negated", "shape", "colour"]
 
 
@@ -94,7 +100,7 @@ def question_words(question: str) -> set[str]:
     "The words of a question, in lower case, without its question mark."
     return set(question.lower().replace("?", " ").split())
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #54b0d458
 def question_kind(
     question: str,  # "is there not a red shape?"
     answer: str,  # one of `EASY_VQA_ANSWERS`
@@ -123,7 +129,7 @@ def named_attributes(question: str) -> dict[str, str]:
                 attributes[attribute] = value
     return attributes
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #706c2f1e
 def known_attributes(
     questions: Iterable[tuple[str, str]],  # (question, answer) about one picture
 ) -> dict[str, str]:
@@ -214,7 +220,7 @@ def row_of(
         )
     return rows
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #7af29e12
 def rows_of_splits(
     splits: Iterable[str],
     assigned: Sequence[str],  # (n,) the split of each item
@@ -244,8 +250,11 @@ def answered_questions(splits: Mapping[str, list[Item]]) -> list[AnsweredQuestio
         for question, answer in item.questions
     ]
 
-
-def answer_classes(questions: Sequence[AnsweredQuestion], vocabulary: Sequence[str]) -> Tensor:
+# %% ../../nbs/lab/01_tasks.ipynb #27cf0930
+def answer_classes(
+    questions: Sequence[AnsweredQuestion],
+    vocabulary: Sequence[str],  # the possible answers
+) -> Tensor:
     "The answers as indices into the vocabulary, (n,) int64."
     class_of = {answer: number for number, answer in enumerate(vocabulary)}
     unknown = [one.answer for one in questions if one.answer not in class_of]
@@ -323,7 +332,10 @@ def aligned_tokens(
     return torch.where(mask[..., None], (out - seen.mean(0)) / deviation, 0)
 
 # %% ../../nbs/lab/01_tasks.ipynb #25c6917f
-def side_transform(aligner: Aligner | None, is_text: bool) -> Callable[[Tensor], Tensor] | None:
+def side_transform(
+    aligner: Aligner | None,  # fitted
+    is_text: bool,  # whether the side is text
+) -> Callable[[Tensor], Tensor] | None:
     "The map of one side of an aligner; None without an aligner."
     if aligner is None:
         return None
@@ -409,7 +421,7 @@ def most_frequent(counts: Counter[int]) -> int:
     "The most frequent value; of several, the one that was counted first."
     return counts.most_common(1)[0][0]
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #abd54d2d
 def blind_baselines(
     data: VQAData,
     split: str,  # where they are evaluated; they are learnt on "train"
@@ -449,7 +461,7 @@ def vqa_correct(
     rows = data.rows(split)
     return predict(head, items, rows).argmax(1) == data.answers[rows]
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #8f7fe763
 def vqa(
     aligner: Aligner | None,  # fitted and frozen; None: tokens as encoded
     head: FusionHead,  # trained on `prepare(aligner, data.items, data.rows("train"))`
@@ -465,7 +477,10 @@ def vqa(
 TASKS = {"retrieval": retrieval, "vqa": vqa}
 
 # %% ../../nbs/lab/01_tasks.ipynb #98589f97
-def blinded(items: TokenItems, seen: set[str]) -> TokenItems:
+def blinded(
+    items: TokenItems,  # prepared
+    seen: set[str],  # modalities that are left as they are
+) -> TokenItems:
     "The items with every modality that is not `seen` replaced by a single zero token."
     for name in set(items.tokens) - seen:
         items = without(items, name)
@@ -483,7 +498,7 @@ def aligned_input(
     "Both sides in the space of the aligner."
     return prepare(aligner, items, train)
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #06139bd4
 def rotated_input(
     items: TokenItems, train: Tensor, aligner: Aligner | None, seed: int
 ) -> TokenItems:

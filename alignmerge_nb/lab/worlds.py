@@ -25,7 +25,14 @@ def check_shares(**shares: float) -> None:
             raise InputError(f"{name} = {share}", "a share between 0 and 1", "Correct it.")
 
 
-def clustered_factors(n: int, d: int, share: float, clusters: int, seed: int, what: str) -> Tensor:
+def clustered_factors(
+    n: int,  # draws
+    d: int,  # factors
+    share: float,  # of the variance between clusters
+    clusters: int,
+    seed: int,
+    what: str,  # of the random stream
+) -> Tensor:
     "n draws of d factors of variance one, a `share` of which lies between `clusters` centres."
     rng = generator(seed, what)
     centres = torch.randn(clusters, d, generator=rng)
@@ -69,11 +76,16 @@ class FactorWorld(NamedTuple):
     private_y: Tensor  # (n, k)
 
 
-def skewed(n: int, k: int, seed: int, what: str) -> Tensor:
+def skewed(
+    n: int,  # draws
+    k: int,  # factors
+    seed: int,
+    what: str,  # of the random stream
+) -> Tensor:
     "n draws of k independent factors of mean zero and variance one: exponential ones."
     return -torch.log1p(-torch.rand(n, k, generator=generator(seed, what))) - 1
 
-
+# %% ../../nbs/lab/00_worlds.ipynb #cd0d427c
 def folded(shared: Tensor) -> Tensor:
     "Every other factor by the distance of its rank from the middle, standardised."
     rank = -torch.expm1(-(shared[:, ::2] + 1))  # uniform
