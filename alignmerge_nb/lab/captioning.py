@@ -26,10 +26,10 @@ from ..metrics.retrieval import ranks, recalls
 # %% auto #0
 __all__ = ['PAD', 'START', 'END', 'UNKNOWN', 'SPECIAL', 'DECODERS', 'words_of_caption', 'join_words', 'Vocabulary', 'Decoder',
            'GRUDecoder', 'TransformerDecoder', 'make_decoder', 'copy_weights', 'rate_factor', 'parameter_groups',
-           'Progress', 'Training', 'train_one_epoch', 'epoch_learning_rates', 'train_epochs', 'caption_loss',
-           'train_decoder', 'word_log_probabilities', 'beam_search', 'planted_captions', 'nearest', 'medoid',
-           'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'standardized', 'reranked',
-           'reranked_ranks', 'recall_metrics', 'planted_matches']
+           'Progress', 'Training', 'train_one_epoch', 'epoch_learning_rates', 'new_training', 'run_epoch',
+           'train_epochs', 'caption_loss', 'train_decoder', 'word_log_probabilities', 'beam_search', 'planted_captions',
+           'nearest', 'medoid', 'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'standardized',
+           'reranked', 'reranked_ranks', 'recall_metrics', 'planted_matches']
 
 # %% ../../nbs/lab/02_captioning.ipynb #e531a1d3
 PAD, START, END, UNKNOWN = range(4)
@@ -154,7 +154,8 @@ class GRUDecoder(Decoder):
 
     def states(self, words: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         "The recurrent state and what it attends to, mixed."
-        mean = torch.where(mask[..., None], tokens, 0).sum(1) / mask.sum(1, keepdim=True)
+        total = torch.where(mask[..., None], tokens, 0).sum(1)
+        mean = total / mask.sum(1, keepdim=True)
         initial = torch.tanh(self.initial(mean))[None].contiguous()
         state = self.cell(words, initial)[0]
         seen = self.attention(state, tokens, tokens, ~mask, need_weights=False)[0]
@@ -339,6 +340,42 @@ def epoch_learning_rates(
         options.learning_rate * options.rate(step, steps) for step in range(first, first + batches)
     ]
 
+# %% ../../nbs/lab/02_captioning.ipynb #ad808343
+def new_training(
+    model: nn.Module,
+    options: TrainOptions,
+    seed: int,  # of the order of the batches
+    rates: Mapping[str, float],  # prefix of names → factor on the learning rate
+) -> Training:
+    "A model before its first epoch."
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, rates),
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+    )
+    return Training(model, optimizer, generator(seed, "batches"), Progress())
+
+# %% ../../nbs/lab/02_captioning.ipynb #34af6709
+def run_epoch(
+    training: Training,
+    epoch: int,  # from 0
+    rows: Tensor,  # (n,) what to train on
+    loss: Callable[[Tensor], Tensor],  # rows of a batch → scalar
+    score: Callable[[], float],  # larger is better
+    options: TrainOptions,
+) -> None:
+    "Train for an epoch, and record its loss and score."
+    start = time.perf_counter()
+    order = torch.randperm(len(rows), generator=training.rng)
+    batches = rows[order].split(options.batch)
+    rates = epoch_learning_rates(options, epoch, len(batches))
+    total = train_one_epoch(training, batches, loss, rates)
+    with torch.no_grad():
+        reached = score()
+    seconds = time.perf_counter() - start
+    record = {"loss": total / len(rows), "score": reached, "seconds": seconds}
+    training.progress.add(training.model, record)
+
 # %% ../../nbs/lab/02_captioning.ipynb #0527944a
 def train_epochs(
     model: nn.Module,  # trained in place
@@ -352,12 +389,7 @@ def train_epochs(
     warm: bool = False,  # whether the first weights are a candidate for the best
 ) -> list[dict[str, float]]:
     "Train, leave the model with the weights of its best epoch, and return the history."
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, rates or {}),
-        lr=options.learning_rate,
-        weight_decay=options.weight_decay,
-    )
-    training = Training(model, optimizer, generator(seed, "batches"), Progress())
+    training = new_training(model, options, seed, rates or {})
     if checkpoint and checkpoint.exists():
         training.restore(checkpoint)
     elif warm:
@@ -368,16 +400,7 @@ def train_epochs(
     for epoch in progress(remaining, f"training {type(model).__name__}"):
         if state.stale >= options.patience:
             break
-        start = time.perf_counter()
-        order = torch.randperm(len(rows), generator=training.rng)
-        batches = rows[order].split(options.batch)
-        total = train_one_epoch(
-            training, batches, loss, epoch_learning_rates(options, epoch, len(batches))
-        )
-        with torch.no_grad():
-            reached = score()
-        seconds = time.perf_counter() - start
-        state.add(model, {"loss": total / len(rows), "score": reached, "seconds": seconds})
+        run_epoch(training, epoch, rows, loss, score, options)
         if checkpoint:
             training.save(checkpoint)
     if state.best_weights:
@@ -394,9 +417,10 @@ def caption_loss(
 ) -> Tensor:
     "Mean cross-entropy of the words after the first, (n, t) from `Vocabulary.rows`."
     longest = int((words != PAD).sum(1).max())
-    words = words[:, :longest]
-    logits = decoder(tokens, mask, words[:, :-1])
-    return F.cross_entropy(logits.flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD)
+    given = words[:, : longest - 1]
+    following = words[:, 1:longest]
+    logits = decoder(tokens, mask, given).flatten(0, 1)
+    return F.cross_entropy(logits, following.flatten(), ignore_index=PAD)
 
 # %% ../../nbs/lab/02_captioning.ipynb #44c5f784
 def train_decoder(
@@ -416,8 +440,10 @@ def train_decoder(
         return caption_loss(decoder, tokens[rows], mask[rows], words[rows])
 
     def score() -> float:
-        batches = val.split(options.batch)
-        return -sum(float(loss(rows)) * len(rows) for rows in batches) / len(val)
+        total = 0.0
+        for rows in val.split(options.batch):
+            total += float(loss(rows)) * len(rows)
+        return -total / len(val)
 
     return train_epochs(decoder, train, loss, score, options, seed, checkpoint=checkpoint)
 
@@ -557,7 +583,8 @@ def match_loss(
     def cross_entropy(rows: Tensor, counts: Tensor, images: Tensor, captions: Tensor) -> Tensor:
         candidate_pairs = torch.stack((pairs[images, 0], pairs[captions, 1]), 1)
         logits = match_logits(head, x, y, candidate_pairs).view(rows.shape)
-        return -logits.masked_fill(~counts, -torch.inf).log_softmax(1)[:, 0].mean()
+        logits = logits.masked_fill(~counts, -torch.inf)
+        return -logits.log_softmax(1)[:, 0].mean()
 
     captions, counts = candidates(similarity, right, count)
     query = torch.arange(len(captions), device=captions.device)[:, None]
@@ -628,9 +655,11 @@ def recall_metrics(
     prefix: str = "",  # of the names
 ) -> dict[str, float]:
     "Recall@1/5/10 in percent, both directions and their means, from ranks."
-    metrics = recalls(found["i2t"], "i2t") | recalls(found["t2i"], "t2i")
+    metrics = recalls(found["i2t"], "i2t")
+    metrics |= recalls(found["t2i"], "t2i")
     for k in (1, 5, 10):
-        metrics[f"r{k}"] = (metrics[f"i2t_r{k}"] + metrics[f"t2i_r{k}"]) / 2
+        both = metrics[f"i2t_r{k}"] + metrics[f"t2i_r{k}"]
+        metrics[f"r{k}"] = both / 2
     return {prefix + name: value for name, value in metrics.items()}
 
 # %% ../../nbs/lab/02_captioning.ipynb #9dc84638

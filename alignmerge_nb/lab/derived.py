@@ -21,7 +21,7 @@ from ..core import InputError, atomic_path, generator, lookup, sha256_json
 from ..data.datasets import SPLITS, Item, load_dataset
 from ..data.splits import normalise, split_items
 from ..data.vqa import ENTAILMENT, Statement, entry_fields, json_lines, statement_scores
-from .tasks import COLOURS, SHAPES, known_attributes
+from .tasks import COLOURS, SHAPES, known_attributes, most_frequent
 
 # %% auto #0
 __all__ = ['Pair', 'Scene', 'T', 'COUNTED', 'SIZES', 'SCENE_BLOCKS', 'PICTURES', 'FUNCTION_WORDS', 'PictureKind', 'NOUNS',
@@ -167,10 +167,10 @@ def same_block(
     same, different = [], []
     for left in draw(list(known), 2, rng):
         value = known[left][attribute]
-        equal = [key for key, scene in known.items() if scene[attribute] == value and key != left]
-        unequal = [key for key, scene in known.items() if scene[attribute] != value]
-        same.append((left, draw_one(equal, rng)))
-        different.append((left, draw_one(unequal, rng)))
+        alike = [other for other in showing(known, value) if other != left]
+        unlike = showing(known, value, shown=False)
+        same.append((left, draw_one(alike, rng)))
+        different.append((left, draw_one(unlike, rng)))
     texts = (f"both pictures show the same {name}", f"the pictures show two different {name}s")
     return BlockContent(texts, (same, different))
 
@@ -674,12 +674,12 @@ def usual_labels(
     test: Sequence[Statement],  # statements to label
 ) -> list[str]:
     "The most frequent training label of each text; of a new text, of all."
-    overall = Counter(one.label for one in train).most_common(1)[0][0]
+    overall = Counter(one.label for one in train)
     by_text: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for one in train:
         by_text[one.text][one.label] += 1
-    usual = {text: count.most_common(1)[0][0] for text, count in by_text.items()}
-    return [usual.get(one.text, overall) for one in test]
+    usual = {text: most_frequent(count) for text, count in by_text.items()}
+    return [usual.get(one.text, most_frequent(overall)) for one in test]
 
 # %% ../../nbs/lab/06_derived.ipynb #d0a66aac
 def blind_scores(
@@ -697,7 +697,7 @@ def blind_scores(
         )
     labels = Counter(one.label for one in train)
     guesses = {
-        "majority": [labels.most_common(1)[0][0]] * len(test),
+        "majority": [most_frequent(labels)] * len(test),
         "prior": usual_labels(train, test),
     }
     if len(labels) > 1:

@@ -39,12 +39,12 @@ from ..fusion.registry import TokenItems, TrainOptions, check_training
 from .captioning import train_epochs
 
 # %% auto #0
-__all__ = ['Batch', 'EFFICIENTNET_PARTS', 'macs', 'training_macs', 'TrainableTail', 'MapTail', 'TextTail', 'Split', 'as_sequence',
-           'ForwardFeatures', 'split_image', 'PassHiddenStates', 'last_layers', 'split_whole_text', 'split_text',
-           'split_encoder', 'pixels_of', 'image_batch', 'body_output', 'cache_activations', 'save_activations',
-           'through', 'LinearMap', 'Mapped', 'TokenScaler', 'distinct_tokens', 'JointModel', 'by_picture',
-           'pictures_per_batch', 'answers', 'train_joint', 'JointPair', 'vectors', 'mean_reciprocal_rank', 'train_pair',
-           'Cost', 'tail_cost', 'cost_of', 'sequences_trained']
+__all__ = ['Batch', 'EFFICIENTNET_PARTS', 'macs', 'training_macs', 'full_mask', 'TrainableTail', 'MapTail', 'TextTail', 'Split',
+           'as_sequence', 'ForwardFeatures', 'split_image', 'PassHiddenStates', 'last_layers', 'split_whole_text',
+           'split_text', 'split_encoder', 'pixels_of', 'image_batch', 'body_output', 'cache_activations',
+           'save_activations', 'through', 'LinearMap', 'Mapped', 'TokenScaler', 'distinct_tokens', 'JointModel',
+           'by_picture', 'pictures_per_batch', 'answers', 'train_joint', 'JointPair', 'vectors', 'mean_reciprocal_rank',
+           'train_pair', 'Cost', 'tail_cost', 'cost_of', 'sequences_trained']
 
 # %% ../../nbs/lab/03_joint.ipynb #eac89ab5
 def macs(function: Callable[..., object], *args: object) -> float:
@@ -63,6 +63,11 @@ def training_macs(function: Callable[[], Tensor]) -> float:
     return macs(forward_and_backward)
 
 # %% ../../nbs/lab/03_joint.ipynb #d4fdec55
+def full_mask(tokens: Tensor) -> Tensor:
+    "The mask (n, s) of tokens (n, s, d) without padding."
+    return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+
 class TrainableTail(nn.Module):
     "The trainable end of an encoder: from held activations to tokens, each with a mask."
 
@@ -74,16 +79,17 @@ class TrainableTail(nn.Module):
         "Stay in evaluation mode, as the frozen encoder is."
         return super().train(False)
 
-
+# %% ../../nbs/lab/03_joint.ipynb #d476e52e
 class MapTail(TrainableTail):
     "The end of a convolutional network, over a square feature map."
 
     def forward(self, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         "Tokens and their mask from a feature map as tokens."
         side = math.isqrt(held.shape[1])
-        grid = self.module(held.transpose(1, 2).unflatten(2, (side, side)))
-        tokens = grid.flatten(2).transpose(1, 2) if grid.ndim == 4 else grid
-        return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        grid = held.transpose(1, 2).unflatten(2, (side, side))
+        output = self.module(grid)
+        tokens = output.flatten(2).transpose(1, 2) if output.ndim == 4 else output
+        return tokens, full_mask(tokens)
 
 # %% ../../nbs/lab/03_joint.ipynb #87b7085b
 class TextTail(TrainableTail):
@@ -120,7 +126,7 @@ class Split:
 def as_sequence(grid: Tensor) -> tuple[Tensor, Tensor]:
     "A feature map (n, d, h, w) as tokens (n, h w, d) with their mask."
     tokens = grid.flatten(2).transpose(1, 2).contiguous()
-    return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    return tokens, full_mask(tokens)
 
 # %% ../../nbs/lab/03_joint.ipynb #6f76b002
 class ForwardFeatures(nn.Module):
@@ -449,10 +455,7 @@ class JointModel(nn.Module):
         distinct, position = items.index[name][rows].unique(return_inverse=True)
         held = items.tokens[name][distinct]
         mask = items.masks.get(name)
-        if mask is None:
-            mask = torch.ones(held.shape[:2], dtype=torch.bool, device=held.device)
-        else:
-            mask = mask[distinct]
+        mask = full_mask(held) if mask is None else mask[distinct]
         tokens, mask = self.tails[name](held, mask)
         tokens = self.scalers[name](tokens, mask)
         return self.head.inputs[name](tokens)[position], mask[position]
@@ -476,8 +479,11 @@ def by_picture(
     rows: Tensor,  # which items
 ) -> list[Tensor]:
     "The rows of each picture, so that batches can keep the questions of a picture together."
-    rows = rows[items.index["x"][rows].argsort(stable=True).cpu()]
-    ends = items.index["x"][rows].unique_consecutive(return_counts=True)[1].cumsum(0)
+    pictures = items.index["x"][rows]
+    order = pictures.argsort(stable=True)
+    _, counts = pictures[order].unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0)
+    rows = rows[order.cpu()]
     return list(torch.tensor_split(rows, ends[:-1].cpu()))
 
 
@@ -498,8 +504,10 @@ def answers(
     batch: int = 512,  # items at a time
 ) -> Tensor:
     "Logits of some items; sorted by picture, so that each passes its tail once or twice."
-    order = items.index["x"][rows].argsort(stable=True).cpu()
-    logits = torch.cat([model(items, batch_rows) for batch_rows in rows[order].split(batch)])
+    pictures = items.index["x"][rows]
+    order = pictures.argsort(stable=True).cpu()
+    batches = rows[order].split(batch)
+    logits = torch.cat([model(items, batch_rows) for batch_rows in batches])
     return logits[order.argsort()]
 
 # %% ../../nbs/lab/03_joint.ipynb #752a0a2b

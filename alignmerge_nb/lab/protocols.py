@@ -187,8 +187,11 @@ def retrieval_run(config: RunConfig) -> Outcome:
         control = fit_aligner(config, x, y, mismatched(pairs, config.seed), settings)
         metrics["control_r10"] = retrieval_ranks(control, data, "test")[0]["r10"]
     images = data.of("test")[0].values
-    metrics |= {"pairs": len(pairs), "gallery": len(data.splits["test"]), "choice_lead": lead}
-    metrics |= numeric_settings(settings) | aligner.diagnostics(images)
+    metrics["pairs"] = len(pairs)
+    metrics["gallery"] = len(data.splits["test"])
+    metrics["choice_lead"] = lead
+    metrics |= numeric_settings(settings)
+    metrics |= aligner.diagnostics(images)
     return Outcome(metrics, ranks, sources(data.x, data.y))
 
 # %% ../../nbs/lab/05_protocols.ipynb #d89ee6be
@@ -282,9 +285,11 @@ def vqa_run(config: RunConfig) -> Outcome:
     training = training_options(options)
     head, history = fit_head(config.head, inputs, data, config.seed, training, options.width)
     correct = vqa_correct(head, inputs, data, "test")
-    metrics = accuracies(correct, data.kinds_of("test")) | blind_baselines(data, "test")
+    val_correct = vqa_correct(head, inputs, data, "val")
+    metrics = accuracies(correct, data.kinds_of("test"))
+    metrics |= blind_baselines(data, "test")
     metrics["epochs"] = float(len(history))
-    metrics["val_accuracy"] = float(vqa_correct(head, inputs, data, "val").double().mean())
+    metrics["val_accuracy"] = float(val_correct.double().mean())
     images, questions = vqa_features(config.image_encoder, config.text_encoder, options.size)
     units = picture_numbers(data.items, data.rows("test"))
     vectors = {"correct": correct, "correct_unit": units}

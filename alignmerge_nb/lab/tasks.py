@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from alignmerge_nb.fusion.registry import (
 from ..metrics.retrieval import relevance, retrieve
 
 # %% auto #0
-__all__ = ['COLOURS', 'SHAPES', 'EASY_VQA_ANSWERS', 'QuestionKind', 'TASKS', 'MakeInput', 'INPUTS', 'RetrievalData',
+__all__ = ['COLOURS', 'SHAPES', 'EASY_VQA_ANSWERS', 'T', 'QuestionKind', 'TASKS', 'MakeInput', 'INPUTS', 'RetrievalData',
            'retrieval_ranks', 'retrieval', 'question_words', 'question_kind', 'named_attributes', 'known_attributes',
            'derived_caption', 'caption_items', 'subsample', 'VQAData', 'row_of', 'rows_of_splits', 'AnsweredQuestion',
            'answered_questions', 'answer_classes', 'question_tokens', 'vqa_data', 'aligned_tokens', 'side_transform',
@@ -93,6 +93,7 @@ SHAPES = ("circle", "rectangle", "triangle")
 EASY_VQA_ANSWERS = tuple(sorted(COLOURS + SHAPES + ("no", "yes")))
 
 
+T = TypeVar("T")
 QuestionKind = Literal["yes_no", "negated", "shape", "colour"]
 
 
@@ -417,7 +418,7 @@ def accuracies(
     return scores
 
 # %% ../../nbs/lab/01_tasks.ipynb #e1242530
-def most_frequent(counts: Counter[int]) -> int:
+def most_frequent(counts: Counter[T]) -> T:
     "The most frequent value; of several, the one that was counted first."
     return counts.most_common(1)[0][0]
 

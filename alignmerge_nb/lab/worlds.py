@@ -58,8 +58,11 @@ def overlapping(
 
     def side(d: int, name: str) -> Tensor:
         private = clustered_factors(n, factors, clustered, clusters, seed, f"private {name}")
-        mix = torch.randn(2, factors, d, generator=generator(seed, "mix", name)) / factors**0.5
-        signal = overlap**0.5 * common @ mix[0] + (1 - overlap) ** 0.5 * private @ mix[1]
+        mix = torch.randn(2, factors, d, generator=generator(seed, "mix", name))
+        mix_common, mix_private = mix / factors**0.5
+        from_common = overlap**0.5 * common @ mix_common
+        from_private = (1 - overlap) ** 0.5 * private @ mix_private
+        signal = from_common + from_private
         white = torch.randn(n, d, generator=generator(seed, "noise", name))
         return (1 - noise) ** 0.5 * signal + noise**0.5 * white
 
@@ -111,9 +114,11 @@ def bent(
 
 # %% ../../nbs/lab/00_worlds.ipynb #a6f6710c
 Mixing = Literal["linear", "flow", "folded"]
+
+
 MIXINGS: dict[Mixing, float] = {"linear": 0.0, "flow": 1.2, "folded": 0.0}  # curvature
 
-
+# %% ../../nbs/lab/00_worlds.ipynb #83230c37
 def mixed_side(
     common: Tensor,  # (n, k)
     private: Tensor,  # (n, k)
@@ -126,9 +131,11 @@ def mixed_side(
 ) -> Tensor:
     "The features (n, d) of one side."
     rng = generator(seed, "mixing", name)
-    factors = torch.cat((overlap**0.5 * common, (1 - overlap) ** 0.5 * private), 1)
-    embedding = torch.linalg.qr(torch.randn(d, factors.shape[1], generator=rng))[0].T
-    signal = factors @ embedding
+    weighted = (overlap**0.5 * common, (1 - overlap) ** 0.5 * private)
+    factors = torch.cat(weighted, 1)
+    random = torch.randn(d, factors.shape[1], generator=rng)
+    orthonormal = torch.linalg.qr(random)[0]
+    signal = factors @ orthonormal.T
     if curvature:
         signal = bent(signal, curvature, rng)
     total = signal.var(0).sum().sqrt()
