@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..core import InputError, atomic_path, generator, lookup, sha256_json
@@ -30,7 +29,7 @@ __all__ = ['Pair', 'Scene', 'T', 'COUNTED', 'SIZES', 'SCENE_BLOCKS', 'PICTURES',
            'Hypotheses', 'three_way', 'scene_hypothesis', 'scene_hypotheses', 'entail_shapes', 'noun_phrase',
            'Captioned', 'with_caption', 'captioned', 'apart', 'four_apart', 'picture_block', 'nlvr_pictures',
            'picture_hypotheses', 'entail_pictures', 'DerivedTask', 'prefixed', 'derived_splits', 'derive',
-           'write_statements', 'check_statement', 'read_statements', 'read_labels', 'usual_labels', 'blind_scores']
+           'write_statements', 'parse_statement', 'read_statements', 'read_labels', 'usual_labels', 'blind_scores']
 
 # %% ../../nbs/lab/06_derived.ipynb #d9adb493
 Pair = tuple[str, str]  # ids of the left and the right picture
@@ -219,6 +218,8 @@ def random_matching(
     rng: torch.Generator,
 ) -> Tensor:
     "A random permutation (n,) with as many allowed pairs as there can be."
+    from scipy.optimize import linear_sum_assignment
+
     costs = torch.rand(allowed.shape, generator=rng) + len(allowed) * ~allowed
     _, columns = linear_sum_assignment(costs.numpy())
     return torch.from_numpy(columns)
@@ -610,11 +611,11 @@ def write_statements(
 STATEMENT_FIELDS = frozenset(field.name for field in fields(Statement))
 
 # %% ../../nbs/lab/06_derived.ipynb #7741eb79
-def check_statement(
+def parse_statement(
     where: str,  # file and line, for the message
     entry: dict[str, Any],  # a parsed line
-) -> None:
-    "Raise `InputError` where a parsed line is no statement."
+) -> Statement:
+    "A statement from a parsed line; raises `InputError` where it is none."
     entry_fields(entry, where, id=str, images=list, text=str, label=str, split=str)
     unknown = set(entry) - STATEMENT_FIELDS
     if unknown:
@@ -635,21 +636,15 @@ def check_statement(
             "ids of pictures",
             "Correct the line.",
         )
+    lists = {name: tuple(value) for name, value in entry.items() if isinstance(value, list)}
+    return Statement(**{**entry, **lists})
 
 # %% ../../nbs/lab/06_derived.ipynb #233f8263
 def read_statements(
     path: str | Path,  # written by `write_statements`
 ) -> list[Statement]:
     "The statements of a file; a wrong line is an `InputError` that names it."
-    statements = []
-    for where, entry in json_lines(Path(path)):
-        check_statement(where, entry)
-        values = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in entry.items()
-        }
-        statements.append(Statement(**values))
-    return statements
+    return [parse_statement(where, entry) for where, entry in json_lines(Path(path))]
 
 # %% ../../nbs/lab/06_derived.ipynb #8d340164
 def read_labels(

@@ -182,7 +182,7 @@ class PassHiddenStates(nn.Module):
 
 
 def last_layers(
-    model: nn.Module,  # a BERT-like transformer
+    model: Any,  # a BERT-like transformer
     blocks: int,  # layers that stay
 ) -> nn.Module:
     "A transformer of the last layers only; it shares its weights with `model`."
