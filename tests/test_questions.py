@@ -1,4 +1,8 @@
-"""Statements: official files and scores against numbers worked out by hand, files that are broken in every field, and derived tasks of which no single input knows the answer."""
+"""Statements: official files and scores, broken files, and derived tasks.
+
+Scores are held against numbers worked out by hand. No single input of a derived task tells the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +20,7 @@ import torch
 from PIL import Image
 
 from alignmerge_nb.core import InputError, data_home, generator
-from alignmerge_nb.data.datasets import Item, load_dataset
+from alignmerge_nb.data.datasets import SPLITS, Item, load_dataset
 from alignmerge_nb.data.splits import normalise, split_items
 from alignmerge_nb.data.vqa import (
     OFFICIAL,
@@ -25,7 +31,13 @@ from alignmerge_nb.data.vqa import (
     statement_scores,
     vqa2_accuracy,
 )
-from alignmerge_nb.fusion.registry import TrainOptions, logits_of, make_head, train_head
+from alignmerge_nb.fusion.registry import (
+    TokenItems,
+    TrainOptions,
+    logits_of,
+    make_head,
+    train_head,
+)
 from alignmerge_nb.lab.derived import (
     DERIVED,
     balance,
@@ -44,7 +56,13 @@ from alignmerge_nb.lab.derived import (
     scenes,
     write_statements,
 )
-from alignmerge_nb.lab.statements import judged, statement_data, text_id, text_items
+from alignmerge_nb.lab.statements import (
+    StatementData,
+    judged,
+    statement_data,
+    text_id,
+    text_items,
+)
 from alignmerge_nb.lab.tasks import COLOURS, SHAPES
 
 SETS = {"easyvqa", "emoji", "tuxpaint"}
@@ -333,7 +351,8 @@ BROKEN = [  # set, file, what is done to its content, what the message names
 @pytest.mark.parametrize("name, file, change, message", BROKEN)
 def test_broken_files_name_file_place_and_field(home, name, file, change, message):
     path = next(path for path in (home / name).iterdir() if file in path.name)
-    path.write_text(change(before := path.read_text()))
+    before = path.read_text()
+    path.write_text(change(before))
     assert path.read_text() != before
     with pytest.raises(InputError, match=re.escape(message)):
         load_statements(name, "val", home)
@@ -446,46 +465,45 @@ def test_consistency_is_that_of_the_official_script():
 # --- derived tasks ---
 
 
+def planted_scene(name: str, number: int) -> Item:
+    "A picture of which the answers tell colour and shape."
+    colour = ("what color is the shape?", COLOURS[number % 8])
+    shape = ("what shape is present?", SHAPES[number // 8])
+    return Item(name, None, (), "", questions=(colour, shape))
+
+
 def planted(n: int, start: str = "", seed: int = 0) -> list[Item]:
-    "Pictures of which the answers tell colour and shape."
-    at = torch.randint(24, (n,), generator=generator(seed, "planted", start)).tolist()
-    return [
-        Item(
-            f"{start}{i:03d}",
-            None,
-            (),
-            "",
-            questions=(
-                ("what color is the shape?", COLOURS[k % 8]),
-                ("what shape is present?", SHAPES[k // 8]),
-            ),
-        )
-        for i, k in enumerate(at)
-    ]
+    "Pictures of random colours and shapes."
+    numbers = torch.randint(24, (n,), generator=generator(seed, "planted", start)).tolist()
+    return [planted_scene(f"{start}{i:03d}", number) for i, number in enumerate(numbers)]
 
 
 SCENES = {"train": planted(500, "a"), "val": planted(150, "b"), "test": planted(200, "c")}
 NAMES = [
     f"{first}{second}"
-    for first in "dog cat fox bear crow wolf deer toad".split()
-    for second in "ling kin let by".split()
+    for first in ("dog", "cat", "fox", "bear", "crow", "wolf", "deer", "toad")
+    for second in ("ling", "kin", "let", "by")
 ]
+GROUPS = {"tuxpaint": ("animals", "plants", "vehicles"), "emoji": ("flags", "objects")}
+
+
+def planted_stamps(start: str) -> list[Item]:
+    "Pictures of both sets; their captions differ in one word."
+    items = []
+    for source, groups in GROUPS.items():
+        for number, name in enumerate(NAMES):
+            caption = f"A {start}{name}."
+            if source == "emoji":
+                caption = f"{start}{name}x: thing, other"
+            group = f"{source}/{groups[number % len(groups)]}"
+            items.append(Item(f"{source}/{start}{name}", None, (caption,), group))
+    return items
+
+
 STAMPS = {
-    split: [
-        Item(
-            f"{source}/{start}{name}",
-            None,
-            (f"A {start}{name}." if source == "tuxpaint" else f"{start}{name}x: thing, other",),
-            f"{source}/{group}",
-        )
-        for source, groups in (
-            ("tuxpaint", ("animals", "plants", "vehicles")),
-            ("emoji", ("flags", "objects")),
-        )
-        for place, name in enumerate(NAMES)
-        for group in [groups[place % len(groups)]]
-    ]
-    for split, start in (("train", "big"), ("val", "old"), ("test", "red"))
+    "train": planted_stamps("big"),
+    "val": planted_stamps("old"),
+    "test": planted_stamps("red"),
 }
 PLANTED = {
     "nlvr_shapes": (nlvr_shapes, SCENES, {"train": 60, "val": 9, "test": 30}),
@@ -495,32 +513,41 @@ PLANTED = {
 }
 
 
-def balanced_and_disjoint(statements: list[Statement]) -> None:
-    "Every text and every tuple of pictures equally often with each label, within each split; no picture in two splits."
+def text_of(statement: Statement) -> str:
+    return statement.text
+
+
+def images_of(statement: Statement) -> tuple[str, ...]:
+    return statement.images
+
+
+def check_balance(statements: list[Statement], labels: set[str]) -> None:
+    "Every text and every tuple of pictures equally often with each label."
+    assert {one.label for one in statements} == labels
+    for part in (text_of, images_of):
+        counts = Counter((part(one), one.label) for one in statements)
+        for value in {part(one) for one in statements}:
+            assert len({counts[value, label] for label in labels}) == 1
+        assert balance(statements, part) == 0
+
+
+def check_balanced_and_disjoint(statements: list[Statement]) -> None:
+    "Balance within each split; no picture in two splits or twice in a statement."
     labels = {one.label for one in statements}
-    for split in ("train", "val", "test"):
-        part = [one for one in statements if one.split == split]
-        assert part and {one.label for one in part} == labels
-        for look in (lambda one: one.text, lambda one: one.images):
-            counts = Counter((look(one), one.label) for one in part)
-            assert (
-                all(
-                    counts[look(one), label] == counts[look(one), one.label]
-                    for one in part
-                    for label in labels
-                )
-                and balance(part, look) == 0
-            )
-    seen = {
-        split: {image for one in statements if one.split == split for image in one.images}
-        for split in ("train", "val", "test")
-    }
-    assert not (
-        seen["train"] & seen["val"] or seen["train"] & seen["test"] or seen["val"] & seen["test"]
-    )
-    assert all(len(set(one.images)) == len(one.images) for one in statements) and len(
-        {(one.split, one.id) for one in statements}
-    ) == len(statements)
+    pictures = {}
+    for split in SPLITS:
+        members = [one for one in statements if one.split == split]
+        check_balance(members, labels)
+        pictures[split] = {image for one in members for image in one.images}
+    check_disjoint(pictures)
+    assert all(len(set(one.images)) == len(one.images) for one in statements)
+    assert len({(one.split, one.id) for one in statements}) == len(statements)
+
+
+def check_disjoint(sets: dict[str, set[str]]) -> None:
+    "No member in two splits."
+    for one, other in combinations(sets.values(), 2):
+        assert not one & other
 
 
 def test_balance_sees_what_is_unbalanced():
@@ -528,11 +555,9 @@ def test_balance_sees_what_is_unbalanced():
         Statement("0", ("a",), "x", "True", "test"),
         Statement("1", ("b",), "x", "False", "test"),
     ]
-    assert (
-        balance(pair, lambda one: one.text) == 0
-        and balance(pair, lambda one: one.images) == 1
-        and balance([*pair, replace(pair[0], id="2")], lambda one: one.text) == 1
-    )
+    assert balance(pair, text_of) == 0
+    assert balance(pair, images_of) == 1
+    assert balance([*pair, replace(pair[0], id="2")], text_of) == 1
     for texts, pairs in (
         (("x", "x"), ([("a", "b")], [("c", "d")])),
         (("x", "y"), ([("a", "b")], [("a", "b")])),
@@ -545,11 +570,11 @@ def test_balance_sees_what_is_unbalanced():
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_tasks_are_balanced_seeded_and_independent_of_order(name):
     make, splits, sizes = PLANTED[name]
-    made = make(splits, sizes)
-    balanced_and_disjoint(made)
-    assert made == make(
-        {split: part[::-1] for split, part in splits.items()}, sizes
-    ) and made != make(splits, sizes, seed=1)
+    statements = make(splits, sizes)
+    check_balanced_and_disjoint(statements)
+    reversed_splits = {split: items[::-1] for split, items in splits.items()}
+    assert statements == make(reversed_splits, sizes)
+    assert statements != make(splits, sizes, seed=1)
     with pytest.raises(InputError, match="split"):
         make(splits, {"tset": 3})
 
@@ -558,163 +583,151 @@ def additive(statements: list[Statement], table: dict[str, torch.Tensor]) -> flo
     "Test accuracy of logistic regression on the vectors of pictures and text, side by side."
     from sklearn.linear_model import LogisticRegression
 
-    rows = {
-        split: [
-            torch.cat([table[key] for key in (*one.images, one.text)]).numpy()
-            for one in statements
-            if one.split == split
-        ]
-        for split in ("train", "test")
-    }
-    return (
-        LogisticRegression(max_iter=200)
-        .fit(rows["train"], [one.label for one in statements if one.split == "train"])
-        .score(rows["test"], [one.label for one in statements if one.split == "test"])
-    )
+    def inputs_and_labels(split: str) -> tuple[list, list[str]]:
+        members = [one for one in statements if one.split == split]
+        vectors = [[table[key] for key in (*one.images, one.text)] for one in members]
+        inputs = [torch.cat(parts).numpy() for parts in vectors]
+        return inputs, [one.label for one in members]
+
+    reader = LogisticRegression(max_iter=200).fit(*inputs_and_labels("train"))
+    return reader.score(*inputs_and_labels("test"))
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_readers_of_the_text_and_lookers_at_the_pictures_are_at_chance(name):
+def test_text_alone_and_pictures_alone_are_at_chance(name):
     make, splits, sizes = PLANTED[name]
-    made = make(splits, sizes)
-    chance, kinds = blind_scores(made, "test")["chance"], Counter(one.label for one in made)
-    assert chance == 1 / len(kinds) and blind_scores(made, "test") == pytest.approx(
-        dict.fromkeys(("chance", "majority", "prior", "reader"), chance)
-    )
-    see = {
-        image: torch.randn(8, generator=generator(0, image)) for one in made for image in one.images
-    }
-    read = {one.text: torch.randn(8, generator=generator(0, one.text)) for one in made}
+    statements = make(splits, sizes)
+    chance = 1 / len({one.label for one in statements})
+    scores = blind_scores(statements, "test")
+    assert set(scores) == {"chance", "majority", "prior", "reader"}
+    assert scores == pytest.approx(dict.fromkeys(scores, chance))
+    images = {image for one in statements for image in one.images}
+    see = {image: torch.randn(8, generator=generator(0, image)) for image in images}
+    texts = {one.text for one in statements}
+    read = {text: torch.randn(8, generator=generator(0, text)) for text in texts}
     blank = {key: torch.zeros(8) for key in (*see, *read)}
-    assert additive(made, blank | see) == pytest.approx(chance) and additive(
-        made, blank | read
-    ) == pytest.approx(chance)
+    assert additive(statements, blank | see) == pytest.approx(chance)
+    assert additive(statements, blank | read) == pytest.approx(chance)
     if name.startswith("nlvr"):
-        assert (
-            additive(made, see | read) <= 0.75
-        )  # a sum of terms misses one of the four cells of a block
+        # a sum of terms misses one of the four cells of a block
+        assert additive(statements, see | read) <= 0.75
 
 
-def true_of(text: str, left: dict[str, str], right: dict[str, str]) -> bool:
+def is_true(text: str, left: dict[str, str], right: dict[str, str]) -> bool:
+    "Whether a statement holds of two scenes."
     words = text.split()
     named = [word for word in words if word in COLOURS + SHAPES]
     if not named:
-        return ("same" in words) == (
-            left["shape" if "shape" in text else "colour"]
-            == right["shape" if "shape" in text else "colour"]
-        )
+        attribute = "shape" if "shape" in text else "colour"
+        return ("same" in words) == (left[attribute] == right[attribute])
     if len(named) == 2:
         return named[0] in left.values() and named[1] in right.values()
-    return (
-        sum(named[0] in side.values() for side in (left, right))
-        == {"neither": 0, "exactly": 1, "both": 2}[words[0]]
-    )
+    shown = sum(named[0] in scene.values() for scene in (left, right))
+    return shown == {"neither": 0, "exactly": 1, "both": 2}[words[0]]
 
 
-def told_of(text: str, scene: dict[str, str]) -> str:
-    presupposed, says = [word for word in text.split() if word in COLOURS + SHAPES]
+def entailment_label(text: str, scene: dict[str, str]) -> str:
+    "What a hypothesis is to a scene."
+    presupposed, value = [word for word in text.split() if word in COLOURS + SHAPES]
     if presupposed not in scene.values():
         return "neutral"
-    return "entailment" if (says in scene.values()) != (" not " in text) else "contradiction"
+    holds = (value in scene.values()) != (" not " in text)
+    return "entailment" if holds else "contradiction"
+
+
+def all_scenes(splits: dict[str, list[Item]]) -> dict[str, dict[str, str]]:
+    "The attributes of the pictures of all splits."
+    return scenes([item for items in splits.values() for item in items])
 
 
 def check_shapes(splits: dict[str, list[Item]], two: list[Statement], one: list[Statement]) -> None:
-    "The labels, read again from texts and facts."
-    known = {key: found for part in splits.values() for key, found in scenes(part).items()}
-    assert all(
-        str(true_of(each.text, *(known[image] for image in each.images))) == each.label
-        for each in two
-    )
-    assert all(told_of(each.text, known[each.images[0]]) == each.label for each in one)
+    "The labels, read again from texts and attributes."
+    known = all_scenes(splits)
+    for statement in two:
+        left, right = (known[image] for image in statement.images)
+        assert str(is_true(statement.text, left, right)) == statement.label
+    for statement in one:
+        assert entailment_label(statement.text, known[statement.images[0]]) == statement.label
 
 
 def check_pictures(
     splits: dict[str, list[Item]], two: list[Statement], one: list[Statement]
 ) -> None:
     "The labels, read again from texts and captions."
-    known = {
-        item.id: (noun_phrase(item.texts[0], item.id.partition("/")[0]), item.group)
-        for part in splits.values()
-        for item in part
+    items = {item.id: item for members in splits.values() for item in members}
+    phrases = {
+        key: noun_phrase(item.texts[0], key.partition("/")[0]) for key, item in items.items()
     }
-    for each in two:
-        caption = each.text.split(" shows ", 1)[1]
-        assert each.label == str(
-            (caption in [known[image][0] for image in each.images])
-            != each.text.startswith("neither")
-        )
-    for each in one:
-        phrase, group = known[each.images[0]]
-        entailer = next(
-            other
-            for other in one
-            if other.text == each.text and other.split == each.split and other.label == "entailment"
-        )
-        same_group = known[entailer.images[0]][1] == group
-        assert each.label == (
-            "neutral"
-            if not same_group
-            else "entailment"
-            if each.text.endswith(f" is {phrase}")
-            else "contradiction"
-        )
+    for statement in two:
+        caption = statement.text.split(" shows ", 1)[1]
+        shown = caption in [phrases[image] for image in statement.images]
+        assert statement.label == str(shown != statement.text.startswith("neither"))
+    entailing = {
+        (statement.split, statement.text): statement.images[0]
+        for statement in one
+        if statement.label == "entailment"
+    }
+    for statement in one:
+        image = statement.images[0]
+        described = entailing[statement.split, statement.text]
+        if items[described].group != items[image].group:
+            assert statement.label == "neutral"
+        elif statement.text.endswith(f" is {phrases[image]}"):
+            assert statement.label == "entailment"
+        else:
+            assert statement.label == "contradiction"
 
 
-def test_labels_follow_from_the_facts():
-    check_shapes(
-        SCENES,
-        *(PLANTED[name][0](SCENES, PLANTED[name][2]) for name in ("nlvr_shapes", "entail_shapes")),
-    )
-    check_pictures(
-        STAMPS,
-        *(
-            PLANTED[name][0](STAMPS, PLANTED[name][2])
-            for name in ("nlvr_pictures", "entail_pictures")
-        ),
-    )
+def planted_statements(name: str) -> list[Statement]:
+    make, splits, sizes = PLANTED[name]
+    return make(splits, sizes)
 
 
-def test_one_picture_and_the_text_do_not_settle_same_and_exactly_one():
-    made = [
-        one
-        for one in nlvr_shapes(SCENES, {"train": 300})
-        if one.kind == "same" or one.text.startswith("exactly")
-    ]
+def test_labels_follow_from_the_attributes_and_captions():
+    check_shapes(SCENES, planted_statements("nlvr_shapes"), planted_statements("entail_shapes"))
+    two, one = planted_statements("nlvr_pictures"), planted_statements("entail_pictures")
+    check_pictures(STAMPS, two, one)
+
+
+def test_the_left_picture_and_the_text_do_not_settle_same():
+    same = [one for one in nlvr_shapes(SCENES, {"train": 300}) if one.kind == "same"]
+    counts = Counter((one.text, one.images[0], one.label) for one in same)
+    assert counts
+    for text, image, _ in counts:
+        assert counts[text, image, "True"] == counts[text, image, "False"]
+
+
+def named_word(statement: Statement) -> str:
+    return next(word for word in statement.text.split() if word in COLOURS + SHAPES)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_picture_and_the_text_do_not_settle_exactly_one(side):
     known = scenes(SCENES["train"])
-    left = Counter((one.text, one.images[0], one.label) for one in made if one.kind == "same")
-    assert all(left[text, image, "True"] == left[text, image, "False"] for text, image, _ in left)
-    word = lambda one: next(word for word in one.text.split() if word in COLOURS + SHAPES)
-    for side in (0, 1):  # the side shows it, or does not: each about as often with either label
-        counts = Counter(
-            (word(one) in known[one.images[side]].values(), one.label)
-            for one in made
-            if one.kind == "count"
-        )
-        assert all(
-            abs(counts[shown, "True"] - counts[shown, "False"]) < 0.25 * counts[shown, "True"]
-            for shown in (True, False)
-        )
+    counts: Counter[tuple[bool, str]] = Counter()
+    for one in nlvr_shapes(SCENES, {"train": 300}):
+        if one.text.startswith("exactly"):
+            shown = named_word(one) in known[one.images[side]].values()
+            counts[shown, one.label] += 1
+    for shown in (True, False):  # each about as often with either label
+        difference = abs(counts[shown, "True"] - counts[shown, "False"])
+        assert difference < 0.25 * counts[shown, "True"]
 
 
 def test_order_statements_have_the_same_pictures_on_either_side():
-    made = [one for one in nlvr_shapes(SCENES, {"train": 90}) if one.kind == "order"]
-    counts = Counter((one.text, frozenset(one.images), one.label) for one in made)
-    assert made and all(
-        counts[text, pair, "True"] == counts[text, pair, "False"] for text, pair, _ in counts
-    )
+    order = [one for one in nlvr_shapes(SCENES, {"train": 90}) if one.kind == "order"]
+    counts = Counter((one.text, frozenset(one.images), one.label) for one in order)
+    assert counts
+    for text, pair, _ in counts:
+        assert counts[text, pair, "True"] == counts[text, pair, "False"]
 
 
 def test_pictures_without_both_facts_or_rivals_are_left_out():
-    lone = [
-        Item("u", None, (), "", questions=(("what color is the shape?", "red"),)),
-        *planted(60, "d"),
-    ]
-    assert "u" not in {
-        image
-        for one in nlvr_shapes({"train": lone}, {"train": 12})
-        + entail_shapes({"train": lone}, {"train": 60})
-        for image in one.images
-    }
+    incomplete = Item("u", None, (), "", questions=(("what color is the shape?", "red"),))
+    splits = {"train": [incomplete, *planted(60, "d")]}
+    two = nlvr_shapes(splits, {"train": 12})
+    one = entail_shapes(splits, {"train": 60})
+    assert all("u" not in statement.images for statement in two + one)
     with pytest.raises(InputError, match="no matching"):
         entail_shapes({"train": planted(1, "e")}, {"train": 1})
     with pytest.raises(InputError, match="enough pictures"):
@@ -731,10 +744,8 @@ def test_a_caption_stays_in_one_split():
             Item("tuxpaint/b", None, ("A toad.",), "tuxpaint/animals"),
         ],
     }
-    assert [one.caption for part in captioned(splits).values() for one in part] == [
-        "a frog",
-        "a toad",
-    ]
+    captions = {split: [one.caption for one in part] for split, part in captioned(splits).items()}
+    assert captions == {"train": ["a frog"], "test": ["a toad"]}
     for text, phrase in (
         ("Look! A frog.", None),
         ("Confetti.", None),
@@ -746,11 +757,9 @@ def test_a_caption_stays_in_one_split():
 
 
 def test_files_of_statements(tmp_path):
-    made = nlvr_shapes(SCENES, {"test": 3})
-    assert (
-        write_statements(tmp_path / "s.jsonl", made) == 24
-        and read_statements(tmp_path / "s.jsonl") == made
-    )
+    statements = nlvr_shapes(SCENES, {"test": 3})
+    assert write_statements(tmp_path / "s.jsonl", statements) == 24
+    assert read_statements(tmp_path / "s.jsonl") == statements
     line = (tmp_path / "s.jsonl").read_text().splitlines()[0]
     for wrong, message in (
         ('{"id": "x"}', "'images' is missing"),
@@ -773,77 +782,66 @@ def features(
     return SimpleNamespace(ids=tuple(keys), values=values, mask=mask)
 
 
-def material(
-    statements: list[Statement], splits: dict[str, list[Item]]
-) -> tuple[SimpleNamespace, SimpleNamespace]:
-    "Two tokens per picture (its colour, its shape) and one per word, in another order than the statements."
-    known = {
-        key: found
-        for part in splits.values()
-        for key, found in sorted(scenes(part).items(), reverse=True)
-    }
-    pictures = torch.stack(
-        [
-            torch.stack(
-                [
-                    torch.eye(12)[COLOURS.index(found["colour"])],
-                    torch.eye(12)[8 + SHAPES.index(found["shape"])],
-                ]
-            )
-            for found in known.values()
-        ]
-    )
-    items, words = (
-        text_items(statements)[::-1],
-        sorted({word for one in statements for word in one.text.split()}),
-    )
-    spelt = torch.zeros(len(items), 14, len(words))
+def scene_tokens(scene: dict[str, str]) -> torch.Tensor:
+    "Two tokens: the colour and the shape."
+    eye = torch.eye(12)
+    return torch.stack([eye[COLOURS.index(scene["colour"])], eye[8 + SHAPES.index(scene["shape"])]])
+
+
+def word_tokens(items: list[Item]) -> torch.Tensor:
+    "One token per word of each text."
+    words = sorted({word for item in items for word in item.texts[0].split()})
+    tokens = torch.zeros(len(items), 14, len(words))
     for i, item in enumerate(items):
         for k, word in enumerate(item.texts[0].split()):
-            spelt[i, k, words.index(word)] = 1
-    return features(list(known), pictures), features(
-        [f"{item.id}#0" for item in items], spelt, spelt.any(2)
-    )
+            tokens[i, k, words.index(word)] = 1
+    return tokens
+
+
+def planted_features(
+    statements: list[Statement], splits: dict[str, list[Item]]
+) -> tuple[SimpleNamespace, SimpleNamespace]:
+    "Tokens of all pictures and texts, in another order than the statements."
+    known: dict[str, dict[str, str]] = {}
+    for items in splits.values():
+        known |= dict(sorted(scenes(items).items(), reverse=True))
+    pictures = torch.stack([scene_tokens(scene) for scene in known.values()])
+    texts = text_items(statements)[::-1]
+    tokens = word_tokens(texts)
+    keys = [f"{item.id}#0" for item in texts]
+    return features(list(known), pictures), features(keys, tokens, tokens.any(2))
 
 
 def test_statements_are_joined_by_id():
-    made = nlvr_shapes(SCENES, {"train": 12, "val": 3, "test": 3})
-    images, texts = material(made, SCENES)
-    data = statement_data(made, images, texts)
-    assert (
-        data.vocabulary == ("False", "True")
-        and set(data.items.tokens) == {"left", "right", "y"}
-        and data.items.tokens["left"] is data.items.tokens["right"]
-    )
-    for i, one in enumerate(made):
-        for side, image in zip(("left", "right"), one.images):
-            assert torch.equal(
-                data.items.tokens[side][data.items.index[side][i]],
-                images.values[images.ids.index(image)],
-            )
-        assert torch.equal(
-            data.items.tokens["y"][data.items.index["y"][i]],
-            texts.values[texts.ids.index(f"{text_id(one.text)}#0")],
-        )
-    assert sorted(torch.cat(list(data.splits.values())).tolist()) == list(range(len(made)))
+    statements = nlvr_shapes(SCENES, {"train": 12, "val": 3, "test": 3})
+    images, texts = planted_features(statements, SCENES)
+    data = statement_data(statements, images, texts)
+    assert data.vocabulary == ("False", "True")
+    tokens, index = data.items.tokens, data.items.index
+    assert set(tokens) == {"left", "right", "y"}
+    assert tokens["left"] is tokens["right"]
+    for i, one in enumerate(statements):
+        for side, image in zip(("left", "right"), one.images, strict=True):
+            expected = images.values[images.ids.index(image)]
+            assert torch.equal(tokens[side][index[side][i]], expected)
+        expected = texts.values[texts.ids.index(f"{text_id(one.text)}#0")]
+        assert torch.equal(tokens["y"][index["y"][i]], expected)
+    rows = torch.cat(list(data.splits.values())).tolist()
+    assert sorted(rows) == list(range(len(statements)))
+
+
+def test_statements_without_features_and_wrong_predictions_are_named():
+    statements = nlvr_shapes(SCENES, {"train": 12, "val": 3, "test": 3})
+    images, texts = planted_features(statements, SCENES)
+    data = statement_data(statements, images, texts)
+    few_images = features(list(images.ids[1:])[:-40], images.values[1:-40])
+    other_text = features(["q#0"], texts.values[:1])
+    about_one = replace(statements[0], images=statements[0].images[:1])
     for wrong, message in (
-        (
-            lambda: statement_data(
-                made, features(list(images.ids[1:])[:-40], images.values[1:-40]), texts
-            ),
-            "pictures without features",
-        ),
+        (lambda: statement_data(statements, few_images, texts), "pictures without features"),
+        (lambda: statement_data(statements, images, other_text), "texts without features"),
+        (lambda: statement_data([*statements, about_one], images, texts), "all about two"),
         (lambda: data.rows("tset"), "Did you mean 'test'"),
-        (
-            lambda: statement_data(made, images, features(["q#0"], texts.values[:1])),
-            "texts without features",
-        ),
-        (
-            lambda: statement_data(
-                [*made, replace(made[0], images=made[0].images[:1])], images, texts
-            ),
-            "all about two",
-        ),
         (lambda: judged(torch.zeros(3), data, "val"), "one class for each"),
     ):
         with pytest.raises(InputError, match=message):
@@ -851,104 +849,103 @@ def test_statements_are_joined_by_id():
 
 
 def test_rare_answers_are_not_learnt_and_not_forgiven():
-    shown = [
-        Statement(str(i), ("s",), "what?", label, "train" if i < 6 else "test")
-        for i, label in enumerate(
-            ["red", "red", "red", "blue", "blue", "teal", "red", "teal", "pink"]
-        )
+    labels = {
+        "train": ["red", "red", "red", "blue", "blue", "teal"],
+        "test": ["red", "teal", "pink"],
+    }
+    statements = [
+        Statement(f"{split}{i}", ("s",), "what?", label, split)
+        for split, members in labels.items()
+        for i, label in enumerate(members)
     ]
-    data = statement_data(
-        shown,
-        features(["s"], torch.ones(1, 1, 2)),
-        features([f"{text_id('what?')}#0"], torch.ones(1, 1, 3)),
-        answers=2,
-    )
-    assert (data.vocabulary, data.labels.tolist(), data.rows("train").tolist()) == (
-        ("blue", "red", ""),
-        [1, 1, 1, 0, 0, 2, 1, 2, 2],
-        [0, 1, 2, 3, 4],
-    )
+    images = features(["s"], torch.ones(1, 1, 2))
+    texts = features([f"{text_id('what?')}#0"], torch.ones(1, 1, 3))
+    data = statement_data(statements, images, texts, answers=2)
+    assert data.vocabulary == ("blue", "red", "")
+    assert data.labels.tolist() == [1, 1, 1, 0, 0, 2, 1, 2, 2]
+    assert data.rows("train").tolist() == [0, 1, 2, 3, 4]
     assert judged(torch.tensor([1, 2, 2]), data, "test")["accuracy"] == pytest.approx(1 / 3)
 
 
+def without_tokens(items: TokenItems, name: str) -> TokenItems:
+    "The items with zeros in the place of one modality."
+    blank = torch.zeros_like(items.tokens[name])
+    return replace(items, tokens={**items.tokens, name: blank})
+
+
+def head_accuracy(data: StatementData, items: TokenItems, epochs: int) -> float:
+    "Test accuracy of a head that is trained on these items."
+    head = make_head("concat", items.widths, len(data.vocabulary))
+    options = TrainOptions(epochs=epochs, batch=64)
+    train_head(head, items, data.labels, data.rows("train"), data.rows("val"), options)
+    with torch.no_grad():
+        predicted = logits_of(head, items, data.rows("test")).argmax(1)
+    return judged(predicted, data, "test")["accuracy"]
+
+
 def test_a_head_that_sees_both_learns_what_none_can_see_alone():
-    made = entail_shapes(SCENES, {"train": 400, "val": 100, "test": 150})
-    data = statement_data(made, *material(made, SCENES))
-    scores = {}
-    for name, blind in (("both", None), ("text", "x"), ("pictures", "y")):
-        items = (
-            data.items
-            if blind is None
-            else replace(
-                data.items,
-                tokens=dict(data.items.tokens)
-                | {blind: torch.zeros_like(data.items.tokens[blind])},
-            )
-        )
-        head = make_head("concat", items.widths, len(data.vocabulary))
-        train_head(
-            head,
-            items,
-            data.labels,
-            data.rows("train"),
-            data.rows("val"),
-            TrainOptions(epochs=30 if blind is None else 3, batch=64),
-        )
-        with torch.no_grad():
-            scores[name] = judged(
-                logits_of(head, items, data.rows("test")).argmax(1), data, "test"
-            )["accuracy"]
-    assert (
-        scores["both"] > 0.45
-        and scores["text"] == pytest.approx(1 / 3)
-        and scores["pictures"] == pytest.approx(1 / 3)
-    )
+    statements = entail_shapes(SCENES, {"train": 400, "val": 100, "test": 150})
+    data = statement_data(statements, *planted_features(statements, SCENES))
+    assert head_accuracy(data, data.items, epochs=30) > 0.45
+    for name in ("x", "y"):
+        blind = head_accuracy(data, without_tokens(data.items, name), epochs=3)
+        assert blind == pytest.approx(1 / 3)
 
 
 # --- the real sets ---
 
 
+@cache
+def real_statements(name: str) -> list[Statement]:
+    return DERIVED[name].make(derived_splits(name))
+
+
+def pixels(path: Path) -> torch.Tensor:
+    "A picture in 27 numbers."
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").resize((3, 3)).tobytes()
+    return torch.tensor(list(small), dtype=torch.float32) / 255
+
+
 @real
 @pytest.mark.parametrize("name", DERIVED)
-def test_real_derived_tasks(name):
+def test_real_derived_tasks_are_balanced_and_labelled_as_defined(name):
     splits = derived_splits(name)
-    made = DERIVED[name][0](splits)
-    balanced_and_disjoint(made)
-    assert Counter(one.split for one in made)["train"] > 2000 and len(made) > 4000
-    allowed = {split: {item.id for item in part} for split, part in splits.items()}
-    assert all(set(one.images) <= allowed[one.split] for one in made)
-    scores = blind_scores(made, "test")
+    statements = real_statements(name)
+    check_balanced_and_disjoint(statements)
+    assert Counter(one.split for one in statements)["train"] > 2000
+    assert len(statements) > 4000
+    allowed = {split: {item.id for item in items} for split, items in splits.items()}
+    assert all(set(one.images) <= allowed[one.split] for one in statements)
+    check_labels = check_shapes if name.endswith("shapes") else check_pictures
+    two = statements if name.startswith("nlvr") else []
+    one = statements if name.startswith("entail") else []
+    check_labels(splits, two, one)
+
+
+@real
+@pytest.mark.parametrize("name", ["nlvr_pictures", "entail_pictures"])
+def test_real_captions_stay_in_one_split(name):
+    texts = {
+        split: {normalise(one.text) for one in real_statements(name) if one.split == split}
+        for split in SPLITS
+    }
+    check_disjoint(texts)
+
+
+@real
+@pytest.mark.parametrize("name", DERIVED)
+def test_real_derived_tasks_are_at_chance_for_one_side(name):
+    statements = real_statements(name)
+    scores = blind_scores(statements, "test")
     assert scores == pytest.approx(dict.fromkeys(scores, scores["chance"]))
-    (check_shapes if name.endswith("shapes") else check_pictures)(
-        splits, *((made, []) if name.startswith("nlvr") else ([], made))
-    )
-    if name.endswith("pictures"):
-        texts = {
-            split: {normalise(one.text) for one in made if one.split == split} for split in allowed
-        }
-        assert not (
-            texts["train"] & texts["test"]
-            or texts["train"] & texts["val"]
-            or texts["val"] & texts["test"]
-        )
-    paths = {item.id: item.image for part in splits.values() for item in part}
-    few = [one for one in made if one.split == "test"] + [
-        one for one in made if one.split == "train"
-    ][:600]
-
-    def look(image: str) -> torch.Tensor:
-        with Image.open(paths[image]) as picture:
-            return (
-                torch.tensor(
-                    list(picture.convert("RGB").resize((3, 3)).tobytes()), dtype=torch.float32
-                )
-                / 255
-            )
-
-    see = {image: look(image) for image in {image for one in few for image in one.images}}
-    assert additive(few, {one.text: torch.zeros(1) for one in few} | see) == pytest.approx(
-        scores["chance"]
-    )
+    test = [one for one in statements if one.split == "test"]
+    train = [one for one in statements if one.split == "train"]
+    some = test + train[:600]
+    paths = {item.id: item.image for items in derived_splits(name).values() for item in items}
+    see = {image: pixels(paths[image]) for image in {image for one in some for image in one.images}}
+    blank = {one.text: torch.zeros(1) for one in some}
+    assert additive(some, blank | see) == pytest.approx(scores["chance"])
 
 
 @real

@@ -1,4 +1,4 @@
-"Runs, from a configuration to a line on disk: what is computed again and what never twice, and what a killed grid leaves behind."
+"Runs: what is computed again, what never twice, and what a killed grid leaves behind."
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,15 @@ import torch
 
 from alignmerge_nb.core import InputError
 from alignmerge_nb.lab import runs
-from alignmerge_nb.lab.runs import ExperimentPaths, Outcome, data_hash, run, run_grid
+from alignmerge_nb.lab.runs import (
+    ExperimentPaths,
+    Outcome,
+    data_hash,
+    parse_options,
+    row_path,
+    run,
+    run_grid,
+)
 from alignmerge_nb.paper import rows as published
 from alignmerge_nb.paper.rows import RunConfig, pack, read_rows, source_hash, unpack, write_rows
 
@@ -33,8 +42,9 @@ OTHER = {
 
 
 def compute(config: RunConfig) -> Outcome:
-    "Leaves a mark, so that tests can count how often it was called."
-    if marks := os.environ.get("MARKS"):
+    "Leave a mark, so that tests can count the calls."
+    marks = os.environ.get("MARKS")
+    if marks:
         Path(marks, f"{config.seed}-{time.time_ns()}").touch()
     return Outcome(
         {"r10": 10.0 + config.seed},
@@ -44,18 +54,21 @@ def compute(config: RunConfig) -> Outcome:
 
 
 def slow(config: RunConfig) -> Outcome:
+    "Take a minute for all seeds but 0."
     if config.seed:
         time.sleep(60)
     return compute(config)
 
 
 def dies(config: RunConfig) -> Outcome:
+    "Kill the process for all seeds but 0."
     if config.seed:
         os.kill(os.getpid(), signal.SIGKILL)
     return compute(config)
 
 
 def fails(config: RunConfig) -> Outcome:
+    "Raise for all seeds but 0."
     if config.seed:
         raise InputError("nothing", "something", "Look.")
     return compute(config)
@@ -70,10 +83,11 @@ def marks(tmp_path: Path, monkeypatch) -> Path:
 
 
 def grid(n: int) -> list[RunConfig]:
+    "Configurations of n seeds."
     return [replace(CONFIG, seed=seed) for seed in range(n)]
 
 
-@pytest.mark.parametrize("name", [each.name for each in fields(RunConfig)])
+@pytest.mark.parametrize("name", [field.name for field in fields(RunConfig)])
 def test_every_field_changes_the_key(name: str) -> None:
     assert replace(CONFIG, **{name: OTHER.get(name, "other")}).key != CONFIG.key
 
@@ -87,7 +101,7 @@ def test_key_survives_json_and_the_order_of_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "values, said",
+    "values, message",
     [
         ({"alinger": "ridge"}, "Did you mean 'aligner'?"),
         ({"n_pair": 3}, "Did you mean 'n_pairs'?"),
@@ -96,20 +110,35 @@ def test_key_survives_json_and_the_order_of_settings() -> None:
         ({"n_pairs": -1}, "None or a count"),
     ],
 )
-def test_wrong_configurations(values: dict, said: str) -> None:
+def test_wrong_configurations(values: dict, message: str) -> None:
     with pytest.raises(InputError) as caught:
         RunConfig.from_dict({**asdict(CONFIG), **values})
-    assert said in str(caught.value)
+    assert message in str(caught.value)
+
+
+@dataclass(frozen=True)
+class ToyOptions:
+    "Options of a run in these tests."
+
+    input: str = "aligned"
+    epochs: int = 20
+
+
+def test_options_have_defaults_and_unknown_ones_are_named() -> None:
+    assert parse_options(CONFIG, ToyOptions, "option") == ToyOptions()
+    some = replace(CONFIG, options={"epochs": 3})
+    assert parse_options(some, ToyOptions, "option") == ToyOptions(epochs=3)
+    misspelt = replace(CONFIG, options={"epoch": 3})
+    with pytest.raises(InputError, match="the option 'epoch'.*Did you mean 'epochs'"):
+        parse_options(misspelt, ToyOptions, "option")
 
 
 def test_a_row_says_where_it_comes_from(tmp_path: Path) -> None:
     row = run(CONFIG, compute, tmp_path)
-    assert (
-        set(row) == {"key", "config", "metrics", "vectors", "provenance"}
-        and row["config"]["seed"] == 0
-    )
-    born = row["provenance"]
-    assert {
+    assert set(row) == {"key", "config", "metrics", "vectors", "provenance"}
+    assert row["config"]["seed"] == 0
+    provenance = row["provenance"]
+    assert set(provenance) == {
         "commit",
         "dirty",
         "source",
@@ -122,12 +151,10 @@ def test_a_row_says_where_it_comes_from(tmp_path: Path) -> None:
         "features",
         "seconds",
         "utc",
-    } == set(born)
-    assert (
-        set(born["versions"])
-        >= {"python", "torch", "numpy", "scipy", "POT", "timm", "transformers", "alignmerge-nb"}
-        and born["features"]["x"]["weights"] == "w"
-    )
+    }
+    packages = {"torch", "numpy", "scipy", "POT", "timm", "transformers", "alignmerge-nb"}
+    assert set(provenance["versions"]) >= {"python", *packages}
+    assert provenance["features"]["x"]["weights"] == "w"
     assert unpack(row["vectors"]["i2t"]).tolist() == [1, 12, 300]
 
 
@@ -136,14 +163,13 @@ def test_rows_of_other_code_data_or_versions_are_done_again(
     tmp_path: Path, marks: Path, change: str
 ) -> None:
     row = run(CONFIG, compute, tmp_path)
-    assert run(CONFIG, compute, tmp_path) == row and len(list(marks.iterdir())) == 1
-    (row if change == "key" else row["provenance"])[change] = "another"
-    path = tmp_path / CONFIG.experiment / f"{CONFIG.key}.json"
-    path.write_text(json.dumps(row))
-    assert (
-        run(CONFIG, compute, tmp_path)["provenance"]["closure"] == source_hash()
-        and len(list(marks.iterdir())) == 2
-    )
+    assert run(CONFIG, compute, tmp_path) == row
+    assert len(list(marks.iterdir())) == 1
+    part = row if change == "key" else row["provenance"]
+    part[change] = "another"
+    row_path(tmp_path, CONFIG).write_text(json.dumps(row))
+    assert run(CONFIG, compute, tmp_path)["provenance"]["closure"] == source_hash()
+    assert len(list(marks.iterdir())) == 2
 
 
 # What a row depends on
@@ -250,15 +276,11 @@ def test_a_row_without_a_closure_or_with_another_is_stale() -> None:
 
 def test_a_clean_tree_keeps_no_dirty_row(tmp_path: Path, marks: Path, monkeypatch) -> None:
     state = dict(runs.environment())
-    for dirty, times in (
-        (True, 1),
-        (True, 1),
-        (False, 2),
-        (True, 2),
-    ):  # a dirty tree may use what a clean one made of the same source
+    # a dirty tree may use what a clean one made of the same source
+    for dirty, calls in ((True, 1), (True, 1), (False, 2), (True, 2)):
         monkeypatch.setattr(runs, "environment", lambda dirty=dirty: {**state, "dirty": dirty})
         run(CONFIG, compute, tmp_path)
-        assert len(list(marks.iterdir())) == times
+        assert len(list(marks.iterdir())) == calls
 
 
 @pytest.mark.parametrize(
@@ -266,13 +288,11 @@ def test_a_clean_tree_keeps_no_dirty_row(tmp_path: Path, marks: Path, monkeypatc
     [b"", b"{", b"\x00" * 40, b"\xff\xfe\xfd", b"[]", b"null", b'{"key":"KEY","provenance":{}}'],
 )
 def test_what_is_left_of_a_row_is_done_again(tmp_path: Path, rest: bytes) -> None:
-    path = tmp_path / CONFIG.experiment / f"{CONFIG.key}.json"
+    path = row_path(tmp_path, CONFIG)
     path.parent.mkdir()
     path.write_bytes(rest.replace(b"KEY", CONFIG.key.encode()))
-    assert (
-        run(CONFIG, compute, tmp_path)["metrics"] == {"r10": 10.0}
-        and json.loads(path.read_text())["key"] == CONFIG.key
-    )
+    assert run(CONFIG, compute, tmp_path)["metrics"] == {"r10": 10.0}
+    assert json.loads(path.read_text())["key"] == CONFIG.key
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -286,6 +306,7 @@ def test_data_hash_follows_what_was_fetched(tmp_path: Path, monkeypatch) -> None
     monkeypatch.setenv("ALIGNMERGE_DATA", str(tmp_path))
 
     def fetched(name: str, version: str) -> list[str]:
+        "The hashes after a set was fetched."
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "source.json").write_text(json.dumps({"version": version}))
         data_hash.cache_clear()
@@ -295,14 +316,11 @@ def test_data_hash_follows_what_was_fetched(tmp_path: Path, monkeypatch) -> None
         first = fetched("emoji", "1")
         assert fetched("emoji", "1") == first
         changed = fetched("emoji", "2")
-        assert [a == b for a, b in zip(first, changed)] == [
-            False,
-            False,
-            True,
-            False,
-        ]  # another set is not touched
+        equal = [a == b for a, b in zip(first, changed, strict=True)]
+        assert equal == [False, False, True, False]  # another set is not touched
+        weights = fetched("weights/minilm", "1")
         assert not any(
-            a == b for a, b in zip(changed, fetched("weights/minilm", "1"))
+            a == b for a, b in zip(changed, weights, strict=True)
         )  # encoders concern all
     finally:
         data_hash.cache_clear()
@@ -311,44 +329,55 @@ def test_data_hash_follows_what_was_fetched(tmp_path: Path, monkeypatch) -> None
 def test_grid_is_resumed_in_order_and_computes_once(tmp_path: Path, marks: Path) -> None:
     run_grid(grid(2), compute, tmp_path)
     rows = run_grid(grid(4)[::-1], compute, tmp_path, workers=2)
-    assert [row["config"]["seed"] for row in rows] == [3, 2, 1, 0] and sorted(
-        path.name[0] for path in marks.iterdir()
-    ) == list("0123")
+    assert [row["config"]["seed"] for row in rows] == [3, 2, 1, 0]
+    assert sorted(path.name[0] for path in marks.iterdir()) == list("0123")
     assert rows[0]["provenance"]["threads"] == 1
     with pytest.raises(InputError, match="equal configurations"):
         run_grid([CONFIG, CONFIG], compute, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "job, said",
+    "job, message",
     [(dies, "worker process that died"), (fails, "Got nothing. Wanted something. Look.")],
 )
 def test_a_worker_in_trouble_ends_the_grid_and_finished_rows_stay(
-    tmp_path: Path, job, said: str
+    tmp_path: Path, job: Callable[[RunConfig], Outcome], message: str
 ) -> None:
     run(CONFIG, compute, tmp_path)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         run_grid(grid(3), job, tmp_path, workers=2)
-    assert [path.stem for path in tmp_path.rglob("*.json")] == [CONFIG.key] and not list(
-        tmp_path.rglob("*.part")
-    )
+    assert [path.stem for path in tmp_path.rglob("*.json")] == [CONFIG.key]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    "Return when the condition holds, or after some seconds."
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+SLOW_GRID = """
+import sys
+from pathlib import Path
+from test_runs import grid, run_grid, slow
+run_grid(grid(2), slow, Path(sys.argv[1]))
+"""
 
 
 def test_killed_in_the_middle(tmp_path: Path, marks: Path) -> None:
-    code = "import sys; from pathlib import Path; import test_runs as t; t.run_grid(t.grid(2), t.slow, Path(sys.argv[1]))"
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(runs.__file__).parents[2])])
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-c", SLOW_GRID, str(tmp_path)], env={**os.environ, "PYTHONPATH": path}
     )
-    first = tmp_path / CONFIG.experiment / f"{grid(2)[0].key}.json"
-    deadline = time.monotonic() + 60
-    while not first.exists() and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    child.kill(), child.wait()
-    assert first.exists() and len(list(marks.iterdir())) == 1
-    assert len(run_grid(grid(2), compute, tmp_path)) == 2 and sorted(
-        path.name[0] for path in marks.iterdir()
-    ) == ["0", "1"]
+    first = row_path(tmp_path, grid(2)[0])
+    wait_until(lambda: first.exists() or child.poll() is not None, seconds=60)
+    child.kill()
+    child.wait()
+    assert first.exists()
+    assert len(list(marks.iterdir())) == 1
+    assert len(run_grid(grid(2), compute, tmp_path)) == 2
+    assert sorted(path.name[0] for path in marks.iterdir()) == ["0", "1"]
 
 
 def test_rows_on_disk_have_one_order_and_name_the_broken_line(tmp_path: Path) -> None:
@@ -356,14 +385,15 @@ def test_rows_on_disk_have_one_order_and_name_the_broken_line(tmp_path: Path) ->
     write_rows(rows[::-1], path)
     text = path.read_text()
     write_rows(rows, path)
-    assert path.read_text() == text and read_rows(path) == rows
-    for old, new, said in (
+    assert path.read_text() == text
+    assert read_rows(path) == rows
+    for old, new, message in (
         ('"seed":1', '"seed":9', "line 2 .* key"),
         ('"aligner":', '"alinger":', "aligner"),
         ('"metrics"', '"metricks"', "line 1 .* without metrics"),
     ):
         path.write_text(text.replace(old, new))
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             read_rows(path)
     path.write_text(text[:-30])
     with pytest.raises(InputError, match="line 3 .* no JSON"):
@@ -372,39 +402,38 @@ def test_rows_on_disk_have_one_order_and_name_the_broken_line(tmp_path: Path) ->
         read_rows(tmp_path / "none.jsonl")
 
 
-def test_desk_collects_and_renders_without_computing(
+def test_paths_collect_and_render_without_computing(
     tmp_path: Path, marks: Path, monkeypatch
 ) -> None:
     (tmp_path / "paper" / "params").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    desk = ExperimentPaths("10_retrieval", "cpu")
-    made = desk.rows(grid(3), compute)
-    desk.rows(grid(2), compute)  # a smaller grid publishes fewer rows, none of them doubled
-    assert (
-        len(read_rows(tmp_path / "paper/results/cpu/10_retrieval.jsonl")) == 2
-        and len(list(marks.iterdir())) == 3
-    )
-    only = ExperimentPaths("10_retrieval", "cpu", render_only=True)
-    assert only.rows(grid(2), fails) == made[:2] and desk.tables.is_dir()
+    paths = ExperimentPaths("10_retrieval", "cpu")
+    rows = paths.rows(grid(3), compute)
+    paths.rows(grid(2), compute)  # a smaller grid publishes fewer rows, none of them doubled
+    assert len(read_rows(tmp_path / "paper/results/cpu/10_retrieval.jsonl")) == 2
+    assert len(list(marks.iterdir())) == 3
+    render = ExperimentPaths("10_retrieval", "cpu", render_only=True)
+    assert render.rows(grid(2), fails) == rows[:2]
+    assert paths.tables.is_dir()
     with pytest.raises(InputError, match="without 1 of 3 rows"):
-        only.rows(grid(3), fails)
+        render.rows(grid(3), fails)
 
 
 def test_a_thousand_ranks_are_small() -> None:
     ranks = (1000 ** torch.rand(1000, generator=torch.Generator().manual_seed(0))).long()
-    assert torch.equal(unpack(pack(ranks)), ranks) and len(pack(ranks)) < 2500
+    assert torch.equal(unpack(pack(ranks)), ranks)
+    assert len(pack(ranks)) < 2500
     with pytest.raises(InputError, match="65536"):
         pack(torch.tensor([65536]))
 
 
 def test_only_what_decides_a_number_makes_a_tree_dirty(tmp_path: Path, monkeypatch) -> None:
     library = tmp_path / "alignmerge_nb"
-    git = lambda *words: subprocess.run(
-        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+
+    def git(*words: str) -> None:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
     for name in (
         "alignmerge_nb/core.py",
         "paper/main.tex",
@@ -413,10 +442,13 @@ def test_only_what_decides_a_number_makes_a_tree_dirty(tmp_path: Path, monkeypat
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1\n")
-    git("init", "-q"), git("add", "-A"), git("commit", "-qm", "All")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "All")
     monkeypatch.setattr(runs, "LIBRARY", library)
     fresh = runs.environment.__wrapped__
-    assert not fresh()["dirty"] and len(fresh()["commit"]) == 40
+    assert not fresh()["dirty"]
+    assert len(fresh()["commit"]) == 40
     for name, dirty in (
         ("paper/results/cpu/a.jsonl", False),
         ("paper/tables/cpu/new.tex", False),
@@ -428,35 +460,35 @@ def test_only_what_decides_a_number_makes_a_tree_dirty(tmp_path: Path, monkeypat
         assert fresh()["dirty"] == dirty, name
 
 
-def test_a_killed_driver_takes_its_workers_with_it(tmp_path: Path, marks: Path) -> None:
-    script = f"""
+SLOW_DRIVER = """
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path
-from test_runs import grid, slow
-from alignmerge_nb.lab.runs import run_grid
-run_grid(grid(4), slow, Path({str(tmp_path / "rows")!r}), workers=2)
+
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[1])
+    from pathlib import Path
+
+    from test_runs import grid, run_grid, slow
+
+    run_grid(grid(4), slow, Path(sys.argv[2]), workers=2)
 """
-    path = tmp_path / "driver.py"
-    path.write_text(
-        "if __name__ == '__main__':\n"
-        + "\n".join(f"    {line}" for line in script.strip().splitlines())
-    )
-    child = subprocess.Popen([sys.executable, str(path)])
-    deadline = time.monotonic() + 60
-    while not list(marks.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.1)  # a worker has finished a row
-    workers = [
-        int(name)
-        for name in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    ]
-    child.kill(), child.wait()
-    deadline = time.monotonic() + 10
-    alive = lambda: [
-        pid
-        for pid in workers
-        if Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text()
-    ]
-    while alive() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert len(workers) >= 2 and not alive()
+
+
+def is_alive(pid: int) -> bool:
+    "Whether a process runs."
+    process = Path(f"/proc/{pid}")
+    return process.exists() and "zombie" not in (process / "status").read_text()
+
+
+def test_a_killed_driver_takes_its_workers_with_it(tmp_path: Path, marks: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(SLOW_DRIVER)
+    folders = [str(Path(__file__).parent), str(tmp_path / "rows")]
+    child = subprocess.Popen([sys.executable, str(script), *folders])
+    wait_until(lambda: bool(list(marks.iterdir())), seconds=60)  # a worker has finished a row
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text()
+    workers = [int(pid) for pid in children.split()]
+    child.kill()
+    child.wait()
+    wait_until(lambda: not any(map(is_alive, workers)), seconds=10)
+    assert len(workers) >= 2
+    assert not any(map(is_alive, workers))

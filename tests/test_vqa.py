@@ -119,7 +119,7 @@ def test_scores_worked_out_by_hand() -> None:
         "prior": pytest.approx(0.25),
     }  # prior: red ✗, no ✗, circle?: yes ✓ (first of a tie), unseen question: red ✗
     assert vqa_correct(
-        Constant("circle"), prepare(None, data.asked, data.rows("train")), data, "test"
+        Constant("circle"), prepare(None, data.items, data.rows("train")), data, "test"
     ).tolist() == [False, False, False, True]
 
 
@@ -128,12 +128,12 @@ def test_features_are_joined_by_id_not_by_position() -> None:
         vqa_data(SPLITS, images("abcd"), questions()),
         vqa_data(SPLITS, images("dbca"), questions()),
     )
-    assert torch.equal(one.asked.tokens["x"], two.asked.tokens["x"]) and torch.equal(
-        one.asked.tokens["x"][3], images("d").values[0]
+    assert torch.equal(one.items.tokens["x"], two.items.tokens["x"]) and torch.equal(
+        one.items.tokens["x"][3], images("d").values[0]
     )
     asked = {f"{item.id}#0": item.texts[0] for item in question_items(ITEMS)}
     flat = [question for item in ITEMS for question, _ in item.questions]
-    assert [asked[questions().ids[row]] for row in one.asked.index["y"].tolist()] == flat
+    assert [asked[questions().ids[row]] for row in one.items.index["y"].tolist()] == flat
 
 
 def test_facts_follow_from_positive_and_negated_answers() -> None:
@@ -172,7 +172,7 @@ def test_statistics_come_from_training_pictures() -> None:
     data = vqa_data(SPLITS, images(), questions())
 
     def prepared(data):
-        return prepare(None, data.asked, data.rows("train")).tokens["x"]
+        return prepare(None, data.items, data.rows("train")).tokens["x"]
 
     tokens = prepared(data)
     seen = tokens[:2].flatten(0, 1)  # a and b
@@ -198,8 +198,8 @@ def test_the_aligner_is_applied_to_every_token_and_not_trained() -> None:
             return y
 
     data, aligner = vqa_data(SPLITS, images(), questions()), Double()
-    tokens = prepare(aligner, data.asked, data.rows("train")).tokens
-    rows = aligner.layer(data.asked.tokens["x"]).detach()
+    tokens = prepare(aligner, data.items, data.rows("train")).tokens
+    rows = aligner.layer(data.items.tokens["x"]).detach()
     torch.testing.assert_close(
         tokens["x"],
         (rows - rows[:2].mean((0, 1))) / rows[:2].flatten(0, 1).std(0),
@@ -211,7 +211,7 @@ def test_the_aligner_is_applied_to_every_token_and_not_trained() -> None:
 
 def test_rotation_keeps_lengths_and_angles() -> None:
     data = planted_vqa(40)
-    items = prepare(None, data.asked, data.rows("train"))
+    items = prepare(None, data.items, data.rows("train"))
     turned, before = rotated(items, seed=1).tokens, items.tokens
     torch.testing.assert_close(
         turned["x"][0] @ turned["x"][0].T, before["x"][0] @ before["x"][0].T, atol=1e-4, rtol=1e-4
@@ -221,7 +221,7 @@ def test_rotation_keeps_lengths_and_angles() -> None:
 
 def test_seeing_beats_blind_on_a_planted_task() -> None:
     data = planted_vqa(400, seed=2)
-    whole, accuracy = prepare(None, data.asked, data.rows("train")), {}
+    whole, accuracy = prepare(None, data.items, data.rows("train")), {}
     for name, items in {
         "seeing": whole,
         "blind": without(whole, "x"),
@@ -273,7 +273,7 @@ def test_bad_input_says_what_to_do() -> None:
         ),
         (lambda: accuracies(torch.tensor([True]), []), "equally many"),
         (lambda: subsample(ITEMS, 9), "between 1 and 4"),
-        (lambda: changed(data.asked, "x", tokens=data.asked.tokens["x"] / 0), "finite"),
+        (lambda: changed(data.items, "x", tokens=data.items.tokens["x"] / 0), "finite"),
     ]:
         with pytest.raises(InputError, match=message):
             wrong()

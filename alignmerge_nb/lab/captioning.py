@@ -10,8 +10,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +24,16 @@ from ..fusion.registry import TrainOptions
 from ..metrics.retrieval import ranks, recalls
 
 # %% auto #0
-__all__ = ['PAD', 'START', 'END', 'UNKNOWN', 'DECODERS', 'words_of_caption', 'Vocabulary', 'Decoder', 'GRUDecoder',
-           'TransformerDecoder', 'make_decoder', 'train_epochs', 'without_gradient', 'copied', 'parameter_groups',
-           'save_checkpoint', 'load_checkpoint', 'caption_loss', 'train_decoder', 'beam_search', 'planted_captions',
-           'nearest', 'medoid', 'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'reranked',
-           'reranked_ranks', 'recall_metrics', 'planted_matches']
+__all__ = ['PAD', 'START', 'END', 'UNKNOWN', 'SPECIAL', 'DECODERS', 'words_of_caption', 'join_words', 'Vocabulary', 'Decoder',
+           'GRUDecoder', 'TransformerDecoder', 'make_decoder', 'copy_weights', 'rate_factor', 'parameter_groups',
+           'Progress', 'Training', 'train_one_epoch', 'epoch_learning_rates', 'new_training', 'run_epoch',
+           'train_epochs', 'caption_loss', 'train_decoder', 'word_log_probabilities', 'beam_search', 'planted_captions',
+           'nearest', 'medoid', 'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'standardized',
+           'reranked', 'reranked_ranks', 'recall_metrics', 'planted_matches']
 
 # %% ../../nbs/lab/02_captioning.ipynb #e531a1d3
 PAD, START, END, UNKNOWN = range(4)
+SPECIAL = 4  # how many token numbers stand for no word
 
 
 def words_of_caption(text: str) -> list[str]:
@@ -38,6 +41,11 @@ def words_of_caption(text: str) -> list[str]:
     return re.findall(r"\w+(?:['’-]\w+)*|[^\w\s]", text.lower())
 
 
+def join_words(words: Iterable[str]) -> str:
+    "A caption from its words, without spaces before punctuation marks."
+    return re.sub(r" ([.,;:!?])(?= |$)", r"\1", " ".join(words))
+
+# %% ../../nbs/lab/02_captioning.ipynb #ab26c280
 @dataclass(frozen=True)
 class Vocabulary:
     "The words that a decoder can write."
@@ -50,28 +58,35 @@ class Vocabulary:
         captions: Iterable[str],  # of the training split only
         most: int = 2000,  # words that are kept, the most frequent first
     ) -> Vocabulary:
+        "The words of some captions."
         count = Counter(word for caption in captions for word in words_of_caption(caption))
         if not count:
             raise InputError(
                 "captions without a single word", "words", "Check the texts of the training split."
             )
-        return cls(tuple(sorted(count, key=lambda word: (-count[word], word))[:most]))
+        by_frequency = sorted(count, key=lambda word: (-count[word], word))
+        return cls(tuple(by_frequency[:most]))
 
     def __len__(self) -> int:
-        return len(self.words) + 4
+        return len(self.words) + SPECIAL
 
-    def rows(self, captions: Sequence[str], limit: int) -> Tensor:
+    def rows(
+        self,
+        captions: Sequence[str],
+        limit: int,  # words at most; the rest is cut off
+    ) -> Tensor:
         "Token numbers (n, limit + 2): start, at most `limit` words, end, padding."
-        place = {word: number for number, word in enumerate(self.words, 4)}
-        out = torch.full((len(captions), limit + 2), PAD)
+        number_of = {word: number for number, word in enumerate(self.words, SPECIAL)}
+        rows = torch.full((len(captions), limit + 2), PAD)
         for row, caption in enumerate(captions):
-            if not (words := words_of_caption(caption)):
+            words = words_of_caption(caption)
+            if not words:
                 raise InputError(
                     f"an empty caption (row {row})", "at least one word", "Drop this item."
                 )
-            line = [START, *(place.get(word, UNKNOWN) for word in words[:limit]), END]
-            out[row, : len(line)] = torch.tensor(line)
-        return out
+            numbers = [number_of.get(word, UNKNOWN) for word in words[:limit]]
+            rows[row, : len(numbers) + 2] = torch.tensor([START, *numbers, END])
+        return rows
 
     def text(self, row: Iterable[int]) -> str:
         "The caption that these token numbers spell, up to the end token."
@@ -79,25 +94,33 @@ class Vocabulary:
         for number in row:
             if number == END:
                 break
-            if number >= 4:
-                words.append(self.words[number - 4])
-        return re.sub(r" ([.,;:!?])(?= |$)", r"\1", " ".join(words))
+            if number >= SPECIAL:
+                words.append(self.words[number - SPECIAL])
+        return join_words(words)
 
 # %% ../../nbs/lab/02_captioning.ipynb #2421545e
 class Decoder(nn.Module):
-    "Words from picture tokens; subclasses write `states`."
+    "Words from picture tokens; subclasses define `states`."
 
-    def __init__(self, d: int, vocabulary: int, width: int):
+    def __init__(
+        self,
+        d: int,  # width of the picture tokens
+        vocabulary: int,  # words that it can write
+        width: int,  # of its states
+    ):
         super().__init__()
-        self.sight, self.embed, self.bias = (
-            nn.Linear(d, width),
-            nn.Embedding(vocabulary, width, PAD),
-            nn.Parameter(torch.zeros(vocabulary)),
-        )
+        self.project = nn.Linear(d, width)
+        self.embed = nn.Embedding(vocabulary, width, PAD)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
         nn.init.normal_(self.embed.weight, std=width**-0.5)
 
-    def states(self, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
-        "One state per word (n, t, width) from embedded words (n, t, width), projected tokens (n, s, width) and their mask."
+    def states(
+        self,
+        words: Tensor,  # (n, t, width) embedded
+        tokens: Tensor,  # (n, s, width) projected
+        mask: Tensor,  # (n, s) of the tokens
+    ) -> Tensor:
+        "One state per word, (n, t, width)."
         raise NotImplementedError
 
     def forward(
@@ -107,68 +130,251 @@ class Decoder(nn.Module):
         words: Tensor,  # (n, t) the words so far, start token first
         last: bool = False,  # the last position only
     ) -> Tensor:
-        "Logits of the word after each position, (n, t, vocabulary), or after the last one, (n, 1, vocabulary)."
-        states = self.states(self.embed(words), self.sight(tokens), mask)
-        return F.linear(states[:, -1:] if last else states, self.embed.weight, self.bias)
+        "Logits of the word after each position, (n, t, vocabulary), or after the last, (n, 1, …)."
+        states = self.states(self.embed(words), self.project(tokens), mask)
+        if last:
+            states = states[:, -1:]
+        return F.linear(states, self.embed.weight, self.bias)
 
 # %% ../../nbs/lab/02_captioning.ipynb #5e381df7
 class GRUDecoder(Decoder):
-    "A recurrent state that starts from the mean token and looks at all of them at every word."
-
-    def __init__(self, d: int, vocabulary: int, width: int = 128):
-        super().__init__(d, vocabulary, width)
-        self.cell, self.first = nn.GRU(width, width, batch_first=True), nn.Linear(width, width)
-        self.attention, self.out = (
-            nn.MultiheadAttention(width, 4, batch_first=True),
-            nn.Linear(2 * width, width),
-        )
-
-    def states(self, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
-        mean = torch.where(mask[..., None], hidden, 0).sum(1) / mask.sum(1, keepdim=True)
-        state = self.cell(seen, torch.tanh(self.first(mean))[None].contiguous())[0]
-        return self.out(
-            torch.cat(
-                (state, self.attention(state, hidden, hidden, ~mask, need_weights=False)[0]), 2
-            )
-        )
-
-
-class TransformerDecoder(Decoder):
-    "Four layers of self-attention over the words and cross-attention to the tokens."
+    "A recurrent state that starts from the mean token and attends to all tokens at every word."
 
     def __init__(
-        self, d: int, vocabulary: int, width: int = 128, n_layers: int = 4, longest: int = 128
+        self,
+        d: int,  # width of the picture tokens
+        vocabulary: int,  # words that it can write
+        width: int = 128,  # of its states
+    ):
+        super().__init__(d, vocabulary, width)
+        self.cell = nn.GRU(width, width, batch_first=True)
+        self.initial = nn.Linear(width, width)
+        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.out = nn.Linear(2 * width, width)
+
+    def states(self, words: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        "The recurrent state and what it attends to, mixed."
+        total = torch.where(mask[..., None], tokens, 0).sum(1)
+        mean = total / mask.sum(1, keepdim=True)
+        initial = torch.tanh(self.initial(mean))[None].contiguous()
+        state = self.cell(words, initial)[0]
+        seen = self.attention(state, tokens, tokens, ~mask, need_weights=False)[0]
+        return self.out(torch.cat((state, seen), 2))
+
+# %% ../../nbs/lab/02_captioning.ipynb #7b1002ed
+class TransformerDecoder(Decoder):
+    "Layers of self-attention over the words and cross-attention to the tokens."
+
+    def __init__(
+        self,
+        d: int,  # width of the picture tokens
+        vocabulary: int,  # words that it can write
+        width: int = 128,  # of its states
+        n_layers: int = 4,
+        longest: int = 128,  # words of a caption at most
     ):
         super().__init__(d, vocabulary, width)
         layer = nn.TransformerDecoderLayer(
             width, 4, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True
         )
-        self.layers, self.place = (
-            nn.TransformerDecoder(layer, n_layers, nn.LayerNorm(width)),
-            nn.Parameter(0.02 * torch.randn(longest, width)),
-        )
+        self.layers = nn.TransformerDecoder(layer, n_layers, nn.LayerNorm(width))
+        self.positions = nn.Parameter(0.02 * torch.randn(longest, width))
 
-    def states(self, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
-        later = torch.ones(seen.shape[1], seen.shape[1], dtype=torch.bool, device=seen.device).triu(
-            1
-        )
+    def states(self, words: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        "The output of the last layer; each word sees those before it."
+        length = words.shape[1]
+        later = torch.ones(length, length, dtype=torch.bool, device=words.device).triu(1)
         return self.layers(
-            seen + self.place[: seen.shape[1]],
-            hidden,
-            tgt_mask=later,
-            memory_key_padding_mask=~mask,
+            words + self.positions[:length], tokens, tgt_mask=later, memory_key_padding_mask=~mask
         )
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #4ffb9f19
 DECODERS = {"gru": GRUDecoder, "transformer": TransformerDecoder}
 
 
-def make_decoder(name: str, d: int, vocabulary: int, seed: int = 0, **options) -> Decoder:
-    "A new decoder of `DECODERS` with weights that depend on `seed` only."
+def make_decoder(
+    name: str,  # a key of `DECODERS`
+    d: int,  # width of the picture tokens
+    vocabulary: int,
+    seed: int = 0,  # of the first weights
+    width: int = 128,
+) -> Decoder:
+    "A new decoder with weights that depend on `seed` only."
     kind = lookup(DECODERS, name, "decoder")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "decoder", name).initial_seed())
-        return kind(d, vocabulary, **options)
+        return kind(d, vocabulary, width)
+
+# %% ../../nbs/lab/02_captioning.ipynb #727a3981
+def copy_weights(model: nn.Module) -> dict[str, Tensor]:
+    "A copy of all weights."
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def rate_factor(
+    name: str,  # of a parameter
+    rates: Mapping[str, float],  # prefix of names → factor
+) -> float:
+    "The factor of the first prefix that fits a parameter's name, else 1."
+    for prefix, factor in rates.items():
+        if name.startswith(prefix):
+            return factor
+    return 1.0
+
+# %% ../../nbs/lab/02_captioning.ipynb #d9cc2806
+def parameter_groups(
+    model: nn.Module,
+    rates: Mapping[str, float],  # prefix of names → factor on the learning rate
+) -> list[dict[str, Any]]:
+    "The trainable parameters, grouped by their factor on the learning rate."
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(rate_factor(name, rates), []).append(parameter)
+    return [{"params": members, "factor": factor} for factor, members in groups.items()]
+
+# %% ../../nbs/lab/02_captioning.ipynb #eb986471
+@dataclass
+class Progress:
+    "How far a training has come."
+
+    history: list[dict[str, float]] = field(default_factory=list)  # one entry per epoch
+    best_score: float = -math.inf
+    best_weights: dict[str, Tensor] | None = None
+    stale: int = 0  # epochs since the best one
+
+    def add(
+        self,
+        model: nn.Module,  # as it is after the epoch
+        epoch: dict[str, float],  # its loss, score and seconds
+    ) -> None:
+        "Record an epoch; keep the weights if it is the best so far."
+        self.history.append(epoch)
+        self.stale += 1
+        if epoch["score"] > self.best_score:
+            self.keep(model, epoch["score"])
+
+    def keep(
+        self,
+        model: nn.Module,
+        score: float,
+    ) -> None:
+        "Keep the weights as the best so far."
+        self.best_score = score
+        self.best_weights = copy_weights(model)
+        self.stale = 0
+
+# %% ../../nbs/lab/02_captioning.ipynb #941e0b70
+@dataclass
+class Training:
+    "A model in training, with all that the next epoch depends on."
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    rng: torch.Generator  # of the order of the batches
+    progress: Progress
+
+    def save(self, path: Path) -> None:
+        "Write a checkpoint, whole or not at all."
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.get_state(),
+            "progress": vars(self.progress),
+        }
+        with atomic_path(path) as part:
+            torch.save(state, part)
+
+    def restore(self, path: Path) -> None:
+        "Go back to a checkpoint."
+        try:
+            state = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise InputError(
+                f"{path}, which cannot be read ({type(error).__name__})",
+                "a checkpoint of this training",
+                "Remove the file; training starts again.",
+            ) from error
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rng.set_state(state["rng"])
+        self.progress = Progress(**state["progress"])
+
+# %% ../../nbs/lab/02_captioning.ipynb #282d1452
+def train_one_epoch(
+    training: Training,
+    batches: Sequence[Tensor],
+    loss: Callable[[Tensor], Tensor],  # rows of a batch → scalar
+    learning_rates: Sequence[float],  # one per batch
+) -> float:
+    "One step per batch; the sum of the losses of all rows."
+    training.model.train()
+    total = 0.0
+    for batch, learning_rate in zip(batches, learning_rates, strict=True):
+        for group in training.optimizer.param_groups:
+            group["lr"] = learning_rate * group["factor"]
+        value = loss(batch)
+        training.optimizer.zero_grad()
+        value.backward()
+        training.optimizer.step()
+        total += float(value.detach()) * len(batch)
+    if not math.isfinite(total):
+        raise InputError(
+            "a training loss that is not finite",
+            "a finite loss",
+            "Lower the learning rate or standardise the features.",
+        )
+    training.model.eval()
+    return total
+
+# %% ../../nbs/lab/02_captioning.ipynb #cce51eb4
+def epoch_learning_rates(
+    options: TrainOptions,
+    epoch: int,  # from 0
+    batches: int,  # of an epoch
+) -> list[float]:
+    "The learning rate of each batch of an epoch."
+    steps = options.epochs * batches
+    first = epoch * batches
+    return [
+        options.learning_rate * options.rate(step, steps) for step in range(first, first + batches)
+    ]
+
+# %% ../../nbs/lab/02_captioning.ipynb #ad808343
+def new_training(
+    model: nn.Module,
+    options: TrainOptions,
+    seed: int,  # of the order of the batches
+    rates: Mapping[str, float],  # prefix of names → factor on the learning rate
+) -> Training:
+    "A model before its first epoch."
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, rates),
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+    )
+    return Training(model, optimizer, generator(seed, "batches"), Progress())
+
+# %% ../../nbs/lab/02_captioning.ipynb #34af6709
+def run_epoch(
+    training: Training,
+    epoch: int,  # from 0
+    rows: Tensor,  # (n,) what to train on
+    loss: Callable[[Tensor], Tensor],  # rows of a batch → scalar
+    score: Callable[[], float],  # larger is better
+    options: TrainOptions,
+) -> None:
+    "Train for an epoch, and record its loss and score."
+    start = time.perf_counter()
+    order = torch.randperm(len(rows), generator=training.rng)
+    batches = rows[order].split(options.batch)
+    rates = epoch_learning_rates(options, epoch, len(batches))
+    total = train_one_epoch(training, batches, loss, rates)
+    with torch.no_grad():
+        reached = score()
+    seconds = time.perf_counter() - start
+    record = {"loss": total / len(rows), "score": reached, "seconds": seconds}
+    training.progress.add(training.model, record)
 
 # %% ../../nbs/lab/02_captioning.ipynb #0527944a
 def train_epochs(
@@ -176,135 +382,47 @@ def train_epochs(
     rows: Tensor,  # (n,) what to train on
     loss: Callable[[Tensor], Tensor],  # rows of a batch → scalar
     score: Callable[[], float],  # after each epoch; larger is better
-    options: TrainOptions = TrainOptions(),
+    options: TrainOptions,
     seed: int = 0,  # of the order of the batches
-    rates: Mapping[str, float] = {},  # prefix of parameter names → factor on the learning rate
-    checkpoint: Path | None = None,  # where to leave, and to take up, unfinished training
-    warm: bool = False,  # whether the first weights are a candidate for the best, as an epoch 0
+    rates: Mapping[str, float] | None = None,  # prefix of names → factor on the learning rate
+    checkpoint: Path | None = None,  # where unfinished training is saved and resumed
+    warm: bool = False,  # whether the first weights are a candidate for the best
 ) -> list[dict[str, float]]:
     "Train, leave the model with the weights of its best epoch, and return the history."
-    groups = parameter_groups(model, rates)
-    optimizer, rng = (
-        torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay),
-        generator(seed, "batches"),
-    )
-    state = {"history": [], "best": -math.inf, "kept": None, "stale": 0}
+    training = new_training(model, options, seed, rates or {})
     if checkpoint and checkpoint.exists():
-        state = load_checkpoint(checkpoint, model, optimizer, rng)
+        training.restore(checkpoint)
     elif warm:
-        state |= {"best": without_gradient(score), "kept": copied(model)}
-    history, steps = state["history"], options.epochs * math.ceil(len(rows) / options.batch)
-    for epoch in progress(range(len(history), options.epochs), f"training {type(model).__name__}"):
-        if state["stale"] >= options.patience:
+        with torch.no_grad():
+            training.progress.keep(model, score())
+    state = training.progress
+    remaining = range(len(state.history), options.epochs)
+    for epoch in progress(remaining, f"training {type(model).__name__}"):
+        if state.stale >= options.patience:
             break
-        start, total = time.perf_counter(), 0.0
-        model.train()
-        for place, batch in enumerate(
-            rows[torch.randperm(len(rows), generator=rng)].split(options.batch)
-        ):
-            rate = options.learning_rate * options.rate(
-                epoch * math.ceil(len(rows) / options.batch) + place, steps
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["factor"]
-            value = loss(batch)
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            total += float(value.detach()) * len(batch)
-        if not math.isfinite(total):
-            raise InputError(
-                "a training loss that is not finite",
-                "a finite loss",
-                "Lower the learning rate or standardise the features.",
-            )
-        model.eval()
-        reached = without_gradient(score)
-        history.append(
-            {"loss": total / len(rows), "score": reached, "seconds": time.perf_counter() - start}
-        )
-        state["stale"] += 1
-        if reached > state["best"]:
-            state |= {"best": reached, "kept": copied(model), "stale": 0}
+        run_epoch(training, epoch, rows, loss, score, options)
         if checkpoint:
-            save_checkpoint(checkpoint, model, optimizer, rng, state)
-    if state["kept"]:
-        model.load_state_dict(state["kept"])
+            training.save(checkpoint)
+    if state.best_weights:
+        model.load_state_dict(state.best_weights)
     model.eval()
-    return history
-
-# %% ../../nbs/lab/02_captioning.ipynb #727a3981
-@torch.no_grad()
-def without_gradient(score: Callable[[], float]) -> float:
-    "A score, computed without a graph."
-    return score()
-
-
-def copied(model: nn.Module) -> dict[str, Tensor]:
-    "A copy of all weights."
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict]:
-    "The trainable parameters by their factor on the learning rate: that of the first prefix that fits, else 1."
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault(
-                next((factor for prefix, factor in rates.items() if name.startswith(prefix)), 1.0),
-                [],
-            ).append(parameter)
-    return [{"params": part, "factor": factor} for factor, part in groups.items()]
-
-
-def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rng: torch.Generator,
-    state: dict,
-) -> None:
-    "Write everything that the next epoch depends on."
-    with atomic_path(path) as part:
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "rng": rng.get_state(),
-                "state": state,
-            },
-            part,
-        )
-
-
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rng: torch.Generator
-) -> dict:
-    "Restore what `leave` wrote; returns the state of the loop."
-    try:
-        found = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path}, which cannot be read ({type(error).__name__})",
-            "a checkpoint of this training",
-            "Remove the file; training starts again.",
-        ) from error
-    (
-        model.load_state_dict(found["model"]),
-        optimizer.load_state_dict(found["optimizer"]),
-        rng.set_state(found["rng"]),
-    )
-    return found["state"]
+    return state.history
 
 # %% ../../nbs/lab/02_captioning.ipynb #6a325995
-def caption_loss(decoder: Decoder, tokens: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+def caption_loss(
+    decoder: Decoder,
+    tokens: Tensor,  # (n, s, d) of the pictures
+    mask: Tensor,  # (n, s)
+    words: Tensor,  # (n, t) from `Vocabulary.rows`
+) -> Tensor:
     "Mean cross-entropy of the words after the first, (n, t) from `Vocabulary.rows`."
-    words = words[:, : int((words != PAD).sum(1).max())]
-    return F.cross_entropy(
-        decoder(tokens, mask, words[:, :-1]).flatten(0, 1), words[:, 1:].flatten(), ignore_index=PAD
-    )
+    longest = int((words != PAD).sum(1).max())
+    given = words[:, : longest - 1]
+    following = words[:, 1:longest]
+    logits = decoder(tokens, mask, given).flatten(0, 1)
+    return F.cross_entropy(logits, following.flatten(), ignore_index=PAD)
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #44c5f784
 def train_decoder(
     decoder: Decoder,  # trained in place
     tokens: Tensor,  # (n, s, d) of all pictures
@@ -312,18 +430,39 @@ def train_decoder(
     words: Tensor,  # (n, t) of all pictures
     train: Tensor,  # rows to train on
     val: Tensor,  # rows whose loss picks the epoch
-    options: TrainOptions = TrainOptions(),
+    options: TrainOptions,
     seed: int = 0,
     checkpoint: Path | None = None,  # as in `train_epochs`
 ) -> list[dict[str, float]]:
     "Fit a decoder; the history's score is minus the validation loss."
-    of = lambda rows: caption_loss(decoder, tokens[rows], mask[rows], words[rows])
-    score = lambda: (
-        -sum(float(of(part)) * len(part) for part in val.split(options.batch)) / len(val)
-    )
-    return train_epochs(decoder, train, of, score, options, seed, checkpoint=checkpoint)
+
+    def loss(rows: Tensor) -> Tensor:
+        return caption_loss(decoder, tokens[rows], mask[rows], words[rows])
+
+    def score() -> float:
+        total = 0.0
+        for rows in val.split(options.batch):
+            total += float(loss(rows)) * len(rows)
+        return -total / len(val)
+
+    return train_epochs(decoder, train, loss, score, options, seed, checkpoint=checkpoint)
 
 # %% ../../nbs/lab/02_captioning.ipynb #91cac78b
+def word_log_probabilities(
+    decoder: Decoder,
+    tokens: Tensor,  # (n, s, d)
+    mask: Tensor,  # (n, s)
+    words: Tensor,  # (n, t) so far
+) -> Tensor:
+    "Log-probabilities (n, vocabulary) of the next word; a finished caption goes on as itself."
+    log = decoder(tokens, mask, words, last=True)[:, 0].log_softmax(1)
+    log[:, [PAD, START, UNKNOWN]] = -torch.inf
+    finished = (words == END).any(1)
+    log[finished] = -torch.inf
+    log[finished, PAD] = 0.0
+    return log
+
+# %% ../../nbs/lab/02_captioning.ipynb #6860e868
 @torch.no_grad()
 def beam_search(
     decoder: Decoder,
@@ -333,29 +472,26 @@ def beam_search(
     beams: int = 1,  # beginnings that are kept; 1: greedy
 ) -> Tensor:
     "Token numbers of one caption per picture, (n, at most limit + 2)."
-    n, k = len(tokens), beams
-    tokens, mask = tokens.repeat_interleave(k, 0), mask.repeat_interleave(k, 0)
-    words = torch.full((n * k, 1), START, device=tokens.device)
-    score = torch.where(
-        torch.arange(n * k, device=tokens.device) % k == 0, 0.0, -torch.inf
-    )  # all beams start equal: only the first counts
+    n = len(tokens)
+    tokens = tokens.repeat_interleave(beams, 0)
+    mask = mask.repeat_interleave(beams, 0)
+    words = torch.full((n * beams, 1), START, device=tokens.device)
+    first = torch.arange(n, device=tokens.device)[:, None] * beams  # first beam of each picture
+    beam = torch.arange(n * beams, device=tokens.device)
+    score = torch.where(beam % beams == 0, 0.0, -torch.inf)  # all start equal: one counts
     for _ in range(limit + 1):
-        log = decoder(tokens, mask, words, last=True)[:, 0].log_softmax(1)
-        log[:, [PAD, START, UNKNOWN]] = -torch.inf
-        done = (words == END).any(1)
-        log[done] = -torch.inf
-        log[done, PAD] = 0.0  # a finished caption goes on as itself
-        score, pick = (score[:, None] + log).view(n, -1).topk(k, 1)
-        beam = (pick // log.shape[1] + torch.arange(n, device=pick.device)[:, None] * k).flatten()
-        words, score = (
-            torch.cat((words[beam], (pick % log.shape[1]).flatten()[:, None]), 1),
-            score.flatten(),
-        )
+        log = word_log_probabilities(decoder, tokens, mask, words)
+        vocabulary = log.shape[1]
+        score, best = (score[:, None] + log).view(n, -1).topk(beams, 1)
+        score = score.flatten()
+        parent = (best // vocabulary + first).flatten()
+        word = (best % vocabulary).flatten()
+        words = torch.cat((words[parent], word[:, None]), 1)
         if (words == END).any(1).all():
             break
     length = (words > PAD).sum(1) - 1
-    best = (score / length).view(n, k).argmax(1) + torch.arange(n, device=words.device) * k
-    return words[best]
+    best = (score / length).view(n, beams).argmax(1, keepdim=True) + first
+    return words[best[:, 0]]
 
 # %% ../../nbs/lab/02_captioning.ipynb #bba6022f
 def planted_captions(
@@ -363,18 +499,16 @@ def planted_captions(
     seed: int = 0,
 ) -> tuple[Tensor, list[str]]:
     "Picture tokens (n, 2, 12) and the captions that they determine."
-    rng, colours, shapes = (
-        generator(seed, "planted captions"),
-        ("red", "green", "blue", "black"),
-        ("circle", "square", "star"),
-    )
-    colour, shape = torch.randint(4, (n,), generator=rng), torch.randint(3, (n,), generator=rng)
+    colours = ("red", "green", "blue", "black")
+    shapes = ("circle", "square", "star")
+    rng = generator(seed, "planted captions")
+    colour = torch.randint(4, (n,), generator=rng)
+    shape = torch.randint(3, (n,), generator=rng)
     tokens = 0.1 * torch.randn(n, 2, 12, generator=rng)
     tokens[torch.arange(n), 0, colour] += 1
     tokens[torch.arange(n), 1, 6 + shape] += 1
-    return tokens, [
-        f"this is a {colours[c]} {shapes[s]}." for c, s in zip(colour.tolist(), shape.tolist())
-    ]
+    numbers = zip(colour.tolist(), shape.tolist(), strict=True)
+    return tokens, [f"this is a {colours[c]} {shapes[s]}." for c, s in numbers]
 
 # %% ../../nbs/lab/02_captioning.ipynb #a7480169
 def nearest(
@@ -401,10 +535,10 @@ class Sequences:
     def of(self, rows: Tensor) -> Sequences:
         "Some rows, without the columns that are padding in all of them."
         mask = self.mask[rows]
-        wide = int(mask.any(0).nonzero().max()) + 1
-        return Sequences(self.tokens[rows][:, :wide], mask[:, :wide])
+        length = int(mask.any(0).nonzero().max()) + 1
+        return Sequences(self.tokens[rows][:, :length], mask[:, :length])
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #fdee77ba
 def match_logits(
     head: FusionHead,  # over "x" and "y", with one logit
     x: Sequences,
@@ -412,26 +546,29 @@ def match_logits(
     pairs: Tensor,  # (p, 2) rows of x and of y
 ) -> Tensor:
     "How well each pair matches, (p,); every distinct sequence is projected once."
-    known, masks = {}, {}
+    projected, masks = {}, {}
     for name, side, rows in (("x", x, pairs[:, 0]), ("y", y, pairs[:, 1])):
-        distinct, place = rows.unique(return_inverse=True)
-        part = side.of(distinct)
-        known[name], masks[name] = head.inputs[name](part.tokens)[place], part.mask[place]
-    there = torch.ones(len(pairs), dtype=torch.bool, device=known["x"].device)
-    return head.combine(known, masks, {"x": there, "y": there})[:, 0]
+        distinct, position = rows.unique(return_inverse=True)
+        sequences = side.of(distinct)
+        projected[name] = head.inputs[name](sequences.tokens)[position]
+        masks[name] = sequences.mask[position]
+    present = torch.ones(len(pairs), dtype=torch.bool, device=projected["x"].device)
+    return head.combine(projected, masks, {"x": present, "y": present})[:, 0]
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #ea663161
 def candidates(
     similarity: Tensor,  # (q, g)
     right: Tensor,  # (q, g) boolean: what is no negative
     count: int,  # negatives per query
 ) -> tuple[Tensor, Tensor]:
-    "Own match first (the diagonal), then the most similar wrong rows: rows (q, 1 + count), and which of them count."
-    wrong = similarity.masked_fill(right, -torch.inf).topk(min(count, similarity.shape[1] - 1), 1)
+    "Own match (the diagonal) and hardest negatives, (q, 1 + count), and which of them count."
+    negatives = min(count, similarity.shape[1] - 1)
+    hardest = similarity.masked_fill(right, -torch.inf).topk(negatives, 1)
     own = torch.arange(len(similarity), device=similarity.device)[:, None]
-    return torch.cat((own, wrong.indices), 1), torch.cat((own >= 0, wrong.values > -torch.inf), 1)
+    rows = torch.cat((own, hardest.indices), 1)
+    return rows, torch.cat((own >= 0, hardest.values > -torch.inf), 1)
 
-# %% ../../nbs/lab/02_captioning.ipynb #ea663161
+# %% ../../nbs/lab/02_captioning.ipynb #436c844b
 def match_loss(
     head: FusionHead,
     x: Sequences,
@@ -442,18 +579,22 @@ def match_loss(
     count: int = 3,  # hard negatives
 ) -> Tensor:
     "Softmax cross-entropy of the right candidate among hard negatives, mean of both directions."
-    total = 0.0
-    for turned, table, known in ((False, similarity, right), (True, similarity.T, right.T)):
-        rows, counts = candidates(table, known, count)
-        asks = torch.arange(len(rows), device=rows.device)[:, None].expand_as(rows)
-        i, j = (rows, asks) if turned else (asks, rows)
-        logits = match_logits(
-            head, x, y, torch.stack((pairs[i.flatten(), 0], pairs[j.flatten(), 1]), 1)
-        ).view(rows.shape)
-        total = total - logits.masked_fill(~counts, -torch.inf).log_softmax(1)[:, 0].mean() / 2
-    return total
 
+    def cross_entropy(rows: Tensor, counts: Tensor, images: Tensor, captions: Tensor) -> Tensor:
+        candidate_pairs = torch.stack((pairs[images, 0], pairs[captions, 1]), 1)
+        logits = match_logits(head, x, y, candidate_pairs).view(rows.shape)
+        logits = logits.masked_fill(~counts, -torch.inf)
+        return -logits.log_softmax(1)[:, 0].mean()
 
+    captions, counts = candidates(similarity, right, count)
+    query = torch.arange(len(captions), device=captions.device)[:, None]
+    queries = query.expand_as(captions).flatten()
+    find_captions = cross_entropy(captions, counts, queries, captions.flatten())
+    images, counts = candidates(similarity.T, right.T, count)
+    find_images = cross_entropy(images, counts, images.flatten(), queries)
+    return find_captions / 2 + find_images / 2
+
+# %% ../../nbs/lab/02_captioning.ipynb #7f854f03
 @torch.no_grad()
 def judged(
     head: FusionHead,
@@ -463,34 +604,44 @@ def judged(
     top: int = 20,  # candidates of each query that the head sees
     batch: int = 2048,
 ) -> Tensor:
-    "The head's logits (n, m) for the first candidates of every picture and of every caption; −inf elsewhere."
-    asked = torch.zeros_like(similarity, dtype=torch.bool)
-    asked.scatter_(1, similarity.topk(min(top, similarity.shape[1]), 1).indices, True)
-    asked.T.scatter_(1, similarity.T.topk(min(top, similarity.shape[0]), 1).indices, True)
-    pairs = asked.nonzero()
-    logits = torch.cat([match_logits(head, x, y, part) for part in pairs.split(batch)])
-    return torch.full_like(similarity, -torch.inf).masked_scatter_(asked, logits.to(similarity))
+    "The head's logits (n, m) of the first candidates of every picture and caption; −inf elsewhere."
+    n_images, n_captions = similarity.shape
+    is_candidate = torch.zeros_like(similarity, dtype=torch.bool)
+    is_candidate.scatter_(1, similarity.topk(min(top, n_captions), 1).indices, True)
+    is_candidate.T.scatter_(1, similarity.T.topk(min(top, n_images), 1).indices, True)
+    batches = is_candidate.nonzero().split(batch)
+    logits = torch.cat([match_logits(head, x, y, pairs) for pairs in batches])
+    nothing = torch.full_like(similarity, -torch.inf)
+    return nothing.masked_scatter_(is_candidate, logits.to(similarity))
 
 # %% ../../nbs/lab/02_captioning.ipynb #c7574c63
+def standardized(scores: Tensor) -> Tensor:
+    "Scores (q, k) with mean 0 and deviation 1 in each row."
+    deviation = scores.std(1, keepdim=True).clamp(min=1e-6)
+    return (scores - scores.mean(1, keepdim=True)) / deviation
+
+
 def reranked(
     similarity: Tensor,  # (q, g) of the aligner
     logits: Tensor,  # (q, g) from `judged`
     weight: float,  # of the head beside the aligner; infinity: the head alone
     top: int = 20,
 ) -> Tensor:
-    "Scores (q, g) in which the first `top` of each query are ordered anew and stay in front of all others."
+    "Scores (q, g) in which the first `top` of each query are ordered anew, before all others."
     values, rows = similarity.topk(min(top, similarity.shape[1]), 1)
-    seen = logits.gather(1, rows)
-    unit = lambda part: (
-        (part - part.mean(1, keepdim=True)) / part.std(1, keepdim=True).clamp(min=1e-6)
-    )
-    new = unit(seen) if math.isinf(weight) else unit(values) + weight * unit(seen)
-    floor = similarity.amax(1, keepdim=True) - new.amin(1, keepdim=True) + 1
-    return similarity.scatter(1, rows, new + floor)
+    scores = standardized(logits.gather(1, rows))
+    if not math.isinf(weight):
+        scores = standardized(values) + weight * scores
+    above_others = similarity.amax(1, keepdim=True) - scores.amin(1, keepdim=True) + 1
+    return similarity.scatter(1, rows, scores + above_others)
 
-
+# %% ../../nbs/lab/02_captioning.ipynb #f41d1777
 def reranked_ranks(
-    similarity: Tensor, logits: Tensor, relevant: Tensor, weight: float, top: int = 20
+    similarity: Tensor,  # (n, m) of the aligner
+    logits: Tensor,  # (n, m) from `judged`
+    relevant: Tensor,  # (n, m) bool
+    weight: float,  # of the head beside the aligner
+    top: int = 20,  # candidates of each query
 ) -> dict[str, Tensor]:
     "Ranks of both directions after re-ranking."
     return {
@@ -499,16 +650,22 @@ def reranked_ranks(
     }
 
 
-def recall_metrics(found: Mapping[str, Tensor], prefix: str = "") -> dict[str, float]:
+def recall_metrics(
+    found: Mapping[str, Tensor],  # "i2t" and "t2i" → ranks
+    prefix: str = "",  # of the names
+) -> dict[str, float]:
     "Recall@1/5/10 in percent, both directions and their means, from ranks."
-    metrics = recalls(found["i2t"], "i2t") | recalls(found["t2i"], "t2i")
-    metrics |= {f"r{k}": (metrics[f"i2t_r{k}"] + metrics[f"t2i_r{k}"]) / 2 for k in (1, 5, 10)}
+    metrics = recalls(found["i2t"], "i2t")
+    metrics |= recalls(found["t2i"], "t2i")
+    for k in (1, 5, 10):
+        both = metrics[f"i2t_r{k}"] + metrics[f"t2i_r{k}"]
+        metrics[f"r{k}"] = both / 2
     return {prefix + name: value for name, value in metrics.items()}
 
 # %% ../../nbs/lab/02_captioning.ipynb #9dc84638
 def planted_matches(
-    values: int = 10,
-    seed: int = 0,
+    values: int = 10,  # that a token can show
+    seed: int = 0,  # of the order
 ) -> tuple[Sequences, Sequences]:
     "Both sides of all items with two different values, in random order; y is a rotation of x."
     rng = generator(seed, "planted matches")

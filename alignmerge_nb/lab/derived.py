@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,76 +20,95 @@ from ..core import InputError, atomic_path, generator, lookup, sha256_json
 from ..data.datasets import SPLITS, Item, load_dataset
 from ..data.splits import normalise, split_items
 from ..data.vqa import ENTAILMENT, Statement, entry_fields, json_lines, statement_scores
-from .tasks import COLOURS, SHAPES, known_attributes
+from .tasks import COLOURS, SHAPES, known_attributes, most_frequent
 
 # %% auto #0
-__all__ = ['Pair', 'COUNTED', 'SIZES', 'SCENE_BLOCKS', 'PICTURES', 'LITTLE', 'NOUNS', 'DERIVED', 'block', 'balance', 'scenes',
-           'described', 'draw', 'count_block', 'same_block', 'order_block', 'nlvr_shapes', 'matchings', 'three_way',
-           'scene_hypothesis', 'entail_shapes', 'noun_phrase', 'Captioned', 'captioned', 'apart', 'four_apart',
-           'nlvr_pictures', 'entail_pictures', 'derived_splits', 'derive', 'write_statements', 'read_statements',
-           'blind_scores']
+__all__ = ['Pair', 'Scene', 'T', 'COUNTED', 'SIZES', 'SCENE_BLOCKS', 'PICTURES', 'FUNCTION_WORDS', 'PictureKind', 'NOUNS',
+           'DERIVED', 'STATEMENT_FIELDS', 'BlockContent', 'block', 'balance', 'scenes', 'described', 'draw', 'draw_one',
+           'showing', 'count_block', 'same_block', 'order_block', 'nlvr_shapes', 'random_matching', 'matchings',
+           'Hypotheses', 'three_way', 'scene_hypothesis', 'scene_hypotheses', 'entail_shapes', 'noun_phrase',
+           'Captioned', 'with_caption', 'captioned', 'apart', 'four_apart', 'picture_block', 'nlvr_pictures',
+           'picture_hypotheses', 'entail_pictures', 'DerivedTask', 'prefixed', 'derived_splits', 'derive',
+           'write_statements', 'parse_statement', 'read_statements', 'read_labels', 'usual_labels', 'blind_scores']
 
 # %% ../../nbs/lab/06_derived.ipynb #d9adb493
 Pair = tuple[str, str]  # ids of the left and the right picture
 
 
+class BlockContent(NamedTuple):
+    "What a block is about."
+
+    texts: tuple[str, str]  # two statements
+    pairs: tuple[Sequence[Pair], Sequence[Pair]]  # those of which each statement is true
+
+# %% ../../nbs/lab/06_derived.ipynb #88c07e17
 def block(
     name: str,  # of the block, unique in its task
     split: str,
     kind: str,
     texts: tuple[str, str],  # two statements
-    pairs: tuple[
-        Sequence[Pair], Sequence[Pair]
-    ],  # of which the first is true and the second false, and the other way round
+    pairs: tuple[Sequence[Pair], Sequence[Pair]],  # those of which each statement is true
 ) -> list[Statement]:
-    "The statements of one block, each judged on all pairs."
-    if len(set(texts)) < 2 or set(pairs[0]) & set(pairs[1]) or len(pairs[0]) != len(pairs[1]):
+    "The statements of one block, each about all pairs."
+    overlap = set(pairs[0]) & set(pairs[1])
+    if len(set(texts)) < 2 or overlap or len(pairs[0]) != len(pairs[1]):
         raise InputError(
             f"the block {name}: {texts}, {pairs}",
             "two texts, and two equally long lists of different pairs",
             "Draw it again.",
         )
-    return [
-        Statement(f"{name}-{s}-{side}{k}", pair, text, str(s == side), split, f"{name}-{s}", kind)
-        for s, text in enumerate(texts)
-        for side in (0, 1)
-        for k, pair in enumerate(pairs[side])
-    ]
+    statements = []
+    for number, text in enumerate(texts):
+        group = f"{name}-{number}"
+        for side in (0, 1):
+            label = str(number == side)
+            for k, pair in enumerate(pairs[side]):
+                statements.append(
+                    Statement(f"{group}-{side}{k}", pair, text, label, split, group, kind)
+                )
+    return statements
 
-
+# %% ../../nbs/lab/06_derived.ipynb #a8d48612
 def balance(
     statements: Iterable[Statement],
     part: Callable[[Statement], object],  # what is looked at: the text, the pictures
 ) -> int:
-    "By how much the most unbalanced value of `part` prefers one label over another: 0 is exact balance."
-    statements = list(statements)
-    labels, counts = sorted({one.label for one in statements}), defaultdict(Counter)
-    for one in statements:
-        counts[part(one)][one.label] += 1
-    return max(
-        max(count[label] for label in labels) - min(count[label] for label in labels)
-        for count in counts.values()
-    )
+    "By how much the most unbalanced value of `part` prefers one label over another; 0: balanced."
+    counts: defaultdict[object, Counter[str]] = defaultdict(Counter)
+    for statement in statements:
+        counts[part(statement)][statement.label] += 1
+    labels = {label for count in counts.values() for label in count}
+    excess = []
+    for count in counts.values():
+        of_label = [count[label] for label in labels]
+        excess.append(max(of_label) - min(of_label))
+    return max(excess)
 
 # %% ../../nbs/lab/06_derived.ipynb #d6e87ce4
+Scene = dict[str, str]  # {"colour": …, "shape": …}
+
+
+T = TypeVar("T")
+
+
 def scenes(
     items: Iterable[Item],  # easy-VQA pictures
-) -> dict[str, dict[str, str]]:
+) -> dict[str, Scene]:
     "id → {colour, shape}, of the pictures of which the answers tell both."
-    known = {item.id: known_attributes(item.questions) for item in items}
-    return {key: found for key, found in sorted(known.items()) if len(found) == 2}
+    attributes = {item.id: known_attributes(item.questions) for item in items}
+    return {key: known for key, known in sorted(attributes.items()) if len(known) == 2}
 
 
 def described(word: str) -> str:
     "'a red shape' for a colour, 'a circle' for a shape."
     return f"a {word} shape" if word in COLOURS else f"a {word}"
 
-
+# %% ../../nbs/lab/06_derived.ipynb #dbe1dfe1
 def draw(
-    pool: Sequence,  # what to draw from
+    pool: Sequence[T],  # what to draw from
     count: int,
     rng: torch.Generator,
-) -> list:
+) -> list[T]:
     "`count` different members of `pool`."
     if len(pool) < count:
         raise InputError(
@@ -96,87 +116,79 @@ def draw(
             "enough pictures of every colour and shape",
             "Give more pictures.",
         )
-    return [pool[place] for place in torch.randperm(len(pool), generator=rng)[:count].tolist()]
+    return [pool[index] for index in torch.randperm(len(pool), generator=rng)[:count].tolist()]
+
+
+def draw_one(
+    pool: Sequence[T],  # what to draw from
+    rng: torch.Generator,
+) -> T:
+    "A member of `pool`."
+    return draw(pool, 1, rng)[0]
 
 # %% ../../nbs/lab/06_derived.ipynb #114f50c0
 COUNTED = ("neither picture shows", "exactly one picture shows", "both pictures show")
 
 
+def showing(
+    known: Mapping[str, Scene],  # pictures with both attributes
+    word: str,  # a colour or a shape
+    shown: bool = True,  # False: those that do not show it
+) -> list[str]:
+    "The pictures that show a colour or a shape, or those that do not."
+    return [key for key, scene in known.items() if (word in scene.values()) == shown]
+
+# %% ../../nbs/lab/06_derived.ipynb #025c070a
 def count_block(
-    known: Mapping[str, dict[str, str]], rng: torch.Generator
-) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
+    known: Mapping[str, Scene],  # pictures with both attributes
+    rng: torch.Generator,
+) -> BlockContent:
     "Two neighbouring numbers of pictures that show something."
-    (word,) = draw(COLOURS + SHAPES, 1, rng)
-    (low,) = draw((0, 1), 1, rng)
-    yes, no = (
-        draw([key for key, found in known.items() if (word in found.values()) == shown], 4, rng)
-        for shown in (True, False)
-    )
-    sets = {
-        0: [(no[0], no[1]), (no[2], no[3])],
-        1: [(yes[0], no[0]), (no[1], yes[1])],
-        2: [(yes[0], yes[1]), (yes[2], yes[3])],
-    }
-    return tuple(f"{COUNTED[count]} {described(word)}" for count in (low + 1, low)), (
-        sets[low + 1],
-        sets[low],
-    )
+    word = draw_one(COLOURS + SHAPES, rng)
+    low = draw_one((0, 1), rng)
+    yes = draw(showing(known, word), 4, rng)
+    no = draw(showing(known, word, shown=False), 4, rng)
+    pairs = [
+        [(no[0], no[1]), (no[2], no[3])],
+        [(yes[0], no[0]), (no[1], yes[1])],
+        [(yes[0], yes[1]), (yes[2], yes[3])],
+    ]  # of which none, one and two pictures show it
+    texts = [f"{number} {described(word)}" for number in COUNTED]
+    return BlockContent((texts[low + 1], texts[low]), (pairs[low + 1], pairs[low]))
 
-
+# %% ../../nbs/lab/06_derived.ipynb #6c877d10
 def same_block(
-    known: Mapping[str, dict[str, str]], rng: torch.Generator
-) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
+    known: Mapping[str, Scene],  # pictures with both attributes
+    rng: torch.Generator,
+) -> BlockContent:
     "The same shape or colour against two different ones; each left picture occurs once in either."
-    ((name, attribute),) = draw([("shape", "shape"), ("color", "colour")], 1, rng)
-    left, same, different = draw(list(known), 2, rng), [], []
-    for key in left:
-        value = known[key][attribute]
-        same += [
-            (
-                key,
-                *draw(
-                    [
-                        other
-                        for other, found in known.items()
-                        if found[attribute] == value and other != key
-                    ],
-                    1,
-                    rng,
-                ),
-            )
-        ]
-        different += [
-            (
-                key,
-                *draw(
-                    [other for other, found in known.items() if found[attribute] != value], 1, rng
-                ),
-            )
-        ]
-    return (f"both pictures show the same {name}", f"the pictures show two different {name}s"), (
-        same,
-        different,
-    )
+    name, attribute = draw_one([("shape", "shape"), ("color", "colour")], rng)
+    same, different = [], []
+    for left in draw(list(known), 2, rng):
+        value = known[left][attribute]
+        alike = [other for other in showing(known, value) if other != left]
+        unlike = showing(known, value, shown=False)
+        same.append((left, draw_one(alike, rng)))
+        different.append((left, draw_one(unlike, rng)))
+    texts = (f"both pictures show the same {name}", f"the pictures show two different {name}s")
+    return BlockContent(texts, (same, different))
 
-
+# %% ../../nbs/lab/06_derived.ipynb #1a5edcea
 def order_block(
-    known: Mapping[str, dict[str, str]], rng: torch.Generator
-) -> tuple[tuple[str, str], tuple[list[Pair], list[Pair]]]:
+    known: Mapping[str, Scene],  # pictures with both attributes
+    rng: torch.Generator,
+) -> BlockContent:
     "What is on which side, judged on pairs and on the same pairs swapped."
-    one, two = draw(draw([COLOURS, SHAPES], 1, rng)[0], 2, rng)
-    pairs = list(
-        zip(
-            *(
-                draw([key for key, found in known.items() if word in found.values()], 2, rng)
-                for word in (one, two)
-            )
-        )
-    )
-    texts = tuple(
-        f"the left picture shows {described(a)} and the right one {described(b)}"
-        for a, b in ((one, two), (two, one))
-    )
-    return texts, (pairs, [pair[::-1] for pair in pairs])
+    one, two = draw(draw_one([COLOURS, SHAPES], rng), 2, rng)
+    with_one = draw(showing(known, one), 2, rng)
+    with_two = draw(showing(known, two), 2, rng)
+    pairs = list(zip(with_one, with_two, strict=True))
+    swapped = list(zip(with_two, with_one, strict=True))
+
+    def text(left: str, right: str) -> str:
+        return f"the left picture shows {described(left)} and the right one {described(right)}"
+
+    return BlockContent((text(one, two), text(two, one)), (pairs, swapped))
 
 # %% ../../nbs/lab/06_derived.ipynb #45f98958
 SIZES = {"train": 600, "val": 60, "test": 150}  # blocks of eight statements each
@@ -185,43 +197,51 @@ SCENE_BLOCKS = {"count": count_block, "same": same_block, "order": order_block}
 
 def nlvr_shapes(
     splits: Mapping[str, list[Item]],  # easy-VQA: "train", "val", "test" → pictures
-    sizes: Mapping[str, int] = SIZES,  # split → blocks, dealt to the kinds in turn
+    sizes: Mapping[str, int] = SIZES,  # split → blocks, of each kind in turn
     seed: int = 0,  # of the draw
 ) -> list[Statement]:
     "Statements about two scenes, True or False. Derived from easy-VQA."
-    found = []
+    statements = []
+    kinds = list(SCENE_BLOCKS)
     for split, count in sizes.items():
-        known, rng = scenes(lookup(splits, split, "split")), generator(seed, "nlvr_shapes", split)
+        known = scenes(lookup(splits, split, "split"))
+        rng = generator(seed, "nlvr_shapes", split)
         for number in range(count):
-            kind = list(SCENE_BLOCKS)[number % len(SCENE_BLOCKS)]
-            found += block(f"{split}-{number}", split, kind, *SCENE_BLOCKS[kind](known, rng))
-    return found
+            kind = kinds[number % len(kinds)]
+            texts, pairs = SCENE_BLOCKS[kind](known, rng)
+            statements += block(f"{split}-{number}", split, kind, texts, pairs)
+    return statements
 
 # %% ../../nbs/lab/06_derived.ipynb #630f9f2b
+def random_matching(
+    allowed: Tensor,  # (n, n) bool
+    rng: torch.Generator,
+) -> Tensor:
+    "A random permutation (n,) with as many allowed pairs as there can be."
+    from scipy.optimize import linear_sum_assignment
+
+    costs = torch.rand(allowed.shape, generator=rng) + len(allowed) * ~allowed
+    _, columns = linear_sum_assignment(costs.numpy())
+    return torch.from_numpy(columns)
+
+# %% ../../nbs/lab/06_derived.ipynb #1e33b0cb
 def matchings(
     relations: Sequence[Tensor],  # (n, n) bool each: may row i be matched with column j?
     rng: torch.Generator,
 ) -> tuple[Tensor, list[Tensor]]:
     "The members that stay, and for each relation a permutation of them that it allows."
-    from scipy.optimize import linear_sum_assignment
-
-    kept = torch.arange(len(relations[0]))
-    while len(kept):
-        parts = [relation[kept][:, kept] for relation in relations]
-        found = [
-            torch.from_numpy(
-                linear_sum_assignment(
-                    (torch.rand(part.shape, generator=rng) + len(kept) * ~part).numpy()
-                )[1]
-            )
-            for part in parts
+    members = torch.arange(len(relations[0]))
+    while len(members):
+        among = [relation[members][:, members] for relation in relations]
+        partners = [random_matching(allowed, rng) for allowed in among]
+        rows = torch.arange(len(members))
+        is_allowed = [
+            allowed[rows, partner] for allowed, partner in zip(among, partners, strict=True)
         ]
-        good = torch.stack(
-            [part[torch.arange(len(kept)), to] for part, to in zip(parts, found)]
-        ).all(0)
-        if good.all():
-            return kept, found
-        kept = kept[good]
+        matched = torch.stack(is_allowed).all(0)
+        if matched.all():
+            return members, partners
+        members = members[matched]
     raise InputError(
         "relations that allow no matching",
         "every label for some of the pictures",
@@ -229,27 +249,35 @@ def matchings(
     )
 
 # %% ../../nbs/lab/06_derived.ipynb #befad4b3
+@dataclass(frozen=True)
+class Hypotheses:
+    "One hypothesis for each of n images, and which images it can be told of."
+
+    images: Sequence[str]  # n ids
+    kinds: Sequence[str]  # n kinds of hypothesis
+    text: Callable[[int, int], str]  # (i, rival j) → what image i entails and j contradicts
+    rivals: Tensor  # (n, n) bool: may j be the rival of i?
+    lacking: Tensor  # (n, n) bool: does j lack what the hypothesis of i presupposes?
+
+# %% ../../nbs/lab/06_derived.ipynb #f4e27f08
 def three_way(
     split: str,
-    images: Sequence[str],  # n ids
-    tell: Callable[
-        [int, int], str
-    ],  # (i, rival j) → a hypothesis that image i entails and image j contradicts
-    kinds: Sequence[str],  # n kinds of hypothesis
-    rivals: Tensor,  # (n, n) bool: may j be the rival of i?
-    lacking: Tensor,  # (n, n) bool: does j lack what the hypothesis of i presupposes?
+    hypotheses: Hypotheses,  # about pictures of that split
     rng: torch.Generator,
 ) -> list[Statement]:
     "Three statements, one of each label, about every image that can be matched."
-    kept, matched = matchings([rivals, lacking], rng)
-    found = []
-    for i, against, beside in zip(kept.tolist(), *(kept[to].tolist() for to in matched)):
-        text = tell(i, against)
-        found += [
-            Statement(f"{split}-{i}-{label}", (images[j],), text, label, split, kind=kinds[i])
-            for label, j in zip(ENTAILMENT, (i, beside, against))
-        ]
-    return found
+    members, (rivals, lacking) = matchings([hypotheses.rivals, hypotheses.lacking], rng)
+    statements = []
+    for i, neutral, contradicted in zip(
+        members.tolist(), members[lacking].tolist(), members[rivals].tolist(), strict=True
+    ):
+        text = hypotheses.text(i, contradicted)
+        for label, j in zip(ENTAILMENT, (i, neutral, contradicted), strict=True):
+            images = (hypotheses.images[j],)
+            name = f"{split}-{i}-{label}"
+            kind = hypotheses.kinds[i]
+            statements.append(Statement(name, images, text, label, split, kind=kind))
+    return statements
 
 # %% ../../nbs/lab/06_derived.ipynb #bd44b252
 def scene_hypothesis(
@@ -259,10 +287,39 @@ def scene_hypothesis(
     negated: bool,
 ) -> str:
     "A sentence that is true of the scene and false of its rival."
-    says = rival if negated else own
-    return f"the {presupposed}{' shape' * (presupposed in COLOURS)} is {'not ' * negated}{'' if says in COLOURS else 'a '}{says}"
+    subject = f"{presupposed} shape" if presupposed in COLOURS else presupposed
+    value = rival if negated else own
+    predicate = value if value in COLOURS else f"a {value}"
+    return f"the {subject} is {'not ' if negated else ''}{predicate}"
 
 # %% ../../nbs/lab/06_derived.ipynb #852d17dd
+def scene_hypotheses(
+    known: Mapping[str, Scene],
+    chosen: Sequence[str],  # n of the pictures
+    rng: torch.Generator,
+) -> Hypotheses:
+    "A hypothesis about each picture, of a form that is drawn."
+    n = len(chosen)
+    says = torch.randint(2, (n,), generator=rng)  # 0: the colour, and presupposes the shape
+    negated = torch.randint(2, (n,), generator=rng)
+    words = [(known[key]["colour"], known[key]["shape"]) for key in chosen]
+    values = torch.tensor([[COLOURS.index(colour), SHAPES.index(shape)] for colour, shape in words])
+    said = values.gather(1, says[:, None])
+    presupposed = values.gather(1, 1 - says[:, None])
+    lacking = presupposed != values[:, 1 - says].T
+    differs = said != values[:, says].T
+
+    def text(i: int, rival: int) -> str:
+        attribute = int(says[i])
+        return scene_hypothesis(
+            words[i][1 - attribute], words[i][attribute], words[rival][attribute], bool(negated[i])
+        )
+
+    kinds = [("colour", "shape")[a] for a in says.tolist()]
+    kinds = [f"{kind}_not" if no else kind for kind, no in zip(kinds, negated, strict=True)]
+    return Hypotheses(chosen, kinds, text, ~lacking & differs, lacking)
+
+# %% ../../nbs/lab/06_derived.ipynb #0f94ad12
 PICTURES = {"train": 1000, "val": 200, "test": 500}  # at most; three statements each
 
 
@@ -272,41 +329,18 @@ def entail_shapes(
     seed: int = 0,  # of the draw
 ) -> list[Statement]:
     "A scene and a hypothesis: entailment, neutral or contradiction. Derived from easy-VQA."
-    made = []
+    statements = []
     for split, count in sizes.items():
-        known, rng = (
-            scenes(lookup(splits, split, "split")),
-            generator(seed, "entail_shapes", split),
-        )
+        known = scenes(lookup(splits, split, "split"))
+        rng = generator(seed, "entail_shapes", split)
         chosen = draw(list(known), min(count, len(known)), rng)
-        about, negated = (
-            torch.randint(2, (len(chosen),), generator=rng) for _ in range(2)
-        )  # 0: says the colour and presupposes the shape
-        value = torch.tensor(
-            [
-                [COLOURS.index(known[key]["colour"]), SHAPES.index(known[key]["shape"])]
-                for key in chosen
-            ]
-        )
-        own, presupposed = value.gather(1, about[:, None]), value.gather(1, 1 - about[:, None])
-        lacking = (
-            value[:, 1 - about].T != presupposed
-        )  # row i: the attribute that i presupposes, of every j
-        rivals = ~lacking & (value[:, about].T != own)
-        words = [[known[key]["colour"], known[key]["shape"]] for key in chosen]
-        tell = lambda i, j: scene_hypothesis(
-            words[i][1 - about[i]], words[i][about[i]], words[j][about[i]], bool(negated[i])
-        )
-        kinds = [
-            ("colour", "shape")[a] + "_not" * n for a, n in zip(about.tolist(), negated.tolist())
-        ]
-        made += three_way(split, chosen, tell, kinds, rivals, lacking, rng)
-    return made
+        statements += three_way(split, scene_hypotheses(known, chosen, rng), rng)
+    return statements
 
 # %% ../../nbs/lab/06_derived.ipynb #190a85fc
-LITTLE = frozenset(
-    "a an the of and with in on for to s".split()
-)  # words that two different captions may share
+FUNCTION_WORDS = frozenset(
+    ("a", "an", "the", "of", "and", "with", "in", "on", "for", "to", "s")
+)  # which two different captions may share
 
 
 def noun_phrase(
@@ -315,17 +349,16 @@ def noun_phrase(
 ) -> str | None:
     "The caption as it can stand in a sentence, or None if it cannot."
     if source == "emoji":
-        return (text.rpartition(": ")[0] or text).replace(": ", " ")
+        label = text.rpartition(": ")[0] or text
+        return label.replace(": ", " ")
     plain = text.strip().removesuffix(".")
-    if (
-        not re.match(r"(A|An|The) ", plain)
-        or re.search(r"[.!?:;—]", plain)
-        or len(plain.split()) > 6
-    ):
+    has_article = re.match(r"(A|An|The) ", plain)
+    has_stop = re.search(r"[.!?:;—]", plain)
+    if not has_article or has_stop or len(plain.split()) > 6:
         return None
     return plain[0].lower() + plain[1:]
 
-
+# %% ../../nbs/lab/06_derived.ipynb #1c00bd76
 @dataclass(frozen=True)
 class Captioned:
     "A picture with a caption that can stand in a sentence."
@@ -338,51 +371,58 @@ class Captioned:
     @property
     def words(self) -> frozenset[str]:
         "What the caption is told apart by."
-        return frozenset(normalise(self.caption).split()) - LITTLE
+        return frozenset(normalise(self.caption).split()) - FUNCTION_WORDS
 
 # %% ../../nbs/lab/06_derived.ipynb #e3ba97db
+def with_caption(item: Item) -> Captioned | None:
+    "The picture with its caption, if that can stand in a sentence."
+    source = item.id.partition("/")[0]
+    phrase = noun_phrase(item.texts[0], source)
+    if not phrase:
+        return None
+    return Captioned(item.id, phrase, source, item.group.removeprefix(f"{source}/"))
+
+# %% ../../nbs/lab/06_derived.ipynb #7d0d391c
 def captioned(
     splits: Mapping[str, list[Item]],  # items of `emoji` and `tuxpaint`, ids as 'emoji/1f600'
     seed: int = 0,  # of the choice between pictures with one caption
 ) -> dict[str, list[Captioned]]:
     "One picture per caption and split, without captions that an earlier split has."
-    seen, found = set(), {}
+
+    def random_order(item: Item) -> str:
+        return sha256_json([seed, "captioned", item.id])
+
+    used: set[str] = set()
+    pictures = {}
     for split in sorted(splits, key=SPLITS.index):
-        here, order = (
-            {},
-            sorted(splits[split], key=lambda item: sha256_json([seed, "captioned", item.id])),
-        )
-        for item in order:
-            source = item.id.partition("/")[0]
-            if (phrase := noun_phrase(item.texts[0], source)) and normalise(phrase) not in seen:
-                here.setdefault(
-                    normalise(phrase),
-                    Captioned(item.id, phrase, source, item.group.removeprefix(f"{source}/")),
-                )
-        seen |= set(here)
-        found[split] = sorted(
-            (one for one in here.values() if one.words), key=lambda one: one.image
-        )
-    return found
+        by_caption: dict[str, Captioned] = {}
+        for item in sorted(splits[split], key=random_order):
+            picture = with_caption(item)
+            if picture and normalise(picture.caption) not in used:
+                by_caption.setdefault(normalise(picture.caption), picture)
+        used |= set(by_caption)
+        distinct = [picture for picture in by_caption.values() if picture.words]
+        pictures[split] = sorted(distinct, key=lambda picture: picture.image)
+    return pictures
 
 # %% ../../nbs/lab/06_derived.ipynb #5590db85
-def apart(members: Iterable[Captioned]) -> bool:
+def apart(pictures: Iterable[Captioned]) -> bool:
     "Whether no two captions share a word."
-    words = [word for one in members for word in one.words]
+    words = [word for picture in pictures for word in picture.words]
     return len(set(words)) == len(words)
 
 
-def four_apart(pool: Sequence[Captioned], rng: torch.Generator) -> list[Captioned]:
+def four_apart(
+    pool: Sequence[Captioned],  # pictures of one split
+    rng: torch.Generator,
+) -> list[Captioned]:
     "Four pictures of one set whose captions can be told apart."
     for _ in range(1000):
-        (first,) = draw(pool, 1, rng)
-        if apart(
-            chosen := [
-                first,
-                *draw([one for one in pool if one.source == first.source and one != first], 3, rng),
-            ]
-        ):
-            return chosen
+        first = draw_one(pool, rng)
+        same_set = [one for one in pool if one.source == first.source and one != first]
+        four = [first, *draw(same_set, 3, rng)]
+        if apart(four):
+            return four
     raise InputError(
         f"{len(pool)} pictures without four unlike captions",
         "more different captions",
@@ -390,35 +430,44 @@ def four_apart(pool: Sequence[Captioned], rng: torch.Generator) -> list[Captione
     )
 
 # %% ../../nbs/lab/06_derived.ipynb #3ccdc8ab
+PictureKind = Literal["which", "neither"]
+
+
+def picture_block(
+    pool: Sequence[Captioned],  # pictures of one split
+    kind: PictureKind,
+    rng: torch.Generator,
+) -> BlockContent:
+    "One of two captions, or one caption and its absence, with the same bystanders for both."
+    a, b, c, d = (picture for picture in four_apart(pool, rng))
+
+    def pairs(shown: Captioned) -> list[Pair]:
+        return [(shown.image, c.image), (d.image, shown.image)]
+
+    first = f"one of the pictures shows {a.caption}"
+    if kind == "which":
+        second = f"one of the pictures shows {b.caption}"
+    else:
+        second = f"neither picture shows {a.caption}"
+    return BlockContent((first, second), (pairs(a), pairs(b)))
+
+# %% ../../nbs/lab/06_derived.ipynb #7b864962
 def nlvr_pictures(
     splits: Mapping[str, list[Item]],  # items of `emoji` and `tuxpaint`, ids as 'emoji/1f600'
     sizes: Mapping[str, int] = SIZES,  # split → blocks
     seed: int = 0,  # of the draw
 ) -> list[Statement]:
-    "Whether one of two pictures shows what a caption says, True or False. Derived from emoji and Tux Paint."
-    made, pools = [], captioned(splits, seed)
+    "Whether one of two pictures shows something, True or False. Derived from emoji and Tux Paint."
+    statements = []
+    pools = captioned(splits, seed)
     for split, count in sizes.items():
-        pool, rng = lookup(pools, split, "split"), generator(seed, "nlvr_pictures", split)
+        pool = lookup(pools, split, "split")
+        rng = generator(seed, "nlvr_pictures", split)
         for number in range(count):
-            a, b, c, d = four_apart(pool, rng)
-            one, two = (
-                [(shown.image, c.image), (d.image, shown.image)] for shown in (a, b)
-            )  # the same bystanders for both
-            if number % 2:
-                kind, texts = (
-                    "which",
-                    tuple(f"one of the pictures shows {shown.caption}" for shown in (a, b)),
-                )
-            else:
-                kind, texts = (
-                    "neither",
-                    (
-                        f"one of the pictures shows {a.caption}",
-                        f"neither picture shows {a.caption}",
-                    ),
-                )
-            made += block(f"{split}-{number}", split, kind, texts, (one, two))
-    return made
+            kind: PictureKind = "which" if number % 2 else "neither"
+            texts, pairs = picture_block(pool, kind, rng)
+            statements += block(f"{split}-{number}", split, kind, texts, pairs)
+    return statements
 
 # %% ../../nbs/lab/06_derived.ipynb #be8a43a6
 NOUNS = {
@@ -444,185 +493,211 @@ NOUNS = {
     },
 }
 
+# %% ../../nbs/lab/06_derived.ipynb #92d74aaf
+def picture_hypotheses(chosen: Sequence[Captioned]) -> Hypotheses:
+    "The caption of each picture, said of a member of its group."
+    words = [picture.words for picture in chosen]
+    same_source = torch.tensor([[a.source == b.source for b in chosen] for a in chosen])
+    same_group = torch.tensor([[a.group == b.group for b in chosen] for a in chosen])
+    unlike = torch.tensor([[a.isdisjoint(b) for b in words] for a in words])
+    told_apart = same_source & unlike
 
+    def text(i: int, rival: int) -> str:
+        picture = chosen[i]
+        return f"the {NOUNS[picture.source][picture.group]} is {picture.caption}"
+
+    images = [picture.image for picture in chosen]
+    kinds = [picture.source for picture in chosen]
+    return Hypotheses(images, kinds, text, told_apart & same_group, told_apart & ~same_group)
+
+# %% ../../nbs/lab/06_derived.ipynb #2cb2b5e2
 def entail_pictures(
     splits: Mapping[str, list[Item]],  # items of `emoji` and `tuxpaint`, ids as 'emoji/1f600'
     sizes: Mapping[str, int] = PICTURES,  # split → pictures, at most
     seed: int = 0,  # of the draw
 ) -> list[Statement]:
-    "A picture and a hypothesis about its caption: entailment, neutral or contradiction. Derived from emoji and Tux Paint."
-    made, pools = [], captioned(splits, seed)
+    "A picture and a hypothesis about its caption, three labels. Derived from emoji and Tux Paint."
+    statements = []
+    pools = captioned(splits, seed)
     for split, count in sizes.items():
-        pool, rng = (
-            [
-                one
-                for one in lookup(pools, split, "split")
-                if one.group in NOUNS.get(one.source, {})
-            ],
-            generator(seed, "entail_pictures", split),
-        )
-        chosen = draw(pool, min(count, len(pool)), rng)
-        source, group = (
-            torch.tensor([[getattr(a, name) == getattr(b, name) for b in chosen] for a in chosen])
-            for name in ("source", "group")
-        )
-        words = [one.words for one in chosen]
-        told_apart = source & torch.tensor([[a.isdisjoint(b) for b in words] for a in words])
-        tell = lambda i, _: f"the {NOUNS[chosen[i].source][chosen[i].group]} is {chosen[i].caption}"
-        made += three_way(
-            split,
-            [one.image for one in chosen],
-            tell,
-            [one.source for one in chosen],
-            told_apart & group,
-            told_apart & ~group,
-            rng,
-        )
-    return made
+        pool = lookup(pools, split, "split")
+        named = [picture for picture in pool if picture.group in NOUNS.get(picture.source, {})]
+        rng = generator(seed, "entail_pictures", split)
+        chosen = draw(named, min(count, len(named)), rng)
+        statements += three_way(split, picture_hypotheses(chosen), rng)
+    return statements
 
 # %% ../../nbs/lab/06_derived.ipynb #21d9e2e4
+class DerivedTask(NamedTuple):
+    "A task that is made from embedded sets."
+
+    make: Callable[..., list[Statement]]  # (splits, sizes, seed) → statements
+    sources: tuple[str, ...]  # keys of `DATASETS`
+    description: str
+
+# %% ../../nbs/lab/06_derived.ipynb #4a98142f
 DERIVED = {
-    "nlvr_shapes": (
+    "nlvr_shapes": DerivedTask(
         nlvr_shapes,
         ("easyvqa",),
         "derived from easy-VQA: a statement about two scenes, True or False",
     ),
-    "nlvr_pictures": (
+    "nlvr_pictures": DerivedTask(
         nlvr_pictures,
         ("emoji", "tuxpaint"),
         "derived from emoji and Tux Paint: what one of two pictures shows, True or False",
     ),
-    "entail_shapes": (
+    "entail_shapes": DerivedTask(
         entail_shapes,
         ("easyvqa",),
         "derived from easy-VQA: a hypothesis about a scene, three classes",
     ),
-    "entail_pictures": (
+    "entail_pictures": DerivedTask(
         entail_pictures,
         ("emoji", "tuxpaint"),
         "derived from emoji and Tux Paint: a hypothesis about a picture, three classes",
     ),
 }
 
+# %% ../../nbs/lab/06_derived.ipynb #7f521a15
+def prefixed(item: Item, source: str) -> Item:
+    "The item with the name of its set before its id and its group."
+    return Item(f"{source}/{item.id}", item.image, item.texts, f"{source}/{item.group}")
+
 
 def derived_splits(
     name: str,  # a key of DERIVED
     home: str | Path | None = None,  # the folder of all sets; None: `data_home()`
 ) -> dict[str, list[Item]]:
-    "The pictures that a derived task draws from; ids get the set's name in front where there are several sets."
-    sources, splits = lookup(DERIVED, name, "derived task")[1], {split: [] for split in SPLITS}
+    "The pictures that a derived task draws from; with the sets' names where there are several."
+    sources = lookup(DERIVED, name, "derived task").sources
+    splits: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for source in sources:
-        for split, part in split_items(load_dataset(source, home=home)).items():
-            splits[split] += (
-                part
-                if len(sources) == 1
-                else [
-                    Item(f"{source}/{item.id}", item.image, item.texts, f"{source}/{item.group}")
-                    for item in part
-                ]
-            )
+        for split, items in split_items(load_dataset(source, home=home)).items():
+            if len(sources) > 1:
+                items = [prefixed(item, source) for item in items]
+            splits[split] += items
     return splits
 
-
+# %% ../../nbs/lab/06_derived.ipynb #56d8d665
 def derive(
     name: str,  # a key of DERIVED
     seed: int = 0,  # of the draw
-    sizes: Mapping[str, int]
-    | None = None,  # split → blocks (nlvr_…) or pictures (entail_…); None: the usual
+    sizes: Mapping[str, int] | None = None,  # split → blocks (nlvr_…) or pictures (entail_…)
     home: str | Path | None = None,  # as for `derived_splits`
 ) -> list[Statement]:
     "The statements of a derived task, all splits."
-    make = lookup(DERIVED, name, "derived task")[0]
-    return make(
-        derived_splits(name, home), **({} if sizes is None else {"sizes": sizes}), seed=seed
-    )
+    task = lookup(DERIVED, name, "derived task")
+    splits = derived_splits(name, home)
+    if sizes is None:
+        return task.make(splits, seed=seed)
+    return task.make(splits, sizes=sizes, seed=seed)
 
 # %% ../../nbs/lab/06_derived.ipynb #0d2ab7f4
-def write_statements(path: str | Path, statements: Iterable[Statement]) -> int:
+def write_statements(
+    path: str | Path,  # a .jsonl file, replaced as a whole
+    statements: Iterable[Statement],
+) -> int:
     "Write statements, one per line, whole or not at all; return how many there are."
-    lines = [
-        json.dumps({key: value for key, value in asdict(one).items() if value}, ensure_ascii=False)
-        + "\n"
-        for one in statements
-    ]
+    lines = []
+    for statement in statements:
+        values = {name: value for name, value in asdict(statement).items() if value}
+        lines.append(json.dumps(values, ensure_ascii=False) + "\n")
     with atomic_path(path) as part:
         part.write_text("".join(lines), encoding="utf-8")
     return len(lines)
 
+# %% ../../nbs/lab/06_derived.ipynb #58dca740
+STATEMENT_FIELDS = frozenset(field.name for field in fields(Statement))
 
+# %% ../../nbs/lab/06_derived.ipynb #7741eb79
+def parse_statement(
+    where: str,  # file and line, for the message
+    entry: dict[str, Any],  # a parsed line
+) -> Statement:
+    "A statement from a parsed line; raises `InputError` where it is none."
+    entry_fields(entry, where, id=str, images=list, text=str, label=str, split=str)
+    unknown = set(entry) - STATEMENT_FIELDS
+    if unknown:
+        raise InputError(
+            f"{where}: the field {min(unknown)!r}",
+            f"fields among {', '.join(sorted(STATEMENT_FIELDS))}",
+            "Correct the line.",
+        )
+    if entry["split"] not in SPLITS:
+        raise InputError(
+            f"{where}: the field 'split' is {entry['split']!r}",
+            f"one of {', '.join(SPLITS)}",
+            "Correct the line.",
+        )
+    if not entry["images"] or not all(isinstance(image, str) for image in entry["images"]):
+        raise InputError(
+            f"{where}: the field 'images' is {entry['images']!r}",
+            "ids of pictures",
+            "Correct the line.",
+        )
+    lists = {name: tuple(value) for name, value in entry.items() if isinstance(value, list)}
+    return Statement(**{**entry, **lists})
+
+# %% ../../nbs/lab/06_derived.ipynb #233f8263
 def read_statements(
     path: str | Path,  # written by `write_statements`
 ) -> list[Statement]:
-    "The statements of a file; a wrong line is a `InputError` that names it."
-    found, names = [], {field.name for field in fields(Statement)}
-    for where, entry in json_lines(Path(path)):
-        entry_fields(entry, where, id=str, images=list, text=str, label=str, split=str)
-        if strange := set(entry) - names:
-            raise InputError(
-                f"{where}: the field {min(strange)!r}",
-                f"fields among {', '.join(sorted(names))}",
-                "Correct the line.",
-            )
-        if entry["split"] not in SPLITS:
-            raise InputError(
-                f"{where}: the field 'split' is {entry['split']!r}",
-                f"one of {', '.join(SPLITS)}",
-                "Correct the line.",
-            )
-        if not entry["images"] or not all(isinstance(image, str) for image in entry["images"]):
-            raise InputError(
-                f"{where}: the field 'images' is {entry['images']!r}",
-                "ids of pictures",
-                "Correct the line.",
-            )
-        found.append(
-            Statement(
-                **{
-                    key: tuple(value) if isinstance(value, list) else value
-                    for key, value in entry.items()
-                }
-            )
-        )
-    return found
+    "The statements of a file; a wrong line is an `InputError` that names it."
+    return [parse_statement(where, entry) for where, entry in json_lines(Path(path))]
 
 # %% ../../nbs/lab/06_derived.ipynb #8d340164
-def blind_scores(
-    statements: Sequence[Statement],  # of all splits
-    split: str,  # where they are evaluated; they are learnt on "train"
-) -> dict[str, float]:
-    "Accuracy of guessing, of the most frequent label, of the most frequent label of the text, and of a trained reader."
+def read_labels(
+    train: Sequence[Statement],  # statements to learn from
+    test: Sequence[Statement],  # statements to label
+) -> list[str]:
+    "Labels by logistic regression on the words and word pairs of the texts."
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    train, held = ([one for one in statements if one.split == name] for name in ("train", split))
-    if not train or not held:
+    reader = make_pipeline(
+        CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+"),
+        LogisticRegression(max_iter=200),
+    )
+    reader.fit([one.text for one in train], [one.label for one in train])
+    return reader.predict([one.text for one in test]).tolist()
+
+# %% ../../nbs/lab/06_derived.ipynb #a2d0af5d
+def usual_labels(
+    train: Sequence[Statement],  # statements to learn from
+    test: Sequence[Statement],  # statements to label
+) -> list[str]:
+    "The most frequent training label of each text; of a new text, of all."
+    overall = Counter(one.label for one in train)
+    by_text: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one in train:
+        by_text[one.text][one.label] += 1
+    usual = {text: most_frequent(count) for text, count in by_text.items()}
+    return [usual.get(one.text, most_frequent(overall)) for one in test]
+
+# %% ../../nbs/lab/06_derived.ipynb #d0a66aac
+def blind_scores(
+    statements: Sequence[Statement],  # of all splits
+    split: str,  # where they are evaluated; they are learnt on "train"
+) -> dict[str, float]:
+    "Accuracy of guessing, of the most frequent label, of that of the text, and of a reader."
+    train = [one for one in statements if one.split == "train"]
+    test = [one for one in statements if one.split == split]
+    if not train or not test:
         raise InputError(
-            f"{len(train)} training statements and {len(held)} in {split!r}",
+            f"{len(train)} training statements and {len(test)} in {split!r}",
             "some of each",
             "Load both splits.",
         )
-    labels, by_text = Counter(one.label for one in train), defaultdict(Counter)
-    for one in train:
-        by_text[one.text][one.label] += 1
-    common = labels.most_common(1)[0][0]
+    labels = Counter(one.label for one in train)
     guesses = {
-        "majority": [common] * len(held),
-        "prior": [
-            by_text[one.text].most_common(1)[0][0] if one.text in by_text else common
-            for one in held
-        ],
+        "majority": [most_frequent(labels)] * len(test),
+        "prior": usual_labels(train, test),
     }
     if len(labels) > 1:
-        reader = make_pipeline(
-            CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+"),
-            LogisticRegression(max_iter=200),
-        )
-        guesses["reader"] = (
-            reader.fit([one.text for one in train], [one.label for one in train])
-            .predict([one.text for one in held])
-            .tolist()
-        )
-    return {"chance": 1 / len(labels)} | {
-        name: statement_scores(guess, held)["accuracy"] for name, guess in guesses.items()
-    }
+        guesses["reader"] = read_labels(train, test)
+    scores = {"chance": 1 / len(labels)}
+    for name, guess in guesses.items():
+        scores[name] = statement_scores(guess, test)["accuracy"]
+    return scores

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..aligners.contrastive import contrastive_loss
 from ..aligners.linear import Linear
@@ -36,29 +39,37 @@ from ..fusion.registry import TokenItems, TrainOptions, check_training
 from .captioning import train_epochs
 
 # %% auto #0
-__all__ = ['macs', 'training_macs', 'TrainableTail', 'MapTail', 'TextTail', 'Passed', 'Split', 'as_sequence', 'split_image',
-           'Forward', 'split_text', 'split_encoder', 'cache_activations', 'pixels_of', 'through', 'LinearMap', 'Mapped',
-           'JointModel', 'train_joint', 'by_picture', 'pictures_per_batch', 'answers', 'JointPair', 'vectors',
-           'train_pair', 'Cost', 'cost_of', 'sequences_trained']
+__all__ = ['Batch', 'EFFICIENTNET_PARTS', 'macs', 'training_macs', 'full_mask', 'TrainableTail', 'MapTail', 'TextTail', 'Split',
+           'as_sequence', 'ForwardFeatures', 'split_image', 'PassHiddenStates', 'last_layers', 'split_whole_text',
+           'split_text', 'split_encoder', 'pixels_of', 'image_batch', 'body_output', 'cache_activations',
+           'save_activations', 'through', 'LinearMap', 'Mapped', 'TokenScaler', 'distinct_tokens', 'JointModel',
+           'by_picture', 'pictures_per_batch', 'answers', 'train_joint', 'JointPair', 'vectors', 'mean_reciprocal_rank',
+           'train_pair', 'Cost', 'tail_cost', 'cost_of', 'sequences_trained']
 
 # %% ../../nbs/lab/03_joint.ipynb #eac89ab5
-def macs(function: Callable, *args) -> float:
+def macs(function: Callable[..., object], *args: object) -> float:
     "Multiply–accumulates of all matrix products and convolutions that a call runs."
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         function(*args)
     return counter.get_total_flops() / 2
 
 
 def training_macs(function: Callable[[], Tensor]) -> float:
-    "Multiply–accumulates of a scalar or tensor and of its backward pass; gradients that were there are left alone."
-    return macs(lambda: function().sum().backward())
+    "Multiply–accumulates of a scalar or tensor and of its backward pass, which adds gradients."
+
+    def forward_and_backward() -> None:
+        function().sum().backward()
+
+    return macs(forward_and_backward)
 
 # %% ../../nbs/lab/03_joint.ipynb #d4fdec55
+def full_mask(tokens: Tensor) -> Tensor:
+    "The mask (n, s) of tokens (n, s, d) without padding."
+    return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+
 class TrainableTail(nn.Module):
-    "The trainable end of an encoder: held activations and their mask in, tokens and their mask out."
+    "The trainable end of an encoder: from held activations to tokens, each with a mask."
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -68,76 +79,57 @@ class TrainableTail(nn.Module):
         "Stay in evaluation mode, as the frozen encoder is."
         return super().train(False)
 
-
+# %% ../../nbs/lab/03_joint.ipynb #d476e52e
 class MapTail(TrainableTail):
     "The end of a convolutional network, over a square feature map."
 
     def forward(self, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        "Tokens and their mask from a feature map as tokens."
         side = math.isqrt(held.shape[1])
-        grid = self.module(held.transpose(1, 2).unflatten(2, (side, side)))
-        tokens = grid.flatten(2).transpose(1, 2) if grid.ndim == 4 else grid
-        return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        grid = held.transpose(1, 2).unflatten(2, (side, side))
+        output = self.module(grid)
+        tokens = output.flatten(2).transpose(1, 2) if output.ndim == 4 else output
+        return tokens, full_mask(tokens)
 
-
+# %% ../../nbs/lab/03_joint.ipynb #87b7085b
 class TextTail(TrainableTail):
     "The last layers of a text transformer, over hidden states, or all of it, over token numbers."
 
-    def __init__(self, module: nn.Module, ids: bool):
+    def __init__(
+        self,
+        module: nn.Module,
+        ids: bool,  # whether it takes token numbers; else hidden states
+    ):
         super().__init__(module)
         self.ids = ids
 
     def forward(self, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        given = {"input_ids": held[..., 0].long()} if self.ids else {"inputs_embeds": held}
-        return self.module(**given, attention_mask=mask.long()).last_hidden_state, mask
+        "Tokens and their mask."
+        if self.ids:
+            output = self.module(input_ids=held[..., 0].long(), attention_mask=mask.long())
+        else:
+            output = self.module(inputs_embeds=held, attention_mask=mask.long())
+        return output.last_hidden_state, mask
 
 # %% ../../nbs/lab/03_joint.ipynb #2d85c934
-class Passed(nn.Module):
-    "In the place of a transformer's embeddings: hidden states that come from elsewhere."
-
-    def forward(
-        self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **others
-    ) -> Tensor:
-        return inputs_embeds
+Batch = Tensor | Sequence[str]  # images, or texts
 
 
 @dataclass(frozen=True)
 class Split:
     "An encoder in two parts."
 
-    body: Callable[
-        [Tensor | Sequence[str]], tuple[Tensor, Tensor]
-    ]  # a batch → held activations (n, s, d) and mask
+    body: Callable[[Any], tuple[Tensor, Tensor]]  # `Batch` → held activations (n, s, d) and mask
     tail: TrainableTail
 
 
 def as_sequence(grid: Tensor) -> tuple[Tensor, Tensor]:
     "A feature map (n, d, h, w) as tokens (n, h w, d) with their mask."
     tokens = grid.flatten(2).transpose(1, 2).contiguous()
-    return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    return tokens, full_mask(tokens)
 
-
-def split_image(encoder: TimmEncoder, blocks: int | None) -> Split:
-    "An image network of timm; parts of it only where stem, blocks and head follow each other, as in EfficientNet."
-    model = encoder.model
-    if blocks is None:
-        return Split(as_sequence, MapTail(Forward(model)))
-    if not all(
-        hasattr(model, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
-    ) or not 1 <= blocks < len(model.blocks):
-        raise InputError(
-            f"blocks={blocks} of {encoder.spec.name}",
-            "1 to all but one blocks of an EfficientNet, or None",
-            "Train all weights with blocks=None.",
-        )
-    stages = list(model.blocks)
-    body = nn.Sequential(model.conv_stem, model.bn1, *stages[:-blocks])
-    return Split(
-        lambda batch: as_sequence(body(batch)),
-        MapTail(nn.Sequential(*stages[-blocks:], model.conv_head, model.bn2)),
-    )
-
-
-class Forward(nn.Module):
+# %% ../../nbs/lab/03_joint.ipynb #6f76b002
+class ForwardFeatures(nn.Module):
     "`forward_features` of a timm model as a module."
 
     def __init__(self, model: nn.Module):
@@ -145,19 +137,80 @@ class Forward(nn.Module):
         self.model = model
 
     def forward(self, batch: Tensor) -> Tensor:
+        "The model's last feature map."
         return self.model.forward_features(batch)
 
+# %% ../../nbs/lab/03_joint.ipynb #2be72789
+EFFICIENTNET_PARTS = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
 
-def split_text(encoder: TextEncoder, blocks: int | None) -> Split:
-    "A BERT-like text transformer."
+
+def split_image(
+    encoder: TimmEncoder,
+    blocks: int | None,  # of the tail; None: all of the network
+) -> Split:
+    "Body and tail of an image network of timm."
     model = encoder.model
     if blocks is None:
+        return Split(as_sequence, MapTail(ForwardFeatures(model)))
+    sequential = all(hasattr(model, part) for part in EFFICIENTNET_PARTS)
+    if not sequential or not 1 <= blocks < len(model.blocks):
+        raise InputError(
+            f"blocks={blocks} of {encoder.spec.name}",
+            "1 to all but one blocks of an EfficientNet, or None",
+            "Train all weights with blocks=None.",
+        )
+    stages = list(model.blocks)
+    stem = nn.Sequential(model.conv_stem, model.bn1, *stages[:-blocks])
 
-        def numbers(batch: Sequence[str]) -> tuple[Tensor, Tensor]:
-            ids, mask = encoder.tokenise(batch)
-            return ids[..., None].float(), mask
+    def body(batch: Tensor) -> tuple[Tensor, Tensor]:
+        return as_sequence(stem(batch))
 
-        return Split(numbers, TextTail(model, True))
+    return Split(body, MapTail(nn.Sequential(*stages[-blocks:], model.conv_head, model.bn2)))
+
+# %% ../../nbs/lab/03_joint.ipynb #dd0aad7a
+class PassHiddenStates(nn.Module):
+    "In the place of a transformer's embeddings: hidden states that come from elsewhere."
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **positions: object,  # which differ between models and do not matter here
+    ) -> Tensor | None:
+        "`inputs_embeds` as they are."
+        return inputs_embeds
+
+
+def last_layers(
+    model: Any,  # a BERT-like transformer
+    blocks: int,  # layers that stay
+) -> nn.Module:
+    "A transformer of the last layers only; it shares its weights with `model`."
+    end = copy.copy(model)
+    encoder = copy.copy(model.encoder)
+    encoder._modules = {**encoder._modules, "layer": encoder.layer[-blocks:]}
+    end._modules = {**model._modules, "embeddings": PassHiddenStates(), "encoder": encoder}
+    return end
+
+# %% ../../nbs/lab/03_joint.ipynb #06b28629
+def split_whole_text(encoder: TextEncoder) -> Split:
+    "A body that makes token numbers, and all of a text transformer as the tail."
+
+    def body(batch: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, mask = encoder.tokenise(batch)
+        return ids[..., None].float(), mask
+
+    return Split(body, TextTail(encoder.model, ids=True))
+
+# %% ../../nbs/lab/03_joint.ipynb #3fe27817
+def split_text(
+    encoder: TextEncoder,
+    blocks: int | None,  # layers of the tail; None: all of the transformer
+) -> Split:
+    "Body and tail of a BERT-like text transformer."
+    if blocks is None:
+        return split_whole_text(encoder)
+    model = encoder.model
     layers = getattr(getattr(model, "encoder", None), "layer", ())
     if not 1 <= blocks <= len(layers):
         raise InputError(
@@ -168,82 +221,28 @@ def split_text(encoder: TextEncoder, blocks: int | None) -> Split:
 
     def body(batch: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids, mask = (part.to(model.device) for part in encoder.tokenise(batch))
-        return model(
-            input_ids=ids, attention_mask=mask.long(), output_hidden_states=True
-        ).hidden_states[-1 - blocks], mask
+        output = model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True)
+        return output.hidden_states[-1 - blocks], mask
 
-    end = copy.copy(model)  # shares the weights, but has its own table of parts
-    end._modules = {**model._modules, "embeddings": Passed(), "encoder": copy.copy(model.encoder)}
-    end.encoder._modules = {**model.encoder._modules, "layer": layers[-blocks:]}
-    return Split(body, TextTail(end, False))
+    return Split(body, TextTail(last_layers(model, blocks), ids=False))
 
-
-def split_encoder(encoder: Encoder, blocks: int | None) -> Split:
+# %% ../../nbs/lab/03_joint.ipynb #0a8d97d4
+def split_encoder(
+    encoder: Encoder,  # an image network or a text transformer
+    blocks: int | None,  # of the tail; None: all of it
+) -> Split:
     "Body and tail of an encoder; together they are the encoder."
-    for kind, split in ((TimmEncoder, split_image), (TextEncoder, split_text)):
-        if isinstance(encoder, kind):
-            return split(encoder, blocks)
+    if isinstance(encoder, TimmEncoder):
+        return split_image(encoder, blocks)
+    if isinstance(encoder, TextEncoder):
+        return split_text(encoder, blocks)
     raise InputError(
         f"an encoder of type {type(encoder).__name__}",
         "a timm image model or a text transformer",
         "Choose another encoder for joint training.",
     )
 
-# %% ../../nbs/lab/03_joint.ipynb #63cefa3f
-@torch.no_grad()
-def cache_activations(
-    name: str,  # an encoder's name
-    items: Sequence[Item],
-    blocks: int | None,  # of the tail
-    size: int = 128,  # pixels
-    device: str = "cpu",
-    batch: int = 4,  # what fits a CPU's cache
-    dataset: str = "",  # a label for the record
-) -> tuple[Features, float]:
-    "The body's output for all images, or all texts, of some items, and the seconds that it took when it was computed."
-    spec = encoder_spec(name)
-    if spec.modality == "image":
-        spec = replace(spec, size=size)
-    rows, weights = content(spec, items), weights_hash(spec)
-    key = sha256_json([feature_key(spec, weights, rows, True, "float32"), "held", blocks])
-    path = data_home() / "features" / key / "held.safetensors"
-    record = lambda values, mask: Features(
-        values, [name for name, _ in rows], mask, spec.name, dataset, weights, key
-    )
-    if path.is_file():
-        tensors, meta = read_tensors(path)
-        return record(tensors["values"], tensors["mask"]), float(meta["seconds"])
-    split, start, parts = (
-        split_encoder(load_encoder(spec).to(device), blocks),
-        time.perf_counter(),
-        [],
-    )
-    order = sorted(
-        range(len(rows)), key=lambda i: len(rows[i][1])
-    )  # texts of similar length together
-    for some in (order[at : at + batch] for at in range(0, len(rows), batch)):
-        images = spec.modality == "image"
-        given = (
-            torch.stack([pixels_of(items[i], spec) for i in some]).to(
-                device, memory_format=torch.channels_last
-            )
-            if images
-            else [rows[i][1] for i in some]
-        )
-        parts.append(tuple(part.cpu() for part in split.body(given)))
-    back = torch.tensor(order).argsort()
-    values, mask = (part[back] for part in pad_concat(parts))
-    seconds = time.perf_counter() - start
-    if blocks is not None:
-        with atomic_path(path) as part:
-            save_file(
-                {"values": values.contiguous(), "mask": mask.contiguous()},
-                part,
-                {"seconds": str(seconds)},
-            )
-    return record(values, mask), seconds
-
-
+# %% ../../nbs/lab/03_joint.ipynb #4743ead1
 def pixels_of(item: Item, spec: EncoderSpec) -> Tensor:
     "The preprocessed picture of an item."
     try:
@@ -256,29 +255,108 @@ def pixels_of(item: Item, spec: EncoderSpec) -> Tensor:
             "Fetch the data set again.",
         ) from error
 
+
+def image_batch(
+    items: Sequence[Item],
+    spec: EncoderSpec,  # of the encoder
+    device: str,
+) -> Tensor:
+    "The preprocessed pictures of some items, (n, 3, h, w)."
+    pixels = torch.stack([pixels_of(item, spec) for item in items])
+    return pixels.to(device, memory_format=torch.channels_last)
+
+# %% ../../nbs/lab/03_joint.ipynb #b32d89f9
+def body_output(
+    spec: EncoderSpec,
+    items: Sequence[Item],
+    texts: Sequence[str],  # one per row; of images, what stands for their content
+    body: Callable[[Any], tuple[Tensor, Tensor]],
+    device: str,
+    batch: int,
+) -> tuple[Tensor, Tensor]:
+    "Activations (n, s, d) and mask of all rows; texts of similar length share a batch."
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    outputs = []
+    for start in range(0, len(texts), batch):
+        rows = order[start : start + batch]
+        if spec.modality == "image":
+            activations, mask = body(image_batch([items[row] for row in rows], spec, device))
+        else:
+            activations, mask = body([texts[row] for row in rows])
+        outputs.append((activations.cpu(), mask.cpu()))
+    values, masks = pad_concat(outputs)
+    back = torch.tensor(order).argsort()
+    return values[back], masks[back]
+
+# %% ../../nbs/lab/03_joint.ipynb #63cefa3f
+@torch.no_grad()
+def cache_activations(
+    name: str,  # an encoder's name
+    items: Sequence[Item],
+    blocks: int | None,  # of the tail
+    size: int = 128,  # pixels
+    device: str = "cpu",
+    batch: int = 4,  # what fits a CPU's cache
+    dataset: str = "",  # a label for the record
+) -> tuple[Features, float]:
+    "The body's output for all images, or all texts, and the seconds that computing it took."
+    spec = encoder_spec(name)
+    if spec.modality == "image":
+        spec = replace(spec, size=size)
+    rows = content(spec, items)
+    weights = weights_hash(spec)
+    key = sha256_json([feature_key(spec, weights, rows, True, "float32"), "held", blocks])
+    path = data_home() / "features" / key / "held.safetensors"
+    ids = [row_id for row_id, _ in rows]
+    if path.is_file():
+        tensors, meta = read_tensors(path)
+        values, mask = tensors["values"], tensors["mask"]
+        seconds = float(meta["seconds"])
+    else:
+        body = split_encoder(load_encoder(spec).to(device), blocks).body
+        start = time.perf_counter()
+        values, mask = body_output(spec, items, [text for _, text in rows], body, device, batch)
+        seconds = time.perf_counter() - start
+        if blocks is not None:
+            save_activations(path, values, mask, seconds)
+    return Features(values, ids, mask, spec.name, dataset, weights, key), seconds
+
+# %% ../../nbs/lab/03_joint.ipynb #d75343bc
+def save_activations(
+    path: Path,  # a .safetensors file
+    values: Tensor,  # (n, s, d)
+    mask: Tensor,  # (n, s)
+    seconds: float,  # that computing them took
+) -> None:
+    "Write held activations, whole or not at all."
+    tensors = {"values": values.contiguous(), "mask": mask.contiguous()}
+    with atomic_path(path) as part:
+        save_file(tensors, part, {"seconds": str(seconds)})
+
 # %% ../../nbs/lab/03_joint.ipynb #67257354
 @torch.no_grad()
 def through(
     tail: TrainableTail,
-    held: Features,
+    held: Features,  # activations
     device: str = "cpu",
-    batch: int = 64,
+    batch: int = 64,  # rows at a time
 ) -> Features:
     "Tokens of held activations: with the tail as it was loaded, those of the frozen encoder."
     tail = tail.to(device)
-    parts = [
-        tail(values.to(device), mask.to(device))
-        for values, mask in zip(held.values.split(batch), held.mask.split(batch))
-    ]
+    batches = zip(held.values.split(batch), held.mask.split(batch), strict=True)
+    outputs = [tail(values.to(device), mask.to(device)) for values, mask in batches]
     return replace(
         held,
-        values=torch.cat([tokens.float().cpu() for tokens, _ in parts]),
-        mask=torch.cat([mask.cpu() for _, mask in parts]),
+        values=torch.cat([tokens.float().cpu() for tokens, _ in outputs]),
+        mask=torch.cat([mask.cpu() for _, mask in outputs]),
     )
 
 # %% ../../nbs/lab/03_joint.ipynb #1d966b51
 class LinearMap(nn.Module):
-    "One side of a linear aligner, as weights that learn; their unit is that of a fresh linear layer, whatever the scale of the features."
+    "One side of a linear aligner, as weights that learn, in units of a fresh linear layer."
+
+    mean: Tensor  # (d,)
+    unit: Tensor  # the scale that the aligner's weights have
 
     def __init__(
         self,
@@ -286,31 +364,69 @@ class LinearMap(nn.Module):
         side: str,  # "x" or "y"
     ):
         super().__init__()
-        mean, weight = (
-            getattr(aligner, f"{part}_{side}").detach().clone() for part in ("mean", "weight")
-        )
-        (
-            self.register_buffer("mean", mean),
-            self.register_buffer("unit", weight.square().mean().sqrt() * len(weight) ** 0.5),
-        )
+        mean = aligner.mean_x if side == "x" else aligner.mean_y
+        weight = aligner.weight_x if side == "x" else aligner.weight_y
+        weight = weight.detach().clone()
+        self.register_buffer("mean", mean.detach().clone())
+        self.register_buffer("unit", weight.square().mean().sqrt() * len(weight) ** 0.5)
         self.weight = nn.Parameter(weight / self.unit)
 
     def forward(self, z: Tensor) -> Tensor:
+        "Features in the shared space."
         return (z - self.mean) @ self.weight * self.unit
 
-
+# %% ../../nbs/lab/03_joint.ipynb #9f9fa283
 class Mapped(TrainableTail):
     "A tail and, behind it, one side of a linear aligner, which learns along."
 
-    def __init__(self, tail: TrainableTail, aligner: Linear, side: str):
+    def __init__(
+        self,
+        tail: TrainableTail,
+        aligner: Linear,  # fitted
+        side: str,  # "x" or "y"
+    ):
         super().__init__(tail)
         self.map = LinearMap(aligner, side)
 
     def forward(self, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        "Tokens in the shared space and their mask."
         tokens, mask = self.module(held, mask)
         return self.map(tokens), mask
 
+# %% ../../nbs/lab/03_joint.ipynb #4d08a4fe
+class TokenScaler(nn.Module):
+    "Standardises tokens by a fixed mean and deviation."
 
+    mean: Tensor  # (d,)
+    deviation: Tensor  # (d,)
+
+    def __init__(
+        self,
+        tokens: Tensor,  # (n, d) those that give mean and deviation
+    ):
+        super().__init__()
+        # a channel that the pre-training left constant must not be blown up once it can move
+        smallest = 0.01 * float(tokens.std()) + 1e-12
+        self.register_buffer("mean", tokens.mean(0))
+        self.register_buffer("deviation", tokens.std(0).clamp_min(smallest))
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        "Standardised tokens, zero where masked."
+        return torch.where(mask[..., None], (tokens - self.mean) / self.deviation, 0)
+
+# %% ../../nbs/lab/03_joint.ipynb #c8c85c51
+def distinct_tokens(
+    items: TokenItems,
+    name: str,  # of the modality
+    rows: Tensor,  # which items
+) -> Tensor:
+    "The tokens (n, d) of all distinct sequences of some items, without padding."
+    sequences = items.index[name][rows].unique()
+    tokens = items.tokens[name][sequences]
+    mask = items.masks.get(name)
+    return tokens.flatten(0, 1) if mask is None else tokens[mask[sequences]]
+
+# %% ../../nbs/lab/03_joint.ipynb #2333bafd
 class JointModel(nn.Module):
     "Tails and a fusion head, trained together."
 
@@ -322,45 +438,77 @@ class JointModel(nn.Module):
         train: Tensor,  # items that count for that
     ):
         super().__init__()
-        self.tails, self.head = nn.ModuleDict(tails), head
-        for name, tokens in frozen.tokens.items():
-            rows, mask = frozen.index[name][train].unique(), frozen.masks.get(name)
-            part = tokens[rows].flatten(0, 1) if mask is None else tokens[rows][mask[rows]]
-            spread = part.std(0).clamp_min(
-                0.01 * float(part.std()) + 1e-12
-            )  # a channel that the pre-training left constant must not be blown up once it can move
-            (
-                self.register_buffer(f"mean_{name}", part.mean(0)),
-                self.register_buffer(f"deviation_{name}", spread),
-            )
+        self.tails = nn.ModuleDict(tails)
+        self.head = head
+        scalers = {
+            name: TokenScaler(distinct_tokens(frozen, name, train)) for name in frozen.tokens
+        }
+        self.scalers = nn.ModuleDict(scalers)
 
-    def sequences(self, name: str, held: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        "Standardised tokens and their mask."
+    def project(
+        self,
+        name: str,  # of the modality
+        items: TokenItems,  # held
+        rows: Tensor,  # (b,) which items
+    ) -> tuple[Tensor, Tensor]:
+        "The head's projections of one modality, (b, s, width), and their mask, (b, s)."
+        distinct, position = items.index[name][rows].unique(return_inverse=True)
+        held = items.tokens[name][distinct]
+        mask = items.masks.get(name)
+        mask = full_mask(held) if mask is None else mask[distinct]
         tokens, mask = self.tails[name](held, mask)
-        return torch.where(
-            mask[..., None],
-            (tokens - getattr(self, f"mean_{name}")) / getattr(self, f"deviation_{name}"),
-            0,
-        ), mask
+        tokens = self.scalers[name](tokens, mask)
+        return self.head.inputs[name](tokens)[position], mask[position]
 
-    def forward(self, items: TokenItems, rows: Tensor) -> Tensor:
+    def forward(
+        self,
+        items: TokenItems,  # held
+        rows: Tensor,  # (b,) which items
+    ) -> Tensor:
         "Logits of some items, whose tokens are held activations, (b, n_out)."
-        known, masks, present = {}, {}, {}
+        tokens, masks, present = {}, {}, {}
         for name in self.head.widths:
-            distinct, place = items.index[name][rows].unique(return_inverse=True)
-            held, mask = items.tokens[name][distinct], items.masks.get(name)
-            mask = (
-                torch.ones(held.shape[:2], dtype=torch.bool, device=held.device)
-                if mask is None
-                else mask[distinct]
-            )
-            tokens, mask = self.sequences(name, held, mask)
-            known[name], masks[name], present[name] = (
-                self.head.inputs[name](tokens)[place],
-                mask[place],
-                torch.ones(len(rows), dtype=torch.bool, device=held.device),
-            )
-        return self.head.combine(known, masks, present)
+            tokens[name], masks[name] = self.project(name, items, rows)
+            device = masks[name].device
+            present[name] = torch.ones(len(rows), dtype=torch.bool, device=device)
+        return self.head.combine(tokens, masks, present)
+
+# %% ../../nbs/lab/03_joint.ipynb #5fc7cad1
+def by_picture(
+    items: TokenItems,
+    rows: Tensor,  # which items
+) -> list[Tensor]:
+    "The rows of each picture, so that batches can keep the questions of a picture together."
+    pictures = items.index["x"][rows]
+    order = pictures.argsort(stable=True)
+    _, counts = pictures[order].unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0)
+    rows = rows[order.cpu()]
+    return list(torch.tensor_split(rows, ends[:-1].cpu()))
+
+
+def pictures_per_batch(
+    groups: Sequence[Tensor],  # the rows of each picture
+    options: TrainOptions,
+) -> int:
+    "How many pictures have about `options.batch` questions."
+    questions = sum(map(len, groups))
+    return max(1, round(options.batch * len(groups) / questions))
+
+# %% ../../nbs/lab/03_joint.ipynb #2c445d9d
+@torch.no_grad()
+def answers(
+    model: JointModel,
+    items: TokenItems,  # held
+    rows: Tensor,  # (n,) which items
+    batch: int = 512,  # items at a time
+) -> Tensor:
+    "Logits of some items; sorted by picture, so that each passes its tail once or twice."
+    pictures = items.index["x"][rows]
+    order = pictures.argsort(stable=True).cpu()
+    batches = rows[order].split(batch)
+    logits = torch.cat([model(items, batch_rows) for batch_rows in batches])
+    return logits[order.argsort()]
 
 # %% ../../nbs/lab/03_joint.ipynb #752a0a2b
 def train_joint(
@@ -369,56 +517,40 @@ def train_joint(
     labels: Tensor,  # (n,) int64
     train: Tensor,
     val: Tensor,
-    options: TrainOptions = TrainOptions(),
+    options: TrainOptions,
     seed: int = 0,
     tail_rate: float = 0.3,  # learning rate of the tails, as a share of the head's
     checkpoint: Path | None = None,  # as in `train_epochs`
 ) -> list[dict[str, float]]:
-    "Fit tails and head by cross-entropy, the first weights being a candidate; the score of an epoch is the validation accuracy, then minus a thousandth of the loss."
+    """Fit tails and head by cross-entropy.
+
+    The score of an epoch is the validation accuracy minus a thousandth of the validation loss;
+    the first weights are a candidate for the best.
+    """
     check_training(model.head, items, labels, train, val)
     groups = by_picture(items, train)
 
-    def loss(batch: Tensor) -> Tensor:
-        rows = torch.cat([groups[place] for place in batch.tolist()])
+    def loss(pictures: Tensor) -> Tensor:
+        rows = torch.cat([groups[picture] for picture in pictures.tolist()])
         return F.cross_entropy(model(items, rows), labels[rows])
 
     def score() -> float:
         logits = answers(model, items, val)
-        return float((logits.argmax(1) == labels[val]).float().mean()) - 1e-3 * float(
-            F.cross_entropy(logits, labels[val])
-        )
+        accuracy = float((logits.argmax(1) == labels[val]).float().mean())
+        return accuracy - 1e-3 * float(F.cross_entropy(logits, labels[val]))
 
+    by_pictures = replace(options, batch=pictures_per_batch(groups, options))
     return train_epochs(
         model,
         torch.arange(len(groups)),
         loss,
         score,
-        replace(options, batch=pictures_per_batch(groups, options)),
+        by_pictures,
         seed,
-        {"tails": tail_rate},
-        checkpoint,
+        rates={"tails": tail_rate},
+        checkpoint=checkpoint,
         warm=True,
     )
-
-
-def by_picture(items: TokenItems, rows: Tensor) -> list[Tensor]:
-    "The rows of each picture, so that batches can keep the questions of a picture together."
-    rows = rows[items.index["x"][rows].argsort(stable=True).cpu()]
-    ends = items.index["x"][rows].unique_consecutive(return_counts=True)[1].cumsum(0)
-    return list(torch.tensor_split(rows, ends[:-1].cpu()))
-
-
-def pictures_per_batch(groups: Sequence[Tensor], options: TrainOptions) -> int:
-    "How many pictures have about `options.batch` questions."
-    return max(1, round(options.batch * len(groups) / sum(map(len, groups))))
-
-
-@torch.no_grad()
-def answers(model: JointModel, items: TokenItems, rows: Tensor, batch: int = 512) -> Tensor:
-    "Logits of some items, sorted by picture inside, so that each goes through its tail once or twice."
-    order = items.index["x"][rows].argsort(stable=True).cpu()
-    logits = torch.cat([model(items, part) for part in rows[order].split(batch)])
-    return logits[order.argsort()]
 
 # %% ../../nbs/lab/03_joint.ipynb #7227052f
 class JointPair(nn.Module):
@@ -432,37 +564,47 @@ class JointPair(nn.Module):
         scale: float = 20.0,  # first inverse temperature
     ):
         super().__init__()
-        self.tails, self.scale = (
-            nn.ModuleDict(tails).requires_grad_(trained),
-            nn.Parameter(torch.tensor(math.log(scale))),
-        )
+        self.tails = nn.ModuleDict(tails).requires_grad_(trained)
+        self.scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.maps = nn.ModuleDict({side: LinearMap(aligner, side) for side in ("x", "y")})
 
-    def forward(self, side: str, held: Tensor, mask: Tensor) -> Tensor:
-        "Vectors in the shared space (n, d) from held activations, in parts of similar length without needless padding."
+    def forward(
+        self,
+        side: str,  # "x" or "y"
+        held: Tensor,  # (n, s, d)
+        mask: Tensor,  # (n, s)
+    ) -> Tensor:
+        "Vectors in the shared space (n, d) from held activations (n, s, d)."
+        pooled = []
         order = mask.sum(1).argsort(stable=True)
-        parts = [
-            self.tails[side](held[some, :wide], mask[some, :wide])
-            for some in order.split(16)
-            for wide in [int(mask[some].any(0).nonzero().max()) + 1]
-        ]
-        pooled = torch.cat([masked_mean(*part) for part in parts])[order.argsort()]
-        return self.maps[side](pooled)
+        for rows in order.split(16):  # of similar length, without needless padding
+            longest = int(mask[rows].any(0).nonzero().max()) + 1
+            tokens, token_mask = self.tails[side](held[rows, :longest], mask[rows, :longest])
+            pooled.append(masked_mean(tokens, token_mask))
+        return self.maps[side](torch.cat(pooled)[order.argsort()])
 
-
+# %% ../../nbs/lab/03_joint.ipynb #43fb6b25
 @torch.no_grad()
 def vectors(
-    model: JointPair, side: str, held: Features, device: str = "cpu", batch: int = 64
+    model: JointPair,
+    side: str,  # "x" or "y"
+    held: Features,  # activations
+    device: str = "cpu",
+    batch: int = 64,  # rows at a time
 ) -> Features:
     "Pooled features in the shared space."
-    parts = zip(held.values.split(batch), held.mask.split(batch))
-    return replace(
-        held,
-        values=torch.cat(
-            [model(side, values.to(device), mask.to(device)).cpu() for values, mask in parts]
-        ),
-        mask=None,
-    )
+    batches = zip(held.values.split(batch), held.mask.split(batch), strict=True)
+    z = [model(side, values.to(device), mask.to(device)).cpu() for values, mask in batches]
+    return replace(held, values=torch.cat(z), mask=None)
+
+# %% ../../nbs/lab/03_joint.ipynb #be194d7e
+def mean_reciprocal_rank(similarity: Tensor) -> float:
+    "Of the diagonal (n, n), mean of both directions; ties do not count against it."
+
+    def own_rank(table: Tensor) -> Tensor:
+        return 1 + (table > table.diagonal()[:, None]).sum(1)
+
+    return float((1 / own_rank(similarity) + 1 / own_rank(similarity.T)).mean()) / 2
 
 # %% ../../nbs/lab/03_joint.ipynb #9e76feb8
 def train_pair(
@@ -471,30 +613,31 @@ def train_pair(
     y: Features,  # held texts
     train: Tensor,  # (p, 2) rows that belong together
     val: Tensor,  # (v, 2)
-    options: TrainOptions = TrainOptions(),
+    options: TrainOptions,
     seed: int = 0,
     tail_rate: float = 0.3,  # learning rate of the tails, as a share of that of the maps
-    checkpoint: Path | None = None,
+    checkpoint: Path | None = None,  # as in `train_epochs`
 ) -> list[dict[str, float]]:
-    "Fit by the contrastive loss; the score of an epoch is the mean reciprocal rank of the validation pairs."
+    "Fit by the contrastive loss; the score of an epoch is the validation mean reciprocal rank."
     device = next(model.parameters()).device
-    of = lambda side, held, rows: model(
-        side, held.values[rows].to(device), held.mask[rows].to(device)
-    )
+    held = {"x": x, "y": y}
+
+    def embed(side: str, rows: Tensor) -> Tensor:
+        values = held[side].values[rows].to(device)
+        return model(side, values, held[side].mask[rows].to(device))
+
+    def embed_all(side: str, rows: Tensor) -> Tensor:
+        return torch.cat([embed(side, batch) for batch in rows.split(64)])
 
     def loss(batch: Tensor) -> Tensor:
-        return contrastive_loss(
-            of("x", x, train[batch, 0]), of("y", y, train[batch, 1]), model.scale.exp()
-        )
+        z_x = embed("x", train[batch, 0])
+        z_y = embed("y", train[batch, 1])
+        return contrastive_loss(z_x, z_y, model.scale.exp())
 
     def score() -> float:
-        both = [
-            torch.cat([of(side, held, part) for part in val[:, k].split(64)])
-            for k, (side, held) in enumerate((("x", x), ("y", y)))
-        ]
-        similarity = F.normalize(both[0], dim=1) @ F.normalize(both[1], dim=1).T
-        place = lambda table: 1 + (table > table.diagonal()[:, None]).sum(1)
-        return float((1 / place(similarity) + 1 / place(similarity.T)).mean()) / 2
+        z_x = F.normalize(embed_all("x", val[:, 0]), dim=1)
+        z_y = F.normalize(embed_all("y", val[:, 1]), dim=1)
+        return mean_reciprocal_rank(z_x @ z_y.T)
 
     return train_epochs(
         model,
@@ -503,8 +646,8 @@ def train_pair(
         score,
         options,
         seed,
-        {"tails": tail_rate},
-        checkpoint,
+        rates={"tails": tail_rate},
+        checkpoint=checkpoint,
         warm=True,
     )
 
@@ -520,25 +663,48 @@ class Cost:
         "Each one once."
         return self.whole * used
 
-    def held(self, used: float, trained: float, watched: float) -> float:
-        "Bodies once for all that is used, tails forwards and backwards `trained` times and forwards `watched` times."
+    def held(
+        self,
+        used: float,  # images or tokens
+        trained: float,  # passes of one image or token in training
+        watched: float,  # passes in validation
+    ) -> float:
+        "Bodies once for all that are used; tails both ways `trained`, forwards `watched` times."
         return (self.whole - self.tail) * used + self.tail * (3 * trained + watched)
 
-    def joint(self, trained: float, watched: float) -> float:
+    def joint(
+        self,
+        trained: float,  # passes of one image or token in training
+        watched: float,  # passes in validation
+    ) -> float:
         "The same schedule with all weights trained: nothing is held."
         return self.whole * (3 * trained + watched)
 
-
+# %% ../../nbs/lab/03_joint.ipynb #8b5ae5f8
 @torch.no_grad()
-def cost_of(encoder: Encoder, blocks: int | None, size: int = 128, length: int = 16) -> Cost:
+def tail_cost(
+    encoder: Encoder,
+    blocks: int | None,  # of the tail; None: all of the encoder
+    batch: Batch,  # one image or one text
+) -> float:
+    "Multiply–accumulates of a tail for one image, or one token that is no padding."
+    split = split_encoder(encoder, blocks)
+    held, mask = split.body(batch)
+    units = 1 if encoder.spec.modality == "image" else int(mask.sum())
+    return macs(split.tail, held, mask) / units
+
+
+def cost_of(
+    encoder: Encoder,
+    blocks: int | None,  # of the tail
+    size: int = 128,  # pixels of the image
+    length: int = 16,  # tokens of the text
+) -> Cost:
     "Counted on one image, or on one text of `length` tokens, of which the cost of one is taken."
-    image, found = encoder.spec.modality == "image", []
-    batch = torch.zeros(1, 3, size, size) if image else [" ".join(["word"] * (length - 2))]
-    for cut in (None, blocks):
-        split = split_encoder(encoder, cut)
-        held, mask = split.body(batch)
-        found.append(macs(split.tail, held, mask) / (1 if image else int(mask.sum())))
-    return Cost(*found)
+    batch: Batch = torch.zeros(1, 3, size, size)
+    if encoder.spec.modality != "image":
+        batch = [" ".join(["word"] * (length - 2))]
+    return Cost(whole=tail_cost(encoder, None, batch), tail=tail_cost(encoder, blocks, batch))
 
 # %% ../../nbs/lab/03_joint.ipynb #ee09391a
 def sequences_trained(
@@ -548,14 +714,14 @@ def sequences_trained(
     seed: int,
     epochs: int,  # that were run
 ) -> dict[str, Tensor]:
-    "How often each stored sequence went through its tail in training, {modality: (n,)}: the batches of `train_joint`, drawn again."
-    groups, rng = by_picture(items, train), generator(seed, "batches")
+    "How often each stored sequence went through its tail in `train_joint`, {modality: (n,)}."
+    groups = by_picture(items, train)
+    batch = pictures_per_batch(groups, options)
+    rng = generator(seed, "batches")  # the batches of `train_joint`, drawn again
     count = {name: torch.zeros(len(z), dtype=torch.long) for name, z in items.tokens.items()}
     for _ in range(epochs):
-        for batch in torch.randperm(len(groups), generator=rng).split(
-            pictures_per_batch(groups, options)
-        ):
-            rows = torch.cat([groups[place] for place in batch.tolist()])
+        for pictures in torch.randperm(len(groups), generator=rng).split(batch):
+            rows = torch.cat([groups[picture] for picture in pictures.tolist()])
             for name in count:
                 count[name][items.index[name][rows].unique().cpu()] += 1
     return count

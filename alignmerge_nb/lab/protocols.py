@@ -5,9 +5,10 @@
 # %% ../../nbs/lab/05_protocols.ipynb #7aaa4fc6
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ from ..core import InputError, generator, lookup
 from ..data.datasets import DATASETS, load_dataset
 from ..data.splits import split_items
 from ..features import Features, encode, item_id, question_items
-from ..fusion.registry import TrainOptions
-from .runs import Outcome, options_of, sources
+from ..fusion.registry import TokenItems, TrainOptions
+from .runs import Outcome, parse_options, sources
 from alignmerge_nb.lab.tasks import (
     INPUTS,
     RetrievalData,
@@ -29,59 +30,69 @@ from alignmerge_nb.lab.tasks import (
     blind_baselines,
     caption_items,
     caption_pairs,
+    fit_head,
+    retrieval_ranks,
     subsample,
+    vqa_correct,
+    vqa_data,
 )
-from .tasks import fit_head, retrieval_ranks, vqa_correct, vqa_data
 from ..paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['VQA_OPTIONS', 'dataset_features', 'token_features', 'retrieval_data', 'training_rows', 'fit_aligner', 'training_data',
-           'retrieval_run', 'vqa_features', 'vqa_material', 'training_options', 'aligner_on', 'vqa_run']
+__all__ = ['dataset_features', 'token_features', 'retrieval_data', 'training_rows', 'fit_aligner', 'training_data', 'mismatched',
+           'numeric_settings', 'retrieval_run', 'aligner_on', 'HeadOptions', 'training_options', 'VQAOptions',
+           'vqa_features', 'vqa_material', 'picture_numbers', 'vqa_run']
 
 # %% ../../nbs/lab/05_protocols.ipynb #8f03c343
 @lru_cache(maxsize=32)
-def dataset_features(dataset: str, encoder: str) -> Features:
-    "Pooled features of all items of a data set (a union: of its parts, ids prefixed with their names)."
+def dataset_features(
+    dataset: str,  # a key of `DATASETS`
+    encoder: str,  # a key of `ENCODERS`
+) -> Features:
+    "Pooled features of all items of a data set (a union: of its parts, ids with their names)."
     parts = lookup(DATASETS, dataset, "data set").parts
     if not parts:
         return encode(encoder, load_dataset(dataset), dataset=dataset)
-    found = [(part, dataset_features(part, encoder)) for part in parts]
-    ids = tuple(f"{part}/{key}" for part, features in found for key in features.ids)
-    keys = "+".join(features.key[:12] for _, features in found)
+    features = {part: dataset_features(part, encoder) for part in parts}
+    first = features[parts[0]]
     return replace(
-        found[0][1],
-        values=torch.cat([features.values for _, features in found]),
-        ids=ids,
+        first,
+        values=torch.cat([one.values for one in features.values()]),
+        ids=tuple(f"{part}/{key}" for part, one in features.items() for key in one.ids),
         mask=None,
         dataset=dataset,
-        key=keys,
+        key="+".join(one.key[:12] for one in features.values()),
     )
 
-
+# %% ../../nbs/lab/05_protocols.ipynb #2417b460
 @lru_cache(maxsize=8)
-def token_features(dataset: str, encoder: str, size: int | None = None) -> Features:
+def token_features(
+    dataset: str,  # a key of `DATASETS`
+    encoder: str,  # a key of `ENCODERS`
+    size: int | None = None,  # pixels of the images; None: as the encoder's
+) -> Features:
     "Tokens of all images (made `size` pixels wide), or of all texts, of a data set."
     return encode(encoder, load_dataset(dataset), tokens=True, size=size, dataset=dataset)
 
-
+# %% ../../nbs/lab/05_protocols.ipynb #163ad434
 @lru_cache(maxsize=32)
 def retrieval_data(
-    dataset: str, image_encoder: str, text_encoder: str, split: str
+    dataset: str,  # a key of `DATASETS`
+    image_encoder: str,
+    text_encoder: str,
+    split: str,  # "text" or "group"
 ) -> RetrievalData:
     "The retrieval task on a data set; its splits never depend on a run's seed."
-    x, y = dataset_features(dataset, image_encoder), dataset_features(dataset, text_encoder)
+    x = dataset_features(dataset, image_encoder)
+    y = dataset_features(dataset, text_encoder)
     items = load_dataset(dataset)
-    there = set(x.ids) & {item_id(key) for key in y.ids}
+    complete = set(x.ids) & {item_id(key) for key in y.ids}
     splits = {
-        name: tuple(item.id for item in part if item.id in there)
-        for name, part in split_items(items, by=split).items()
+        name: tuple(item.id for item in members if item.id in complete)
+        for name, members in split_items(items, by=split).items()
     }
-    return RetrievalData(
-        x,
-        y,
-        {f"{item.id}#{k}": text for item in items for k, text in enumerate(item.texts)},
-        splits,
-    )
+    captions = {f"{item.id}#{k}": text for item in items for k, text in enumerate(item.texts)}
+    return RetrievalData(x, y, captions, splits)
 
 # %% ../../nbs/lab/05_protocols.ipynb #3778c203
 def training_rows(
@@ -144,117 +155,142 @@ def training_data(config: RunConfig, data: RetrievalData) -> tuple[Tensor, Tenso
     )
     return x, y, torch.arange(len(x))[:, None].expand(len(x), 2)
 
+# %% ../../nbs/lab/05_protocols.ipynb #f3185ced
+def mismatched(
+    pairs: Tensor,  # (p, 2)
+    seed: int,  # of the order
+) -> Tensor:
+    "The same rows, wrongly matched."
+    order = torch.randperm(len(pairs), generator=generator(seed, "control"))
+    return torch.stack((pairs[:, 0], pairs[order, 1]), 1)
 
+
+def numeric_settings(settings: Mapping[str, Any]) -> dict[str, float]:
+    "The settings of an aligner that are numbers, as metrics of its row."
+    return {
+        f"chosen_{name}": value
+        for name, value in settings.items()
+        if isinstance(value, (int, float))
+    }
+
+# %% ../../nbs/lab/05_protocols.ipynb #6460c531
 def retrieval_run(config: RunConfig) -> Outcome:
-    "Select, fit, evaluate once on the test split; with the wrongly matched control and what the fit says of itself."
+    "Select, fit, evaluate once on the test split; seed 0 with the wrongly matched control."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
     x, y, pairs = training_data(config, data)
-    settings, lead = (
-        (config.params, 1.0) if config.params else choose(config.aligner, x, y, pairs, config.seed)
-    )
+    settings, lead = config.params, 1.0
+    if not settings:
+        settings, lead = choose(config.aligner, x, y, pairs, config.seed)
     aligner = fit_aligner(config, x, y, pairs, settings)
-    metrics, found = retrieval_ranks(aligner, data, "test")
+    metrics, ranks = retrieval_ranks(aligner, data, "test")
     if config.seed == 0:
-        wrong = pairs[torch.randperm(len(pairs), generator=generator(config.seed, "control")), 1]
-        metrics["control_r10"] = retrieval_ranks(
-            fit_aligner(config, x, y, torch.stack((pairs[:, 0], wrong), 1), settings), data, "test"
-        )[0]["r10"]
-    metrics |= {"pairs": len(pairs), "gallery": len(data.splits["test"])}
-    metrics |= (
-        {"choice_lead": lead}
-        | {
-            f"chosen_{key}": value
-            for key, value in settings.items()
-            if isinstance(value, (int, float))
-        }
-        | aligner.diagnostics(data.of("test")[0].values)
-    )
-    return Outcome(metrics, found, sources(data.x, data.y))
+        control = fit_aligner(config, x, y, mismatched(pairs, config.seed), settings)
+        metrics["control_r10"] = retrieval_ranks(control, data, "test")[0]["r10"]
+    images = data.of("test")[0].values
+    metrics["pairs"] = len(pairs)
+    metrics["gallery"] = len(data.splits["test"])
+    metrics["choice_lead"] = lead
+    metrics |= numeric_settings(settings)
+    metrics |= aligner.diagnostics(images)
+    return Outcome(metrics, ranks, sources(data.x, data.y))
 
-# %% ../../nbs/lab/05_protocols.ipynb #5b758c7d
-VQA_OPTIONS = {  # what a configuration may set, and what it is otherwise
-    "input": "aligned",  # a key of `INPUTS`
-    "pictures": 300,  # training pictures
-    "val_pictures": 100,  # pictures that stop the training
-    "test_pictures": None,  # None: the whole official test split
-    "size": 128,  # pixels: 4 × 4 tokens
-    "width": 64,  # of the head
-    "epochs": 20,
-    "batch": 128,
-    "learning_rate": 0.003,
-    "weight_decay": 0.05,
-}
-
-
-@lru_cache(maxsize=2)
-def vqa_features(image_encoder: str, text_encoder: str, size: int) -> tuple[Features, Features]:
-    "Tokens of all easy-VQA pictures and of its distinct questions."
-    return token_features("easyvqa", image_encoder, size), encode(
-        text_encoder, question_items(load_dataset("easyvqa")), tokens=True, dataset="easyvqa"
-    )
-
-
-def vqa_material(config: RunConfig, options: dict) -> tuple[VQAData, Features]:
-    "The task's data for one configuration, and the tokens of the training pictures' derived captions."
-    parts, seed = split_items(load_dataset("easyvqa")), config.seed
-    splits = {
-        "train": subsample(parts["train"], options["pictures"], seed),
-        "val": subsample(parts["val"], options["val_pictures"], seed),
-        "test": subsample(parts["test"], options["test_pictures"]),
-    }
-    images, questions = vqa_features(config.image_encoder, config.text_encoder, options["size"])
-    return vqa_data(splits, images, questions), encode(
-        config.text_encoder, caption_items(splits["train"]), tokens=True, dataset="easyvqa"
-    )
-
-
-def training_options(options: dict) -> TrainOptions:
-    "How a head is trained, from the options of a run; to the last epoch, with the weights of the best."
-    return TrainOptions(
-        options["epochs"],
-        options["batch"],
-        options["learning_rate"],
-        options["weight_decay"],
-        patience=options["epochs"],
-    )
-
-
+# %% ../../nbs/lab/05_protocols.ipynb #d89ee6be
 def aligner_on(
     config: RunConfig,
-    known: Callable[
-        [], tuple[Tensor, Tensor]
-    ],  # makes what it is fitted on, (p, dx) and (p, dy); not called without an aligner
+    paired: Callable[[], tuple[Tensor, Tensor]],  # makes (p, dx) and (p, dy) where needed
 ) -> Aligner | None:
-    'The aligner of a configuration, fitted on features that are all paired, wrongly for the input "mispaired"; None for "none".'
+    'The aligner of a configuration, fitted on pairs, wrong ones for "mispaired"; None for "none".'
     if config.aligner == "none":
         return None
-    x, y = known()
+    x, y = paired()
     if config.options.get("input") == "mispaired":
         y = y[torch.randperm(len(y), generator=generator(config.seed, "wrong pairs"))]
     return make_aligner(config.aligner, **config.params).fit(x, y)
 
+# %% ../../nbs/lab/05_protocols.ipynb #cce4dd2d
+@dataclass(frozen=True)
+class HeadOptions:
+    "How a fusion head is made and trained."
+
+    width: int = 64  # of the head
+    epochs: int = 20
+    batch: int = 128  # items per step
+    learning_rate: float = 0.003  # at the top of the schedule
+    weight_decay: float = 0.05
+
+
+def training_options(
+    options: HeadOptions | Mapping[str, Any],  # a mapping: with the names of `HeadOptions`
+) -> TrainOptions:
+    "How a head is trained, from the options of a run; it never stops early."
+    values = asdict(options) if isinstance(options, HeadOptions) else options
+    return TrainOptions(
+        values["epochs"],
+        values["batch"],
+        values["learning_rate"],
+        values["weight_decay"],
+        patience=values["epochs"],
+    )
+
+# %% ../../nbs/lab/05_protocols.ipynb #5b758c7d
+@dataclass(frozen=True)
+class VQAOptions(HeadOptions):
+    "What a configuration of a question-answering run may set."
+
+    input: str = "aligned"  # a key of `INPUTS`
+    pictures: int = 300  # training pictures
+    val_pictures: int = 100  # pictures that stop the training
+    test_pictures: int | None = None  # None: the whole official test split
+    size: int = 128  # pixels: 4 × 4 tokens
+
+
+@lru_cache(maxsize=2)
+def vqa_features(
+    image_encoder: str,
+    text_encoder: str,
+    size: int,  # pixels of the pictures
+) -> tuple[Features, Features]:
+    "Tokens of all easy-VQA pictures and of its distinct questions."
+    images = token_features("easyvqa", image_encoder, size)
+    questions = question_items(load_dataset("easyvqa"))
+    return images, encode(text_encoder, questions, tokens=True, dataset="easyvqa")
+
+# %% ../../nbs/lab/05_protocols.ipynb #8d05ccb8
+def vqa_material(config: RunConfig, options: VQAOptions) -> tuple[VQAData, Features]:
+    "The data of a configuration, and tokens of the training pictures' derived captions."
+    pictures = split_items(load_dataset("easyvqa"))
+    splits = {
+        "train": subsample(pictures["train"], options.pictures, config.seed),
+        "val": subsample(pictures["val"], options.val_pictures, config.seed),
+        "test": subsample(pictures["test"], options.test_pictures),
+    }
+    images, questions = vqa_features(config.image_encoder, config.text_encoder, options.size)
+    data = vqa_data(splits, images, questions)
+    captioned = caption_items(splits["train"])
+    return data, encode(config.text_encoder, captioned, tokens=True, dataset="easyvqa")
+
+# %% ../../nbs/lab/05_protocols.ipynb #8a1dfa12
+def picture_numbers(items: TokenItems, rows: Tensor) -> Tensor:
+    "Which rows share a picture: numbers from 0, for resampling by picture."
+    return items.index["x"][rows].unique(return_inverse=True)[1]
+
 
 def vqa_run(config: RunConfig) -> Outcome:
-    "Fit the aligner and the head, evaluate once on the test split; accuracies are shares in [0, 1]."
-    options = options_of(config, VQA_OPTIONS, "option of a question-answering run")
+    "Fit the aligner and the head, evaluate once on the test split; accuracies are in [0, 1]."
+    options = parse_options(config, VQAOptions, "option of a question-answering run")
     data, captions = vqa_material(config, options)
     aligner = aligner_on(config, lambda: caption_pairs(data, captions))
-    inputs = lookup(INPUTS, options["input"], "input")(
-        data.asked, data.rows("train"), aligner, config.seed
-    )
-    head, history = fit_head(
-        config.head, inputs, data, config.seed, training_options(options), width=options["width"]
-    )
-    correct, rows = vqa_correct(head, inputs, data, "test"), data.rows("test")
-    metrics = (
-        accuracies(correct, [data.kinds[i] for i in rows.tolist()])
-        | blind_baselines(data, "test")
-        | {"epochs": float(len(history))}
-    )
-    metrics["val_accuracy"] = float(vqa_correct(head, inputs, data, "val").double().mean())
-    images, questions = vqa_features(config.image_encoder, config.text_encoder, options["size"])
-    vectors = {
-        "correct": correct,
-        "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1],
-    }
+    make_input = lookup(INPUTS, options.input, "input")
+    inputs = make_input(data.items, data.rows("train"), aligner, config.seed)
+    training = training_options(options)
+    head, history = fit_head(config.head, inputs, data, config.seed, training, options.width)
+    correct = vqa_correct(head, inputs, data, "test")
+    val_correct = vqa_correct(head, inputs, data, "val")
+    metrics = accuracies(correct, data.kinds_of("test"))
+    metrics |= blind_baselines(data, "test")
+    metrics["epochs"] = float(len(history))
+    metrics["val_accuracy"] = float(val_correct.double().mean())
+    images, questions = vqa_features(config.image_encoder, config.text_encoder, options.size)
+    units = picture_numbers(data.items, data.rows("test"))
+    vectors = {"correct": correct, "correct_unit": units}
     return Outcome(metrics, vectors, sources(images, questions))

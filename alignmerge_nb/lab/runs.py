@@ -10,19 +10,20 @@ import math
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,9 +51,11 @@ from alignmerge_nb.paper.rows import (
 )
 
 # %% auto #0
-__all__ = ['GENERATED', 'PROSE', 'PACKAGES', 'Job', 'data_hash', 'git', 'installed', 'environment', 'Outcome', 'closure_of',
-           'load_cached_row', 'run', 'sources', 'options_of', 'end_with_parent', 'start_worker', 'run_jobs', 'run_grid',
-           'job_of', 'ExperimentPaths', 'throw_away', 'made']
+__all__ = ['GENERATED', 'PROSE', 'PACKAGES', 'Compute', 'Row', 'ROW_FIELDS', 'Options', 'Job', 'recorded_sets', 'data_hash',
+           'git', 'installed', 'environment', 'Outcome', 'closure_of', 'is_current', 'row_path', 'load_cached_row',
+           'check_finite', 'compute_row', 'run', 'parse_options', 'options_of', 'sources', 'end_with_parent',
+           'start_worker', 'compute_in_workers', 'run_jobs', 'run_grid', 'job_of', 'smoke_folder', 'paper_folder',
+           'ensure_folder', 'ExperimentPaths']
 
 # %% ../../nbs/lab/04_runs.ipynb #a79faa79
 GENERATED = (
@@ -62,7 +65,7 @@ GENERATED = (
     "paper/figures",
     "paper/numbers.tex",
     "paper/main.pdf",
-)
+)  # written by runs
 
 
 PROSE = (
@@ -75,7 +78,7 @@ PROSE = (
     "SECURITY.md",
 )  # decides no number
 
-
+# %% ../../nbs/lab/04_runs.ipynb #db5b1ee8
 PACKAGES = (
     "alignmerge-nb",
     "torch",
@@ -85,32 +88,36 @@ PACKAGES = (
     "timm",
     "transformers",
     "scikit-learn",
-)
+)  # whose versions decide numbers
+
+# %% ../../nbs/lab/04_runs.ipynb #0708b959
+def recorded_sets(dataset: str | None) -> list[str]:
+    "The folders of the data home that a data set depends on; None: all that were fetched."
+    if not dataset:
+        return [path.parent.name for path in data_home().glob("*/source.json")]
+    spec = DATASETS.get(dataset)
+    if spec is None:
+        return ["prototypes"]
+    return [*(spec.parts or (dataset,)), "prototypes"]
 
 
 @lru_cache
 def data_hash(
     dataset: str | None = None,  # a key of `DATASETS`; None: all that was fetched
 ) -> str:
-    "Hash of the records of a data set (a union: of its parts), of the prototypes and of all weights."
-    home, spec = data_home(), DATASETS.get(dataset)
-    names = (
-        [*((spec.parts or (dataset,)) if spec else ()), "prototypes"]
-        if dataset
-        else [path.parent.name for path in home.glob("*/source.json")]
-    )
-    records = [home / name / "source.json" for name in names] + list(
-        (home / "weights").glob("*/source.json")
-    )
-    return sha256_json(
-        {str(path.relative_to(home)): path.read_text() for path in records if path.exists()}
-    )
+    "Hash of the records of a data set (a union: of its parts), the prototypes and all weights."
+    home = data_home()
+    records = [home / name / "source.json" for name in recorded_sets(dataset)]
+    records += (home / "weights").glob("*/source.json")
+    texts = {str(path.relative_to(home)): path.read_text() for path in records if path.exists()}
+    return sha256_json(texts)
 
-
+# %% ../../nbs/lab/04_runs.ipynb #ae6c5358
 def git(*words: str) -> str | None:
     "Output of a git command in the library's checkout; None outside a checkout."
-    done = subprocess.run(["git", "-C", str(LIBRARY), *words], capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
+    command = ["git", "-C", str(LIBRARY), *words]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    return finished.stdout.strip() if finished.returncode == 0 else None
 
 
 def installed(package: str) -> str | None:
@@ -120,28 +127,19 @@ def installed(package: str) -> str | None:
     except PackageNotFoundError:
         return None
 
-
+# %% ../../nbs/lab/04_runs.ipynb #a6ccae7f
 @lru_cache
-def environment() -> dict:
-    "What does not change during a process: commit, dirty flag, source hash, versions, machine."
-    status = git(
-        "status",
-        "--porcelain",
-        "--",
-        ":/",
-        *(f":(top,exclude){path}" for path in (*GENERATED, *PROSE)),
-    )
-    code = {
+def environment() -> dict[str, Any]:
+    "What does not change during a process: commit, dirty flag, source hash and versions."
+    ignored = [f":(top,exclude){path}" for path in (*GENERATED, *PROSE)]
+    status = git("status", "--porcelain", "--", ":/", *ignored)
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    versions |= {package: installed(package) for package in PACKAGES}
+    return {
         "commit": git("rev-parse", "HEAD"),
         "dirty": status is None or bool(status),
         "source": source_hash(),
-    }
-    return {
-        **code,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: installed(package) for package in PACKAGES},
-        },
+        "versions": versions,
     }
 
 # %% ../../nbs/lab/04_runs.ipynb #8f365b62
@@ -150,133 +148,206 @@ class Outcome(NamedTuple):
 
     metrics: dict[str, float]
     vectors: dict[str, Tensor] = {}  # per-item integers, for intervals
-    features: dict[str, dict] = {}  # {"x": {"key": …, "weights": …}, …}
+    features: dict[str, dict[str, str]] = {}  # {"x": {"key": …, "weights": …}, …}
 
 
-def closure_of(config: RunConfig, compute: Callable[[RunConfig], Outcome]) -> str:
-    "What the row of this run depends on; the whole library for a function from elsewhere."
-    inside = compute.__module__.split(".")[0] == LIBRARY.name
-    return depends_on(compute.__name__, asdict(config)) if inside else source_hash()
+Compute = Callable[[RunConfig], Outcome]
+Row = dict[str, Any]  # a line of results: key, config, metrics, vectors, provenance
+
+# %% ../../nbs/lab/04_runs.ipynb #77dbd33d
+ROW_FIELDS = {"key", "config", "metrics", "vectors", "provenance"}
 
 
-def load_cached_row(
-    path: Path,
+def closure_of(
     config: RunConfig,
-    compute: Callable[[RunConfig], Outcome],
-) -> dict | None:
-    "The row at `path` if it is whole and was made by today's code, data and versions; else None, and the run is done again."
-    try:
-        row = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None  # no JSON, or not even text
-    if (
-        not isinstance(row, dict)
-        or not {"key", "config", "metrics", "vectors", "provenance"} <= set(row)
-        or row["key"] != path.stem
-    ):
-        return None
+    compute: Compute,
+) -> str:
+    "What the row of this run depends on; the whole library for a function from elsewhere."
+    if compute.__module__.split(".")[0] != LIBRARY.name:
+        return source_hash()
+    return depends_on(compute.__name__, asdict(config))
+
+# %% ../../nbs/lab/04_runs.ipynb #fcf53261
+def is_current(
+    row: Row,  # a complete one
+    config: RunConfig,  # of the row
+    compute: Compute,  # what would compute it again
+) -> bool:
+    "Whether a row was made by today's code, data and versions."
     today = {
         "closure": closure_of(config, compute),
         "data": data_hash(config.dataset),
         "versions": environment()["versions"],
     }
-    birth = row["provenance"]
-    if any(birth.get(name) != value for name, value in today.items()):
-        return None
-    return (
-        None if birth.get("dirty", True) and not environment()["dirty"] else row
-    )  # a clean tree does not keep what a dirty one made
+    provenance = row["provenance"]
+    if any(provenance.get(name) != value for name, value in today.items()):
+        return False
+    made_clean = not provenance.get("dirty", True)
+    return made_clean or environment()["dirty"]
 
-
-def run(
+# %% ../../nbs/lab/04_runs.ipynb #ebaf6eb5
+def row_path(
+    folder: Path,  # where rows are kept
     config: RunConfig,
-    compute: Callable[
-        [RunConfig], Outcome
-    ],  # a function of a module, so that worker processes can call it
-    folder: Path,  # where rows are kept, one file each
-) -> dict:
-    "The row of this configuration: stored, or computed and stored."
-    path = Path(folder) / config.experiment / f"{config.key}.json"
-    if row := load_cached_row(path, config, compute):
-        return row
-    start = time.perf_counter()
-    outcome = compute(config)
-    bad = [name for name, value in outcome.metrics.items() if not math.isfinite(value)]
-    if bad:
+) -> Path:
+    "The file of a row."
+    return Path(folder) / config.experiment / f"{config.key}.json"
+
+
+def load_cached_row(
+    path: Path,  # where the row is kept
+    config: RunConfig,  # of the row
+    compute: Compute,  # what would compute it again
+) -> Row | None:
+    "The row at `path` if it is complete and current; else None, and the run is done again."
+    try:
+        row = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):  # no JSON, or not even text
+        return None
+    if not isinstance(row, dict) or not set(row) >= ROW_FIELDS:
+        return None
+    if row["key"] != path.stem:
+        return None
+    return row if is_current(row, config, compute) else None
+
+# %% ../../nbs/lab/04_runs.ipynb #8500f498
+def check_finite(config: RunConfig, metrics: Mapping[str, float]) -> None:
+    "Raise `InputError` where a metric is NaN or infinite."
+    wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if wrong:
         raise InputError(
-            f"metrics that are not finite ({', '.join(bad)})",
+            f"metrics that are not finite ({', '.join(wrong)})",
             "numbers",
             f"Look into the run {canonical_json(asdict(config))}.",
         )
-    birth = {
+
+# %% ../../nbs/lab/04_runs.ipynb #b01fbda2
+def compute_row(config: RunConfig, compute: Compute) -> Row:
+    "Compute the row of a configuration."
+    start = time.perf_counter()
+    outcome = compute(config)
+    seconds = time.perf_counter() - start
+    check_finite(config, outcome.metrics)
+    provenance = {
+        **environment(),
+        "data": data_hash(config.dataset),
         "task": compute.__name__,
         "closure": closure_of(config, compute),
         "device": "cpu",
         "threads": torch.get_num_threads(),
         "features": outcome.features,
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": round(seconds, 3),
+        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    row = {
+    return {
         "key": config.key,
         "config": asdict(config),
         "metrics": {name: float(value) for name, value in outcome.metrics.items()},
+        "vectors": {name: pack(value) for name, value in outcome.vectors.items()},
+        "provenance": provenance,
     }
-    row |= {"vectors": {name: pack(value) for name, value in outcome.vectors.items()}}
-    row |= {
-        "provenance": {
-            **environment(),
-            "data": data_hash(config.dataset),
-            **birth,
-            "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-    }
+
+# %% ../../nbs/lab/04_runs.ipynb #9209bf48
+def run(
+    config: RunConfig,
+    compute: Compute,  # a function of a module, so that worker processes can call it
+    folder: Path,  # where rows are kept, one file each
+) -> Row:
+    "The row of this configuration: stored, or computed and stored."
+    path = row_path(folder, config)
+    cached = load_cached_row(path, config, compute)
+    if cached:
+        return cached
+    row = compute_row(config, compute)
     with atomic_path(path) as part:
         part.write_text(canonical_json(row))
     return row
 
 # %% ../../nbs/lab/04_runs.ipynb #5e1fa002
-def sources(
-    x: Features,  # of images
-    y: Features,  # of texts
-) -> dict[str, dict]:
-    "What a row says of its features: their key and the weights that made them."
-    return {side: {"key": each.key, "weights": each.weights} for side, each in (("x", x), ("y", y))}
+Options = TypeVar("Options")
+
+
+def parse_options(
+    config: RunConfig,
+    kind: type[Options],  # a frozen dataclass whose fields have defaults
+    what: str,  # for the message: "option of an ablation run"
+) -> Options:
+    "The options of a run; one that is no field of `kind` is an error."
+    known = {field.name: field for field in fields(kind)}
+    for name in config.options:
+        lookup(known, name, what)
+    return kind(**config.options)
 
 
 def options_of(
     config: RunConfig,
-    known: Mapping[str, object],  # what may be set, and what it is otherwise
+    defaults: Mapping[str, Any],  # all options, with their values where none is given
     what: str,  # for the message: "option of an ablation run"
-) -> dict[str, object]:
-    "All options of a run; one that is not known is an error."
-    for key in config.options:
-        lookup(known, key, what)
-    return {**known, **config.options}
+) -> dict[str, Any]:
+    "As `parse_options`, for options that are declared in a dictionary."
+    for name in config.options:
+        lookup(defaults, name, what)
+    return {**defaults, **config.options}
+
+# %% ../../nbs/lab/04_runs.ipynb #59a3f00a
+def sources(
+    x: Features,  # of images
+    y: Features,  # of texts
+) -> dict[str, dict[str, str]]:
+    "What a row records of its features: their key and the weights that made them."
+    sides = {"x": x, "y": y}
+    return {
+        side: {"key": features.key, "weights": features.weights} for side, features in sides.items()
+    }
 
 # %% ../../nbs/lab/04_runs.ipynb #5ac8cfee
-Job = tuple[
-    RunConfig, Callable[[RunConfig], Outcome]
-]  # a configuration and the function of a module that computes it
+Job = tuple[RunConfig, Compute]
 
 
 def end_with_parent() -> None:
     "Wait for the parent process to end, however it ends, and end this one."
-    parent_process().join()
+    parent = parent_process()
+    assert parent is not None, "called in the main process"
+    parent.join()
     os._exit(1)
 
 
 def start_worker(threads: int) -> None:
-    "Prepare a worker process: its threads, and a watch that lets no worker outlive a killed driver."
+    "Prepare a worker process: its threads, and a watch that lets no worker outlive its driver."
     torch.set_num_threads(threads)
     Thread(target=end_with_parent, daemon=True).start()
 
+# %% ../../nbs/lab/04_runs.ipynb #ae495b03
+def compute_in_workers(
+    jobs: Sequence[Job],
+    folder: Path,  # where rows are kept
+    workers: int,  # processes at most
+    threads: int,  # of each worker
+) -> None:
+    "Compute rows in processes of their own; the first error ends all of them."
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), get_context("spawn"), start_worker, (threads,)
+    )
+    try:
+        futures = [pool.submit(run, config, compute, folder) for config, compute in jobs]
+        for finished in progress(as_completed(futures), "runs", total=len(futures)):
+            finished.result()  # raises what the worker raised
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker process that died",
+            "workers that finish",
+            "Free some memory or use fewer `workers`; finished rows are kept.",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
+# %% ../../nbs/lab/04_runs.ipynb #5d46bca9
 def run_jobs(
     jobs: Sequence[Job],
     folder: Path,  # where rows are kept
     workers: int = 1,  # processes; 1 stays in this one
     threads: int = 1,  # of each worker
-) -> list[dict]:
+) -> list[Row]:
     "The rows of all jobs, in their order; only missing ones are computed, the first jobs first."
     if len({config.key for config, _ in jobs}) < len(jobs):
         raise InputError(
@@ -285,57 +356,66 @@ def run_jobs(
     missing = [
         (config, compute)
         for config, compute in jobs
-        if not load_cached_row(
-            Path(folder) / config.experiment / f"{config.key}.json", config, compute
-        )
+        if not load_cached_row(row_path(folder, config), config, compute)
     ]
     if workers > 1 and len(missing) > 1:
-        pool = ProcessPoolExecutor(
-            min(workers, len(missing)), get_context("spawn"), start_worker, (threads,)
-        )
-        try:
-            waiting = [pool.submit(run, config, compute, folder) for config, compute in missing]
-            for done in progress(as_completed(waiting), "runs", total=len(waiting)):
-                done.result()  # raises what the worker raised
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a worker process that died",
-                "workers that finish",
-                "Free some memory or use fewer `workers`; finished rows are kept.",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        compute_in_workers(missing, folder, workers, threads)
     else:
         for config, compute in progress(missing, "runs"):
             run(config, compute, folder)
     return [run(config, compute, folder) for config, compute in jobs]
 
-
+# %% ../../nbs/lab/04_runs.ipynb #008cae34
 def run_grid(
     configs: Sequence[RunConfig],
-    compute: Callable[[RunConfig], Outcome],  # a function of a module
+    compute: Compute,  # a function of a module
     folder: Path,  # where rows are kept
     workers: int = 1,  # processes; 1 stays in this one
-) -> list[dict]:
+) -> list[Row]:
     "The rows of all configurations of one task, in their order; only missing ones are computed."
     return run_jobs([(config, compute) for config in configs], folder, workers)
 
-
-def job_of(row: Mapping) -> Job:
+# %% ../../nbs/lab/04_runs.ipynb #bfedc6ea
+def job_of(row: Mapping[str, Any]) -> Job:
     "What computes a row again."
-    name = row["provenance"].get("task")
-    modules = sorted({module for module, defined in definitions(LIBRARY)[0] if defined == name})
+    task = row["provenance"].get("task")
+    modules = sorted({module for module, name in definitions(LIBRARY)[0] if name == task})
     if len(modules) != 1:
         raise InputError(
-            f"a row of the task {name!r}",
+            f"a row of the task {task!r}",
             "a function of the library",
             "Compute the row again with today's library.",
         )
-    return RunConfig.from_dict(row["config"]), getattr(
-        import_module(f"{LIBRARY.name}.{modules[0]}"), name
-    )
+    module = import_module(f"{LIBRARY.name}.{modules[0]}")
+    return RunConfig.from_dict(row["config"]), getattr(module, task)
 
 # %% ../../nbs/lab/04_runs.ipynb #d86c11bf
+@lru_cache
+def smoke_folder() -> Path:
+    "One temporary folder per process."
+    return Path(tempfile.mkdtemp(prefix="alignmerge-smoke-"))
+
+
+def paper_folder(tier: str) -> Path:
+    "The checkout's `paper/`, or a temporary folder for the tier `smoke`."
+    if tier == "smoke":
+        return smoke_folder()
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "paper" / "params").is_dir():
+            return folder / "paper"
+    raise InputError(
+        f"no paper/params above {Path.cwd()}",
+        "a checkout of the project",
+        "Run from inside it.",
+    )
+
+
+def ensure_folder(folder: Path) -> Path:
+    "The folder, created where missing."
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+# %% ../../nbs/lab/04_runs.ipynb #b27ac3cb
 @dataclass(frozen=True)
 class ExperimentPaths:
     "The folders of one experiment in one tier, and its rows."
@@ -346,55 +426,36 @@ class ExperimentPaths:
 
     @property
     def paper(self) -> Path:
-        "The checkout's `paper/`, or a throw-away folder for the tier `smoke`."
-        if self.tier == "smoke":
-            return throw_away()
-        for folder in (Path.cwd(), *Path.cwd().parents):
-            if (folder / "paper" / "params").is_dir():
-                return folder / "paper"
-        raise InputError(
-            f"no paper/params above {Path.cwd()}",
-            "a checkout of the project",
-            "Run from inside it.",
-        )
+        "The checkout's `paper/`, or a temporary folder for the tier `smoke`."
+        return paper_folder(self.tier)
 
     @property
     def tables(self) -> Path:
-        return made(self.paper / "tables" / self.tier)
+        "Where tables are written."
+        return ensure_folder(self.paper / "tables" / self.tier)
 
     @property
     def figures(self) -> Path:
-        return made(self.paper / "figures" / self.tier)
+        "Where figures are written."
+        return ensure_folder(self.paper / "figures" / self.tier)
 
     def rows(
         self,
         configs: Sequence[RunConfig],
-        compute: Callable[[RunConfig], Outcome],
-        workers: int = 1,
-    ) -> list[dict]:
-        "Rows of the configurations: computed (and collected under results/), or read where only rendering is asked for."
+        compute: Compute,
+        workers: int = 1,  # processes; 1 stays in this one
+    ) -> list[Row]:
+        "Rows of the configurations, computed and collected under results/, or read from there."
         path = self.paper / "results" / self.tier / f"{self.experiment}.jsonl"
         if not self.render_only:
-            write_rows(run_grid(configs, compute, self.paper / "runs" / self.tier, workers), path)
+            computed = run_grid(configs, compute, self.paper / "runs" / self.tier, workers)
+            write_rows(computed, path)
         by_key = {row["key"]: row for row in read_rows(path)}
-        if missing := [config for config in configs if config.key not in by_key]:
+        missing = [config for config in configs if config.key not in by_key]
+        if missing:
             raise InputError(
                 f"{path} without {len(missing)} of {len(configs)} rows",
                 "all rows of the parameters",
                 f"Run `make paper TIER={self.tier}`.",
             )
         return [by_key[config.key] for config in configs]
-
-
-@lru_cache
-def throw_away() -> Path:
-    "One temporary folder per process."
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="alignmerge-smoke-"))
-
-
-def made(folder: Path) -> Path:
-    "The folder, made where missing."
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

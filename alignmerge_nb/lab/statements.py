@@ -5,7 +5,7 @@
 # %% ../../nbs/lab/07_statements.ipynb #1d2a4fe0
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +21,8 @@ from .derived import blind_scores
 from .tasks import row_of
 
 # %% auto #0
-__all__ = ['text_id', 'text_items', 'StatementData', 'statement_data', 'judged']
+__all__ = ['text_id', 'text_items', 'StatementData', 'picture_sides', 'statement_tokens', 'frequent_labels', 'statement_data',
+           'judged']
 
 # %% ../../nbs/lab/07_statements.ipynb #56c5048c
 def text_id(text: str) -> str:
@@ -51,14 +52,9 @@ class StatementData:
         "The item indices of a split."
         return lookup(self.splits, split, "split")
 
-# %% ../../nbs/lab/07_statements.ipynb #2fca1089
-def statement_data(
-    statements: Sequence[Statement],  # of all splits
-    images: Features,  # tokens (n, s, dx), at least of their pictures
-    texts: Features,  # tokens (m, t, dy) of `text_items`
-    answers: int | None = None,  # how many of the most frequent labels to keep; None: all
-) -> StatementData:
-    "The task's data from statements and their features."
+# %% ../../nbs/lab/07_statements.ipynb #bc63d61c
+def picture_sides(statements: Iterable[Statement]) -> tuple[str, ...]:
+    "The modalities of the pictures: `x` for one, `left` and `right` for two."
     counts = {len(one.images) for one in statements}
     if counts not in ({1}, {2}):
         raise InputError(
@@ -66,46 +62,67 @@ def statement_data(
             "all about one, or all about two",
             "Keep the sets apart.",
         )
-    sides, used = (
-        ("x",) if counts == {1} else ("left", "right"),
-        sorted({image for one in statements for image in one.images}),
-    )
-    image_row, place = row_of(images, used, "pictures"), {image: i for i, image in enumerate(used)}
-    text_row = row_of(texts, [f"{text_id(one.text)}#0" for one in statements], "texts")
-    chosen = torch.tensor([image_row[image] for image in used])
-    pictures, mask = (
-        images.values[chosen].float(),
-        None if images.mask is None else images.mask[chosen].bool(),
-    )
+    return ("x",) if counts == {1} else ("left", "right")
+
+# %% ../../nbs/lab/07_statements.ipynb #00439350
+def statement_tokens(
+    statements: Sequence[Statement],
+    images: Features,  # tokens (n, s, dx), at least of their pictures
+    texts: Features,  # tokens (m, t, dy) of `text_items`
+) -> TokenItems:
+    "One item per statement; the sides share one tensor of pictures."
+    sides = picture_sides(statements)
+    used = sorted({image for one in statements for image in one.images})
+    image_rows = row_of(images, used, "pictures")
+    text_keys = [f"{text_id(one.text)}#0" for one in statements]
+    text_rows = row_of(texts, text_keys, "texts")
+    chosen = torch.tensor([image_rows[image] for image in used])
+    pictures = images.values[chosen].float()
+    picture_mask = None if images.mask is None else images.mask[chosen].bool()
+    text_mask = None if texts.mask is None else texts.mask.bool()
+    position = {image: row for row, image in enumerate(used)}
     index = {
-        side: torch.tensor([place[one.images[k]] for one in statements])
+        side: torch.tensor([position[one.images[k]] for one in statements])
         for k, side in enumerate(sides)
-    } | {"y": torch.tensor([text_row[f"{text_id(one.text)}#0"] for one in statements])}
-    items = TokenItems(
+    }
+    index["y"] = torch.tensor([text_rows[key] for key in text_keys])
+    return TokenItems(
         {**dict.fromkeys(sides, pictures), "y": texts.values.float()},
         index,
-        {**dict.fromkeys(sides, mask), "y": None if texts.mask is None else texts.mask.bool()},
+        {**dict.fromkeys(sides, picture_mask), "y": text_mask},
     )
-    frequent = Counter(one.label for one in statements if one.split == "train").most_common(answers)
-    label = {text: i for i, text in enumerate(sorted(text for text, _ in frequent))}
-    labels = torch.tensor([label.get(one.label, len(label)) for one in statements])
-    known = (
-        labels < len(label)
-    )  # nothing can be learnt from a label that cannot be predicted, but it counts where one is judged
-    splits = {
-        name: torch.tensor(
-            [
-                i
-                for i, one in enumerate(statements)
-                if one.split == name and (known[i] or name != "train")
-            ],
-            dtype=torch.int64,
-        )
-        for name in SPLITS
-    }
-    return StatementData(
-        items, labels, (*label, *[""] * int(not known.all())), tuple(statements), splits
-    )
+
+# %% ../../nbs/lab/07_statements.ipynb #2fca1089
+def frequent_labels(
+    statements: Iterable[Statement],  # of all splits
+    count: int | None,  # how many; None: all
+) -> tuple[str, ...]:
+    "The `count` most frequent labels of the training split, sorted; None: all of them."
+    labels = Counter(one.label for one in statements if one.split == "train")
+    return tuple(sorted(label for label, _ in labels.most_common(count)))
+
+# %% ../../nbs/lab/07_statements.ipynb #66c3215e
+def statement_data(
+    statements: Sequence[Statement],  # of all splits
+    images: Features,  # tokens (n, s, dx), at least of their pictures
+    texts: Features,  # tokens (m, t, dy) of `text_items`
+    answers: int | None = None,  # how many of the most frequent labels to keep; None: all
+) -> StatementData:
+    "The task's data from statements and their features."
+    items = statement_tokens(statements, images, texts)
+    vocabulary = frequent_labels(statements, answers)
+    class_of = {label: number for number, label in enumerate(vocabulary)}
+    other = len(vocabulary)  # the class of all other labels
+    classes = [class_of.get(one.label, other) for one in statements]
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, one in enumerate(statements):
+        # a label that cannot be predicted is no use in training, but counts in evaluation
+        if classes[row] != other or one.split != "train":
+            rows[one.split].append(row)
+    if other in classes:
+        vocabulary = (*vocabulary, "")
+    splits = {split: torch.tensor(rows[split], dtype=torch.int64) for split in SPLITS}
+    return StatementData(items, torch.tensor(classes), vocabulary, tuple(statements), splits)
 
 # %% ../../nbs/lab/07_statements.ipynb #01c2d7bf
 def judged(
@@ -113,17 +130,15 @@ def judged(
     data: StatementData,
     split: str,  # "val" while choosing; "test" once
 ) -> dict[str, float]:
-    "The scores of predicted classes on a split, beside those of models that do not look."
-    rows = data.rows(split).tolist()
-    if predicted.shape != (len(rows),):
+    "The scores of predicted classes on a split, beside those of models that see no picture."
+    statements = [data.statements[row] for row in data.rows(split).tolist()]
+    if predicted.shape != (len(statements),):
         raise InputError(
             f"predictions of shape {tuple(predicted.shape)}",
-            f"one class for each of the {len(rows)} statements of {split!r}",
+            f"one class for each of the {len(statements)} statements of {split!r}",
             "Predict for `data.rows(split)`.",
         )
-    scores = statement_scores(
-        [data.vocabulary[k] for k in predicted.tolist()], [data.statements[i] for i in rows]
-    )
-    return scores | {
-        f"blind_{name}": value for name, value in blind_scores(data.statements, split).items()
-    }
+    labels = [data.vocabulary[number] for number in predicted.tolist()]
+    scores = statement_scores(labels, statements)
+    blind = blind_scores(data.statements, split)
+    return scores | {f"blind_{name}": value for name, value in blind.items()}

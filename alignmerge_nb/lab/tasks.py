@@ -5,9 +5,10 @@
 # %% ../../nbs/lab/01_tasks.ipynb #c0488563
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,15 +30,18 @@ from alignmerge_nb.fusion.registry import (
 from ..metrics.retrieval import relevance, retrieve
 
 # %% auto #0
-__all__ = ['COLOURS', 'SHAPES', 'EASY_VQA_ANSWERS', 'TASKS', 'INPUTS', 'RetrievalData', 'retrieval_ranks', 'retrieval',
-           'words_of', 'question_kind', 'known_attributes', 'derived_caption', 'caption_items', 'subsample', 'VQAData',
-           'row_of', 'vqa_data', 'aligned_tokens', 'prepare', 'caption_pairs', 'rotated', 'accuracies',
-           'blind_baselines', 'vqa_correct', 'vqa', 'blinded', 'fit_head', 'planted_vqa']
+__all__ = ['COLOURS', 'SHAPES', 'EASY_VQA_ANSWERS', 'T', 'QuestionKind', 'TASKS', 'MakeInput', 'INPUTS', 'RetrievalData',
+           'retrieval_ranks', 'retrieval', 'question_words', 'question_kind', 'named_attributes', 'known_attributes',
+           'derived_caption', 'caption_items', 'subsample', 'VQAData', 'row_of', 'rows_of_splits', 'AnsweredQuestion',
+           'answered_questions', 'answer_classes', 'question_tokens', 'vqa_data', 'aligned_tokens', 'side_transform',
+           'prepare', 'caption_pairs', 'rotated', 'accuracies', 'most_frequent', 'blind_baselines', 'vqa_correct',
+           'vqa', 'blinded', 'raw_input', 'aligned_input', 'rotated_input', 'text_only_input', 'image_only_input',
+           'fit_head', 'planted_vqa']
 
 # %% ../../nbs/lab/01_tasks.ipynb #3660d65b
 @dataclass(frozen=True)
 class RetrievalData:
-    "Vision and text features of a data set, and who is in which split."
+    "Vision and text features of a data set, and which image is in which split."
 
     x: Features  # one row per image
     y: Features  # one row per caption; ids are "image#k"
@@ -47,29 +51,32 @@ class RetrievalData:
     def of(self, split: str) -> tuple[Features, Features]:
         "The features of one split."
         images = lookup(self.splits, split, "split")
-        wanted = set(images)
-        return self.x.select(images), self.y.select(
-            [key for key in self.y.ids if item_id(key) in wanted]
-        )
+        in_split = set(images)
+        captions = [key for key in self.y.ids if item_id(key) in in_split]
+        return self.x.select(images), self.y.select(captions)
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #e31eac5a
 def retrieval_ranks(
-    aligner: Aligner, data: RetrievalData, split: str
+    aligner: Aligner,  # fitted
+    data: RetrievalData,
+    split: str,  # "val" while choosing; "test" once
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    "Metrics of `retrieve` on one split, and the ranks behind them (with the image of each caption as `t2i_unit`)."
+    "Metrics of `retrieve`, and the ranks behind them; `t2i_unit` is the image of each caption."
     x, y = data.of(split)
     owners = [item_id(key) for key in y.ids]
-    relevant = relevance(x.ids, owners, [data.captions[key] for key in y.ids])
-    metrics, found = retrieve(
-        aligner.transform_x(x.values), aligner.transform_y(y.values), relevant
-    )
-    place = {key: row for row, key in enumerate(x.ids)}
-    return metrics, {**found, "t2i_unit": torch.tensor([place[key] for key in owners])}
+    texts = [data.captions[key] for key in y.ids]
+    relevant = relevance(x.ids, owners, texts)
+    z_x = aligner.transform_x(x.values)
+    z_y = aligner.transform_y(y.values)
+    metrics, ranks = retrieve(z_x, z_y, relevant)
+    row_of_image = {key: row for row, key in enumerate(x.ids)}
+    caption_image = torch.tensor([row_of_image[key] for key in owners])
+    return metrics, {**ranks, "t2i_unit": caption_image}
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #9b3bd65e
 def retrieval(
     aligner: Aligner,  # fitted
-    head: FusionHead | None,  # none is needed
+    head: FusionHead | None,  # not used: retrieval compares features as they are
     data: RetrievalData,
     split: str,  # "val" while choosing; "test" once
 ) -> dict[str, float]:
@@ -78,22 +85,30 @@ def retrieval(
 
 # %% ../../nbs/lab/01_tasks.ipynb #2d2ddc6d
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+
+
 SHAPES = ("circle", "rectangle", "triangle")
+
+
 EASY_VQA_ANSWERS = tuple(sorted(COLOURS + SHAPES + ("no", "yes")))
 
 
-def words_of(question: str) -> set[str]:
+T = TypeVar("T")
+QuestionKind = Literal["yes_no", "negated", "shape", "colour"]
+
+
+def question_words(question: str) -> set[str]:
     "The words of a question, in lower case, without its question mark."
     return set(question.lower().replace("?", " ").split())
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #54b0d458
 def question_kind(
     question: str,  # "is there not a red shape?"
     answer: str,  # one of `EASY_VQA_ANSWERS`
-) -> str:
-    "yes_no, negated, shape or colour."
+) -> QuestionKind:
+    "What is asked for: a colour, a shape, or yes or no, plain or negated."
     if answer in ("yes", "no"):
-        return "negated" if words_of(question) & {"no", "not"} else "yes_no"
+        return "negated" if question_words(question) & {"no", "not"} else "yes_no"
     if answer in SHAPES:
         return "shape"
     if answer in COLOURS:
@@ -105,44 +120,50 @@ def question_kind(
     )
 
 # %% ../../nbs/lab/01_tasks.ipynb #e2d1dcb7
+def named_attributes(question: str) -> dict[str, str]:
+    "The shape and the colour that a question names."
+    words = question_words(question)
+    attributes = {}
+    for attribute, values in (("shape", SHAPES), ("colour", COLOURS)):
+        for value in values:
+            if value in words:
+                attributes[attribute] = value
+    return attributes
+
+# %% ../../nbs/lab/01_tasks.ipynb #706c2f1e
 def known_attributes(
     questions: Iterable[tuple[str, str]],  # (question, answer) about one picture
 ) -> dict[str, str]:
     "What the answers say about the picture: its colour, its shape, or both."
-    known = {}
+    attributes: dict[str, str] = {}
     for question, answer in questions:
-        kind, words = question_kind(question, answer), words_of(question)
+        kind = question_kind(question, answer)
         if kind in ("shape", "colour"):
-            known[kind] = answer
-        elif (answer == "yes") != (
-            kind == "negated"
-        ):  # "is there a …: yes" and "is there not a …: no" both assert
-            known |= {
-                name: word
-                for name, group in (("shape", SHAPES), ("colour", COLOURS))
-                for word in group
-                if word in words
-            }
-    return known
+            attributes[kind] = answer
+            continue
+        # "is there a …: yes" and "is there not a …: no" both assert
+        asserted = (answer == "yes") != (kind == "negated")
+        if asserted:
+            attributes |= named_attributes(question)
+    return attributes
 
 
 def derived_caption(
     questions: Iterable[tuple[str, str]],  # (question, answer) about one picture
 ) -> str | None:
     "A sentence such as 'a teal circle' if the answers tell both colour and shape, else None."
-    known = known_attributes(questions)
-    return f"a {known['colour']} {known['shape']}" if len(known) == 2 else None
+    attributes = known_attributes(questions)
+    if len(attributes) < 2:
+        return None
+    return f"a {attributes['colour']} {attributes['shape']}"
 
 # %% ../../nbs/lab/01_tasks.ipynb #837359e3
 def caption_items(
     items: Iterable[Item],  # training pictures with questions
 ) -> list[Item]:
     "The items whose caption can be derived, with it as their text."
-    return [
-        replace(item, texts=(caption,))
-        for item in items
-        if (caption := derived_caption(item.questions))
-    ]
+    captions = [(item, derived_caption(item.questions)) for item in items]
+    return [replace(item, texts=(caption,)) for item, caption in captions if caption]
 
 # %% ../../nbs/lab/01_tasks.ipynb #bebaf753
 def subsample(
@@ -150,7 +171,7 @@ def subsample(
     n: int | None,  # how many of them; None: all
     seed: int = 0,  # of the choice
 ) -> list[Item]:
-    "`n` of the items, the same for the same seed, in the order of their ids; a smaller n is a part of a larger one."
+    "`n` of the items, in the order of their ids; nested for one seed: fewer are a part of more."
     items = sorted(items, key=lambda item: item.id)
     if n is None:
         return items
@@ -168,32 +189,107 @@ def subsample(
 class VQAData:
     "Questions about pictures, ready for a head."
 
-    asked: TokenItems  # one item per (picture, question): modalities "x" and "y"
+    items: TokenItems  # one item per (picture, question): modalities "x" and "y"
     answers: Tensor  # (n,) int64 index into `vocabulary`
     kinds: tuple[str, ...]  # (n,) the kind of each question
     vocabulary: tuple[str, ...]  # the possible answers
-    image_ids: tuple[str, ...]  # (n_x,) whose tokens `asked` holds
+    image_ids: tuple[str, ...]  # (n_x,) the pictures whose tokens `items` holds
     splits: Mapping[str, Tensor]  # "train", "val", "test" → item indices
 
     def rows(self, split: str) -> Tensor:
         "The item indices of a split."
         return lookup(self.splits, split, "split")
 
+    def kinds_of(self, split: str) -> list[str]:
+        "The kind of each question of a split."
+        return [self.kinds[row] for row in self.rows(split).tolist()]
 
+# %% ../../nbs/lab/01_tasks.ipynb #08f271cb
 def row_of(
     features: Features,  # anything with ids
     keys: Iterable[str],  # ids that are needed
     what: str,  # for the message
 ) -> dict[str, int]:
     "id → row, complete for `keys`."
-    table = {key: row for row, key in enumerate(features.ids)}
-    if missing := [key for key in keys if key not in table]:
+    rows = {key: row for row, key in enumerate(features.ids)}
+    missing = [key for key in keys if key not in rows]
+    if missing:
         raise InputError(
             f"{len(missing)} {what} without features (first: {missing[0]})",
             "features of all of them",
             "Encode the same items that the task is built from.",
         )
-    return table
+    return rows
+
+# %% ../../nbs/lab/01_tasks.ipynb #7af29e12
+def rows_of_splits(
+    splits: Iterable[str],
+    assigned: Sequence[str],  # (n,) the split of each item
+) -> dict[str, Tensor]:
+    "The item indices of each split."
+    rows: dict[str, list[int]] = {split: [] for split in splits}
+    for row, split in enumerate(assigned):
+        rows[split].append(row)
+    return {split: torch.tensor(numbers, dtype=torch.int64) for split, numbers in rows.items()}
+
+# %% ../../nbs/lab/01_tasks.ipynb #9a570cd5
+class AnsweredQuestion(NamedTuple):
+    "One question about one picture."
+
+    split: str
+    image: str  # id of the picture
+    question: str
+    answer: str
+
+
+def answered_questions(splits: Mapping[str, list[Item]]) -> list[AnsweredQuestion]:
+    "All questions about the pictures of all splits."
+    return [
+        AnsweredQuestion(split, item.id, question, answer)
+        for split, items in splits.items()
+        for item in items
+        for question, answer in item.questions
+    ]
+
+# %% ../../nbs/lab/01_tasks.ipynb #27cf0930
+def answer_classes(
+    questions: Sequence[AnsweredQuestion],
+    vocabulary: Sequence[str],  # the possible answers
+) -> Tensor:
+    "The answers as indices into the vocabulary, (n,) int64."
+    class_of = {answer: number for number, answer in enumerate(vocabulary)}
+    unknown = [one.answer for one in questions if one.answer not in class_of]
+    if unknown:
+        raise InputError(
+            f"the answer {unknown[0]!r} ({len(unknown)} answers outside the vocabulary)",
+            f"one of {', '.join(vocabulary)}",
+            "Drop these questions or widen the vocabulary.",
+        )
+    return torch.tensor([class_of[one.answer] for one in questions])
+
+# %% ../../nbs/lab/01_tasks.ipynb #2f06440e
+def question_tokens(
+    asked: Sequence[AnsweredQuestion],
+    items: Sequence[Item],  # the pictures
+    images: Features,  # tokens (n, s, dx), one row per picture
+    questions: Features,  # tokens (m, t, dy) of `question_items`
+) -> TokenItems:
+    "One item per question: its picture as `x`, its text as `y`."
+    image_rows = row_of(images, (item.id for item in items), "pictures")
+    key_of = {item.texts[0]: f"{item.id}#0" for item in question_items(items)}
+    text_rows = row_of(questions, key_of.values(), "questions")
+    used = torch.tensor([image_rows[item.id] for item in items])
+    position = {item.id: row for row, item in enumerate(items)}
+    tokens = {"x": images.values[used].float(), "y": questions.values.float()}
+    index = {
+        "x": torch.tensor([position[one.image] for one in asked]),
+        "y": torch.tensor([text_rows[key_of[one.question]] for one in asked]),
+    }
+    masks = {
+        "x": None if images.mask is None else images.mask[used].bool(),
+        "y": None if questions.mask is None else questions.mask.bool(),
+    }
+    return TokenItems(tokens, index, masks)
 
 # %% ../../nbs/lab/01_tasks.ipynb #5d18d26d
 def vqa_data(
@@ -203,52 +299,18 @@ def vqa_data(
     vocabulary: tuple[str, ...] = EASY_VQA_ANSWERS,
 ) -> VQAData:
     "The task's data from items and their features."
-    items = [item for part in splits.values() for item in part]
+    items = [item for pictures in splits.values() for item in pictures]
     if len({item.id for item in items}) < len(items):
         raise InputError("pictures that are in two splits", "disjoint splits", "Use `split_items`.")
-    image_row = row_of(images, (item.id for item in items), "pictures")
-    asked = {item.texts[0]: f"{item.id}#0" for item in question_items(items)}
-    question_row, place = (
-        row_of(questions, asked.values(), "questions"),
-        {item.id: i for i, item in enumerate(items)},
-    )
-    answer = {text: i for i, text in enumerate(vocabulary)}
-    flat = [
-        (name, item.id, question, text)
-        for name, part in splits.items()
-        for item in part
-        for question, text in item.questions
-    ]
-    if unknown := [text for *_, text in flat if text not in answer]:
-        raise InputError(
-            f"the answer {unknown[0]!r} ({len(unknown)} answers outside the vocabulary)",
-            f"one of {', '.join(vocabulary)}",
-            "Drop these questions or widen the vocabulary.",
-        )
-    used = torch.tensor([image_row[item.id] for item in items])
-    tokens = TokenItems(
-        {"x": images.values[used].float(), "y": questions.values.float()},
-        {
-            "x": torch.tensor([place[key] for _, key, _, _ in flat]),
-            "y": torch.tensor([question_row[asked[question]] for _, _, question, _ in flat]),
-        },
-        {
-            "x": None if images.mask is None else images.mask[used].bool(),
-            "y": None if questions.mask is None else questions.mask.bool(),
-        },
-    )
+    asked = answered_questions(splits)
+    answers = answer_classes(asked, vocabulary)
     return VQAData(
-        tokens,
-        torch.tensor([answer[text] for *_, text in flat]),
-        tuple(question_kind(question, text) for _, _, question, text in flat),
-        tuple(vocabulary),
-        tuple(item.id for item in items),
-        {
-            name: torch.tensor(
-                [i for i, row in enumerate(flat) if row[0] == name], dtype=torch.int64
-            )
-            for name in splits
-        },
+        items=question_tokens(asked, items, images, questions),
+        answers=answers,
+        kinds=tuple(question_kind(one.question, one.answer) for one in asked),
+        vocabulary=tuple(vocabulary),
+        image_ids=tuple(item.id for item in items),
+        splits=rows_of_splits(splits, [one.split for one in asked]),
     )
 
 # %% ../../nbs/lab/01_tasks.ipynb #f3d738c4
@@ -259,15 +321,26 @@ def aligned_tokens(
     fit_on: Tensor,  # the sequences whose tokens give mean and standard deviation
 ) -> Tensor:
     "Tokens, transformed one by one and standardised, zero where masked."
-    mask = torch.ones(z.shape[:2], dtype=torch.bool) if mask is None else mask
-    rows = z[mask] if transform is None else transform(z[mask])
-    out = rows.new_zeros(*z.shape[:2], rows.shape[1])
-    out[mask] = rows
+    if mask is None:
+        mask = torch.ones(z.shape[:2], dtype=torch.bool)
+    tokens = z[mask] if transform is None else transform(z[mask])
+    out = tokens.new_zeros(*z.shape[:2], tokens.shape[1])
+    out[mask] = tokens
     seen = out[fit_on][mask[fit_on]]
-    deviation = seen.std(0).clamp_min(
-        1e-6 * float(seen.std()) + 1e-12
-    )  # a constant channel stays near zero instead of becoming noise
+    # a constant channel stays near zero instead of becoming noise
+    smallest = 1e-6 * float(seen.std()) + 1e-12
+    deviation = seen.std(0).clamp_min(smallest)
     return torch.where(mask[..., None], (out - seen.mean(0)) / deviation, 0)
+
+# %% ../../nbs/lab/01_tasks.ipynb #25c6917f
+def side_transform(
+    aligner: Aligner | None,  # fitted
+    is_text: bool,  # whether the side is text
+) -> Callable[[Tensor], Tensor] | None:
+    "The map of one side of an aligner; None without an aligner."
+    if aligner is None:
+        return None
+    return aligner.transform_y if is_text else aligner.transform_x
 
 
 @torch.no_grad()
@@ -275,60 +348,53 @@ def prepare(
     aligner: Aligner | None,  # fitted; None: tokens as encoded
     items: TokenItems,
     train: Tensor,  # the items that give mean and standard deviation
-    texts: Iterable[str] = (
-        "y",
-    ),  # modalities that the aligner takes as text; all others are vision
+    texts: Iterable[str] = ("y",),  # modalities of text; all others are vision
 ) -> TokenItems:
     "The items with aligned, standardised tokens."
     for name, z in items.tokens.items():
-        transform = (
-            None
-            if aligner is None
-            else aligner.transform_y
-            if name in texts
-            else aligner.transform_x
-        )
+        transform = side_transform(aligner, name in texts)
         seen = items.index[name][train].unique()
-        items = changed(
-            items, name, tokens=aligned_tokens(z, items.masks.get(name), transform, seen[seen >= 0])
-        )
+        present = seen[seen >= 0]
+        tokens = aligned_tokens(z, items.masks.get(name), transform, present)
+        items = changed(items, name, tokens=tokens)
     return items
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #d2f2a495
 def caption_pairs(
     data: VQAData,
-    captions: Features,  # tokens of `caption_items` of the training pictures; ids are "picture#0"
+    captions: Features,  # tokens of training pictures' `caption_items`; ids are "picture#0"
 ) -> tuple[Tensor, Tensor]:
-    "What an aligner is fitted on: mean tokens of training pictures (p, dx) and of their derived captions (p, dy)."
-    items = data.asked
-    train = {data.image_ids[i]: i for i in items.index["x"][data.rows("train")].unique().tolist()}
+    "What an aligner is fitted on: mean tokens of pictures (p, dx) and of their captions (p, dy)."
+    items = data.items
+    sequences = items.index["x"][data.rows("train")].unique()
+    row_of_image = {data.image_ids[row]: row for row in sequences.tolist()}
     owners = [key.rpartition("#")[0] for key in captions.ids]
-    if strange := [key for key in owners if key not in train]:
+    strange = [key for key in owners if key not in row_of_image]
+    if strange:
         raise InputError(
-            f"captions of {len(strange)} pictures that are not in the training split (first: {strange[0]})",
+            f"captions of {len(strange)} pictures that are not in the training split "
+            f"(first: {strange[0]})",
             "captions of training pictures only",
             "Derive them from the training items: validation and test answers must stay unseen.",
         )
-    rows = torch.tensor([train[key] for key in owners])
+    rows = torch.tensor([row_of_image[key] for key in owners])
     mask = items.masks.get("x")
-    return masked_mean(items.tokens["x"][rows], None if mask is None else mask[rows]), masked_mean(
-        captions.values.float(), captions.mask
-    )
+    pooled_images = masked_mean(items.tokens["x"][rows], None if mask is None else mask[rows])
+    return pooled_images, masked_mean(captions.values.float(), captions.mask)
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #f119042c
 def rotated(
     items: TokenItems,  # prepared
     seed: int = 0,  # of the rotation
-    texts: Iterable[str] = ("y",),  # modalities that keep their place
+    texts: Iterable[str] = ("y",),  # modalities that are left as they are
 ) -> TokenItems:
-    "The same items with all vision tokens turned by one random orthogonal matrix: the null for 'the common basis helps'."
+    "All vision tokens turned by one random orthogonal matrix: the null for 'a common basis helps'."
     names = [name for name in items.tokens if name not in texts]
     d = items.widths[names[0]]
     q, r = torch.linalg.qr(torch.randn(d, d, generator=generator(seed, "rotate z")))
+    rotation = q * r.diagonal().sign()  # with these signs uniform over all orthogonal matrices
     for name in names:
-        items = changed(
-            items, name, tokens=items.tokens[name] @ (q * r.diagonal().sign())
-        )  # with the signs of R's diagonal, uniform over all rotations
+        items = changed(items, name, tokens=items.tokens[name] @ rotation)
     return items
 
 # %% ../../nbs/lab/01_tasks.ipynb #5f939138
@@ -344,31 +410,39 @@ def accuracies(
             "equally many, at least one",
             "Take both from the same rows.",
         )
-    parts = {kind: torch.tensor([k == kind for k in kinds]) for kind in sorted(set(kinds))}
-    return (
-        {"accuracy": float(correct.float().mean())}
-        | {f"accuracy_{kind}": float(correct[part].float().mean()) for kind, part in parts.items()}
-        | {"n": float(len(kinds))}
-    )
+    scores = {"accuracy": float(correct.float().mean())}
+    for kind in sorted(set(kinds)):
+        of_kind = torch.tensor([other == kind for other in kinds])
+        scores[f"accuracy_{kind}"] = float(correct[of_kind].float().mean())
+    scores["n"] = float(len(kinds))
+    return scores
 
+# %% ../../nbs/lab/01_tasks.ipynb #e1242530
+def most_frequent(counts: Counter[T]) -> T:
+    "The most frequent value; of several, the one that was counted first."
+    return counts.most_common(1)[0][0]
 
+# %% ../../nbs/lab/01_tasks.ipynb #abd54d2d
 def blind_baselines(
     data: VQAData,
     split: str,  # where they are evaluated; they are learnt on "train"
 ) -> dict[str, float]:
-    "Accuracy of uniform guessing, of the most frequent answer, and of the most frequent answer to each question."
-    train, rows = data.rows("train").tolist(), data.rows(split).tolist()
-    answers, asked = data.answers.tolist(), data.asked.index["y"].tolist()
-    overall = Counter(answers[i] for i in train).most_common(1)[0][0]
-    by_question: dict[int, Counter] = {}
-    for i in train:
-        by_question.setdefault(asked[i], Counter())[answers[i]] += 1
-    guess = {question: counts.most_common(1)[0][0] for question, counts in by_question.items()}
-    share = lambda right: sum(right) / len(rows)
+    "Accuracy of uniform guessing, of the most frequent answer, and of that to each question."
+    answers = data.answers.tolist()
+    texts = data.items.index["y"].tolist()  # equal questions have equal numbers
+    train = data.rows("train").tolist()
+    overall = most_frequent(Counter(answers[row] for row in train))
+    counts: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for row in train:
+        counts[texts[row]][answers[row]] += 1
+    guess = {text: most_frequent(count) for text, count in counts.items()}
+    rows = data.rows(split).tolist()
+    majority = sum(answers[row] == overall for row in rows)
+    prior = sum(answers[row] == guess.get(texts[row], overall) for row in rows)
     return {
         "chance": 1 / len(data.vocabulary),
-        "majority": share([answers[i] == overall for i in rows]),
-        "prior": share([answers[i] == guess.get(asked[i], overall) for i in rows]),
+        "majority": majority / len(rows),
+        "prior": prior / len(rows),
     }
 
 # %% ../../nbs/lab/01_tasks.ipynb #08d2975f
@@ -388,58 +462,90 @@ def vqa_correct(
     rows = data.rows(split)
     return predict(head, items, rows).argmax(1) == data.answers[rows]
 
-
+# %% ../../nbs/lab/01_tasks.ipynb #8f7fe763
 def vqa(
     aligner: Aligner | None,  # fitted and frozen; None: tokens as encoded
-    head: FusionHead,  # trained on `prepare(aligner, data.asked, data.rows("train"))`
+    head: FusionHead,  # trained on `prepare(aligner, data.items, data.rows("train"))`
     data: VQAData,
     split: str,  # "val" while choosing; "test" once
 ) -> dict[str, float]:
     "Accuracy overall and by kind of question, beside the baselines that see no picture."
-    rows = data.rows(split)
-    correct = vqa_correct(head, prepare(aligner, data.asked, data.rows("train")), data, split)
-    return accuracies(correct, [data.kinds[i] for i in rows.tolist()]) | blind_baselines(
-        data, split
-    )
+    items = prepare(aligner, data.items, data.rows("train"))
+    correct = vqa_correct(head, items, data, split)
+    return accuracies(correct, data.kinds_of(split)) | blind_baselines(data, split)
 
 
 TASKS = {"retrieval": retrieval, "vqa": vqa}
 
 # %% ../../nbs/lab/01_tasks.ipynb #98589f97
-INPUTS = {  # from items, training rows, aligner and seed
-    "raw": lambda items, train, aligner, seed: prepare(None, items, train),
-    "aligned": lambda items, train, aligner, seed: prepare(aligner, items, train),
-    "mispaired": lambda items, train, aligner, seed: prepare(
-        aligner, items, train
-    ),  # by an aligner that was fitted on wrong pairs
-    "rotated": lambda items, train, aligner, seed: rotated(prepare(aligner, items, train), seed),
-    "text_only": lambda items, train, aligner, seed: blinded(prepare(None, items, train), {"y"}),
-    "image_only": lambda items, train, aligner, seed: blinded(
-        prepare(None, items, train), set(items.tokens) - {"y"}
-    ),
-}
-
-
-def blinded(items: TokenItems, seen: set[str]) -> TokenItems:
+def blinded(
+    items: TokenItems,  # prepared
+    seen: set[str],  # modalities that are left as they are
+) -> TokenItems:
     "The items with every modality that is not `seen` replaced by a single zero token."
     for name in set(items.tokens) - seen:
         items = without(items, name)
     return items
 
 
+def raw_input(items: TokenItems, train: Tensor, aligner: Aligner | None, seed: int) -> TokenItems:
+    "Both sides as they were encoded, standardised."
+    return prepare(None, items, train)
+
+
+def aligned_input(
+    items: TokenItems, train: Tensor, aligner: Aligner | None, seed: int
+) -> TokenItems:
+    "Both sides in the space of the aligner."
+    return prepare(aligner, items, train)
+
+# %% ../../nbs/lab/01_tasks.ipynb #06139bd4
+def rotated_input(
+    items: TokenItems, train: Tensor, aligner: Aligner | None, seed: int
+) -> TokenItems:
+    "Both sides in the space of the aligner, pictures turned by a random orthogonal matrix."
+    return rotated(prepare(aligner, items, train), seed)
+
+# %% ../../nbs/lab/01_tasks.ipynb #b0dece5b
+def text_only_input(
+    items: TokenItems, train: Tensor, aligner: Aligner | None, seed: int
+) -> TokenItems:
+    "Texts as they were encoded, and no pictures."
+    return blinded(prepare(None, items, train), {"y"})
+
+
+def image_only_input(
+    items: TokenItems, train: Tensor, aligner: Aligner | None, seed: int
+) -> TokenItems:
+    "Pictures as they were encoded, and no texts."
+    return blinded(prepare(None, items, train), set(items.tokens) - {"y"})
+
+
+MakeInput = Callable[[TokenItems, Tensor, Aligner | None, int], TokenItems]
+INPUTS: dict[str, MakeInput] = {  # from items, training rows, aligner and seed
+    "raw": raw_input,
+    "aligned": aligned_input,
+    "mispaired": aligned_input,  # by an aligner that was fitted on wrong pairs
+    "rotated": rotated_input,
+    "text_only": text_only_input,
+    "image_only": image_only_input,
+}
+
+# %% ../../nbs/lab/01_tasks.ipynb #67ac7340
 def fit_head(
     name: str,  # a key of `HEADS`
     items: TokenItems,  # one of `INPUTS`
     data: VQAData,
     seed: int = 0,  # of weights and batches
-    options: TrainOptions = TrainOptions(),
-    **shape,  # of the head: width, heads, n_layers, query, symmetric
+    options: TrainOptions | None = None,  # None: the defaults
+    width: int = 64,  # of the head
 ) -> tuple[FusionHead, list[dict[str, float]]]:
-    "A head trained on the training questions, stopped on the validation questions, and its history."
-    head = make_head(name, items.widths, len(data.vocabulary), seed, **shape)
-    return head, train_head(
-        head, items, data.answers, data.rows("train"), data.rows("val"), options, seed
-    )
+    "A head trained on training questions, stopped on validation questions, and its history."
+    head = make_head(name, items.widths, len(data.vocabulary), seed, width=width)
+    train = data.rows("train")
+    val = data.rows("val")
+    history = train_head(head, items, data.answers, train, val, options or TrainOptions(), seed)
+    return head, history
 
 # %% ../../nbs/lab/01_tasks.ipynb #fb15ed33
 def planted_vqa(
@@ -448,34 +554,29 @@ def planted_vqa(
 ) -> VQAData:
     "A VQA task with a known answer: eight colours, one token of three carries the colour."
     rng = generator(seed, "planted vqa")
-    colour, place = (
-        torch.randint(len(COLOURS), (n,), generator=rng),
-        torch.randint(3, (n,), generator=rng),
-    )
-    x = 0.1 * torch.randn(n, 3, 12, generator=rng)
-    x[torch.arange(n), place, colour] += 3
-    flat = [(i, 0, COLOURS[c], "colour") for i, c in enumerate(colour.tolist())] + [
-        (i, 1, "yes" if COLOURS[c] == "red" else "no", "yes_no")
-        for i, c in enumerate(colour.tolist())
-    ]
-    image, question, answer, kinds = zip(*flat)
+    colour = torch.randint(len(COLOURS), (n,), generator=rng)
+    position = torch.randint(3, (n,), generator=rng)
+    pictures = 0.1 * torch.randn(n, 3, 12, generator=rng)
+    pictures[torch.arange(n), position, colour] += 3
+    texts = torch.randn(2, 4, 6, generator=rng)
+    names = [COLOURS[number] for number in colour.tolist()]
+    answers = names + ["yes" if name == "red" else "no" for name in names]
+    image = torch.arange(n).repeat(2)
     items = TokenItems(
-        {"x": x, "y": torch.randn(2, 4, 6, generator=rng)},
-        {"x": torch.tensor(image), "y": torch.tensor(question)},
+        {"x": pictures, "y": texts},
+        {"x": image, "y": torch.arange(2).repeat_interleave(n)},
         {"y": torch.tensor([[True] * 4, [True] * 3 + [False]])},
     )
-    part = (
-        torch.tensor(image) * 10 // n
-    )  # seven tenths of the pictures to train, one to val, two to test
+    tenth = image * 10 // n  # seven tenths of the pictures to train, one to val, two to test
     return VQAData(
         items,
-        torch.tensor([EASY_VQA_ANSWERS.index(text) for text in answer]),
-        kinds,
+        torch.tensor([EASY_VQA_ANSWERS.index(answer) for answer in answers]),
+        ("colour",) * n + ("yes_no",) * n,
         EASY_VQA_ANSWERS,
         tuple(map(str, range(n))),
         {
-            "train": (part < 7).nonzero()[:, 0],
-            "val": (part == 7).nonzero()[:, 0],
-            "test": (part > 7).nonzero()[:, 0],
+            "train": (tenth < 7).nonzero()[:, 0],
+            "val": (tenth == 7).nonzero()[:, 0],
+            "test": (tenth > 7).nonzero()[:, 0],
         },
     )

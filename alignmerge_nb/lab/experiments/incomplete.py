@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -19,14 +20,14 @@ from ...features import Features
 from ...fusion.base import masked_mean
 from ...fusion.registry import TokenItems, changed, drop_modalities, predict
 from alignmerge_nb.lab.protocols import (
-    VQA_OPTIONS,
+    VQAOptions,
     aligner_on,
     token_features,
     training_options,
     vqa_features,
     vqa_material,
 )
-from ..runs import Outcome, options_of, sources
+from ..runs import Outcome, options_of, parse_options, sources
 from alignmerge_nb.lab.tasks import (
     INPUTS,
     VQAData,
@@ -40,7 +41,7 @@ from alignmerge_nb.lab.tasks import (
 from ...paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['TRAINING', 'SHARES', 'TOKEN_OPTIONS', 'CLASS_OPTIONS', 'lacking', 'states', 'answered', 'tokens_run', 'class_data',
+__all__ = ['TRAINING', 'SHARES', 'CLASS_OPTIONS', 'lacking', 'states', 'answered', 'TokenOptions', 'tokens_run', 'class_data',
            'pooled_pairs', 'class_scores', 'classification_run', 'incomplete_run']
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #824e8346
@@ -90,7 +91,7 @@ def answered(
 ) -> tuple[dict[str, float], Tensor]:
     "Accuracies on the test split, and the predicted answers (n_test,)."
     inputs = lookup(INPUTS, options["input"], "input")(
-        data.asked, data.rows("train"), aligner, config.seed
+        data.items, data.rows("train"), aligner, config.seed
     )
     rows = data.rows("test")
     inputs = lacking(inputs, rows, options["share"], options["train_share"], config.seed)
@@ -102,22 +103,27 @@ def answered(
     return metrics | {"val_accuracy": max(each["val_accuracy"] for each in history)}, predicted
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #21a1e4e1
-TOKEN_OPTIONS = VQA_OPTIONS | SHARES
+@dataclass(frozen=True)
+class TokenOptions(VQAOptions):
+    "What a configuration of a run with missing modalities may set."
+
+    share: float = 0.0  # of the test items lack one modality
+    train_share: float | None = None  # of the other items; None: as at test
 
 
 def tokens_run(config: RunConfig) -> Outcome:
     "Fit the aligner and the head on easy-VQA, let modalities go missing, evaluate once on the test split."
-    options = options_of(config, TOKEN_OPTIONS, "option of a run with missing modalities")
+    options = parse_options(config, TokenOptions, "option of a run with missing modalities")
     data, captions = vqa_material(config, options)
     aligner = aligner_on(config, lambda: caption_pairs(data, captions))
-    metrics, predicted = answered(config, options, data, aligner)
+    metrics, predicted = answered(config, asdict(options), data, aligner)
     rows, sides = (
         data.rows("test"),
-        vqa_features(config.image_encoder, config.text_encoder, options["size"]),
+        vqa_features(config.image_encoder, config.text_encoder, options.size),
     )
     vectors = {
         "correct": predicted == data.answers[rows],
-        "correct_unit": data.asked.index["x"][rows].unique(return_inverse=True)[1],
+        "correct_unit": data.items.index["x"][rows].unique(return_inverse=True)[1],
     }
     return Outcome(metrics | blind_baselines(data, "test"), vectors, sources(*sides))
 
@@ -193,8 +199,8 @@ def pooled_pairs(
         )
     return tuple(
         masked_mean(
-            data.asked.tokens[name][rows],
-            None if (mask := data.asked.masks.get(name)) is None else mask[rows],
+            data.items.tokens[name][rows],
+            None if (mask := data.items.masks.get(name)) is None else mask[rows],
         )
         for name in ("x", "y")
     )

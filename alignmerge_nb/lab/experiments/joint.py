@@ -569,7 +569,7 @@ def joint_vqa(
         parts, through(tails["x"], images, device), through(tails["y"], questions, device)
     )
     aligner, rest = vqa_aligner(config, parts, frozen, price[1])
-    ready = prepare(aligner, frozen.asked, frozen.rows("train"))
+    ready = prepare(aligner, frozen.items, frozen.rows("train"))
     head, history = fit_head(config.head, ready, frozen, seed, training, width=options["width"])
     each, trained = head_macs(head, ready, frozen.rows("train"), frozen.rows("val"), training), None
     if options["regime"] == "frozen":
@@ -578,7 +578,7 @@ def joint_vqa(
         held = vqa_data(parts, images, questions)
         correct, later = jointly(config, options, tails, aligner, head, frozen, held, joint)
         trained, history, rest = (
-            sequences_trained(held.asked, frozen.rows("train"), joint, seed, len(later)),
+            sequences_trained(held.items, frozen.rows("train"), joint, seed, len(later)),
             history + later,
             rest + each * len(later) / training.epochs,
         )
@@ -590,13 +590,13 @@ def joint_vqa(
         "epochs": float(len(history)),
         "seconds": seconds + time.perf_counter() - start,
     } | totals(
-        encoder_macs(price, frozen.asked, train, val, trained, options["joint_epochs"]), rest + each
+        encoder_macs(price, frozen.items, train, val, trained, options["joint_epochs"]), rest + each
     )
     return Outcome(
         metrics,
         {
             "correct": correct,
-            "correct_unit": frozen.asked.index["x"][test].unique(return_inverse=True)[1],
+            "correct_unit": frozen.items.index["x"][test].unique(return_inverse=True)[1],
         },
         sources(images, questions),
     )
@@ -622,20 +622,20 @@ def jointly(
     if aligner is not None:
         tails = {side: Mapped(tail, aligner, side) for side, tail in tails.items()}
     known = (
-        frozen.asked
+        frozen.items
         if aligner is None
         else replace(
-            frozen.asked,
+            frozen.items,
             tokens={
-                "x": (frozen.asked.tokens["x"] - aligner.mean_x) @ aligner.weight_x,
-                "y": (frozen.asked.tokens["y"] - aligner.mean_y) @ aligner.weight_y,
+                "x": (frozen.items.tokens["x"] - aligner.mean_x) @ aligner.weight_x,
+                "y": (frozen.items.tokens["y"] - aligner.mean_y) @ aligner.weight_y,
             },
         )
     )
     train, val, test = (held.rows(split) for split in ("train", "val", "test"))
     model, items = (
         JointModel(tails, head, known, train).to(options["device"]),
-        moved(held.asked, options["device"]),
+        moved(held.items, options["device"]),
     )
     with unfinished(config) as path:
         history = train_joint(
