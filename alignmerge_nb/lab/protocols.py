@@ -19,7 +19,7 @@ from ..core import InputError, generator, lookup
 from ..data.datasets import DATASETS, load_dataset
 from ..data.splits import split_items
 from ..features import Features, encode, item_id, question_items
-from ..fusion.registry import TrainOptions
+from ..fusion.training import TrainOptions
 from .runs import Outcome, options_of, sources
 from alignmerge_nb.lab.tasks import (
     INPUTS,

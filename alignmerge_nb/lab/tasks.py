@@ -17,15 +17,9 @@ from ..core import InputError, generator, lookup
 from ..data.datasets import Item
 from ..features import Features, item_id, question_items
 from ..fusion.base import FusionHead, masked_mean
-from alignmerge_nb.fusion.registry import (
-    TokenItems,
-    TrainOptions,
-    changed,
-    make_head,
-    predict,
-    train_head,
-    without,
-)
+from ..fusion.items import TokenItems, blank_modality, predict, replace_modality
+from ..fusion.registry import make_head
+from ..fusion.training import TrainOptions, train_head
 from ..metrics.retrieval import relevance, retrieve
 
 # %% auto #0
@@ -289,7 +283,7 @@ def prepare(
             else aligner.transform_x
         )
         seen = items.index[name][train].unique()
-        items = changed(
+        items = replace_modality(
             items, name, tokens=aligned_tokens(z, items.masks.get(name), transform, seen[seen >= 0])
         )
     return items
@@ -326,7 +320,7 @@ def rotated(
     d = items.widths[names[0]]
     q, r = torch.linalg.qr(torch.randn(d, d, generator=generator(seed, "rotate z")))
     for name in names:
-        items = changed(
+        items = replace_modality(
             items, name, tokens=items.tokens[name] @ (q * r.diagonal().sign())
         )  # with the signs of R's diagonal, uniform over all rotations
     return items
@@ -423,7 +417,7 @@ INPUTS = {  # from items, training rows, aligner and seed
 def blinded(items: TokenItems, seen: set[str]) -> TokenItems:
     "The items with every modality that is not `seen` replaced by a single zero token."
     for name in set(items.tokens) - seen:
-        items = without(items, name)
+        items = blank_modality(items, name)
     return items
 
 
