@@ -7,50 +7,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import InputError
 from alignmerge_nb.fusion.base import (
+    BlockStack,
     CrossAttentionBlock,
     FusionHead,
     MultiHeadCrossAttention,
-    Named,
+    PerModality,
+    check_counts,
+    concat_tokens,
     masked_mean,
 )
 
 # %% auto #0
-__all__ = ['in_line', 'last_token', 'sinusoids', 'CausalAttention', 'CausalBlock', 'PrefixDecoder', 'doubling', 'Scan', 'Mamba',
-           'MambaFusion']
+__all__ = ['concat_in_order', 'CausalBlock', 'PrefixDecoder', 'LinearScan', 'Mamba', 'StateSpaceHead', 'MambaFusion']
 
 # %% ../../nbs/fusion/02_sequence.ipynb #ca6b1b8a
-def in_line(
-    tokens: Mapping[str, Tensor],  # modality → (n, s, d)
-    masks: Mapping[str, Tensor],  # modality → (n, s) bool
+def concat_in_order(
+    tokens: PerModality,  # modality → (n, s, d)
+    masks: PerModality,  # modality → (n, s) bool
     names: Mapping[str, int],  # modalities in reading order
 ) -> tuple[Tensor, Tensor]:
-    "All tokens of each row (n, S, d), those that exist first and in order, the rest zero; and which exist (n, S)."
-    h, mask = (
-        torch.cat([tokens[name] for name in names], 1),
-        torch.cat([masks[name] for name in names], 1),
-    )
+    "The unmasked tokens of each row in order, then zeros (n, S, d), and the mask (n, S)."
+    h, mask = concat_tokens(tokens, masks, names)
     if not mask.all():
         mask, order = mask.sort(dim=1, descending=True, stable=True)
         h = h.gather(1, order[..., None].expand_as(h))
     return torch.where(mask[..., None], h, 0), mask
 
 
-def last_token(
+def _last_token(
     h: Tensor,  # (n, S, d)
-    mask: Tensor,  # (n, S) bool, what exists first
+    mask: Tensor,  # (n, S) bool, unmasked tokens first
 ) -> Tensor:
-    "The last token that exists, (n, d)."
+    "The last unmasked token of each row, (n, d)."
     return h[torch.arange(len(h), device=h.device), mask.sum(1) - 1]
 
 # %% ../../nbs/fusion/02_sequence.ipynb #6203d59f
-def sinusoids(
+def _sinusoids(
     length: int,
     width: int,
     like: Tensor,  # gives dtype and device
@@ -61,37 +60,24 @@ def sinusoids(
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :width].to(like.dtype)
 
 
-class CausalAttention(MultiHeadCrossAttention):
-    "Each token attends to itself and to those before it."
-
-    def forward(self, h: Tensor) -> Tensor:
-        query, (key, value) = (
-            self.split(self.query(h)),
-            map(self.split, self.key_value(h).chunk(2, -1)),
-        )
-        return self.out(
-            F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            .transpose(1, 2)
-            .flatten(2)
-        )
-
-
 class CausalBlock(CrossAttentionBlock):
     "Causal self-attention and a feed-forward network."
 
+    attention: MultiHeadCrossAttention
+
     def __init__(self, width: int, heads: int, expand: int = 2):
         super().__init__(width, heads, expand)
-        self.attention = CausalAttention(width, heads)
+        self.attention = MultiHeadCrossAttention(width, heads)  # drawn anew: seeds keep their heads
 
-    def forward(self, h: Tensor) -> Tensor:
-        h = self.norm_1(h + self.attention(h))
-        return self.norm_2(h + self.feed_forward(h))
+    def attend(self, query: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
+        return self.attention.attend(query, context, causal=True)
 
 # %% ../../nbs/fusion/02_sequence.ipynb #38636f86
 class PrefixDecoder(FusionHead):
-    "The other modalities are a prefix to the last one; a causal decoder reads all, its last token answers."
+    "A causal decoder; the other modalities are a prefix to the last one."
 
-    ordered = True  # the order of the tokens matters
+    label = "Prefix decoder"
+    ordered = True
 
     def __init__(
         self,
@@ -102,141 +88,142 @@ class PrefixDecoder(FusionHead):
         n_layers: int = 2,
     ):
         super().__init__(widths, n_out, width)
-        if n_layers < 1:
-            raise InputError(
-                f"{n_layers} layers",
-                "at least one",
-                "For a head without attention take 'concat' or 'average'.",
-            )
-        self.blocks, self.readout = (
-            nn.ModuleList(CausalBlock(width, heads) for _ in range(n_layers)),
-            nn.Linear(width, n_out),
-        )
+        self.blocks = BlockStack.build(width, heads, n_layers, CausalBlock)
+        self.readout = nn.Linear(width, n_out)
 
-    def read(self, tokens: Named, masks: Named) -> tuple[Tensor, Tensor]:
-        "Every token after the last layer (n, S, width), and which exist."
-        h, mask = in_line(tokens, masks, self.widths)
-        h = h + sinusoids(h.shape[1], h.shape[2], h)
-        for block in self.blocks:
-            h = block(h)
-        return h, mask
+    def decode(self, tokens: PerModality, masks: PerModality) -> tuple[Tensor, Tensor]:
+        "Every token after the last layer (n, S, width), unmasked ones first, and the mask."
+        h, mask = concat_in_order(tokens, masks, self.widths)
+        h = h + _sinusoids(h.shape[1], h.shape[2], h)
+        return self.blocks.encode(h, mask), mask
 
-    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        return self.readout(last_token(*self.read(tokens, masks)))
+    def fuse(self, tokens: PerModality, masks: PerModality, present: PerModality) -> Tensor:
+        return self.readout(_last_token(*self.decode(tokens, masks)))
 
 # %% ../../nbs/fusion/02_sequence.ipynb #2226655a
-def doubling(
+def _scan_by_doubling(
     a: Tensor,  # (n, T, …) factors
-    b: Tensor,  # (n, T, …) what comes in
+    b: Tensor,  # (n, T, …) inputs
     backwards: bool = False,  # s_t = a_t s_{t+1} + b_t instead
 ) -> Tensor:
     "All states of s_t = a_t s_{t−1} + b_t, beginning with 0, by ⌈log₂ T⌉ rounds of doubling."
-    a, b, reach, length = a.clone(), b.clone(), 1, a.shape[1]
+    a, b = a.clone(), b.clone()
+    length = a.shape[1]
+    reach = 1
     while reach < length:
-        here, there = (
-            (slice(None, -reach), slice(reach, None))
-            if backwards
-            else (slice(reach, None), slice(None, -reach))
-        )
-        b[:, here] += a[:, here] * b[:, there]
+        later, earlier = slice(reach, None), slice(None, -reach)
+        if backwards:
+            later, earlier = earlier, later
+        b[:, later] += a[:, later] * b[:, earlier]
         reach *= 2
         if reach < length:
-            a[:, here] *= a[:, there].clone()
+            a[:, later] *= a[:, earlier].clone()
     return b
 
 
-class Scan(torch.autograd.Function):
-    "`doubling` with its gradient."
+class LinearScan(torch.autograd.Function):
+    "All states of s_t = a_t s_{t−1} + b_t, with the gradient as a scan."
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
-        states = doubling(a, b)
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        states = _scan_by_doubling(a, b)
         ctx.save_for_backward(a, states)
         return states
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         a, states = ctx.saved_tensors
-        into_b = doubling(
-            torch.cat([a[:, 1:], a[:, :1]], 1), gradient, backwards=True
-        )  # the last factor meets no state
-        return torch.cat(
-            [torch.zeros_like(states[:, :1]), into_b[:, 1:] * states[:, :-1]], 1
-        ), into_b
+        next_a = torch.cat([a[:, 1:], a[:, :1]], 1)  # the last one multiplies no state
+        into_b = _scan_by_doubling(next_a, gradient, backwards=True)
+        into_a = into_b[:, 1:] * states[:, :-1]
+        return torch.cat([torch.zeros_like(states[:, :1]), into_a], 1), into_b
 
 # %% ../../nbs/fusion/02_sequence.ipynb #2b7cc3b6
+def _inverse_softplus(x: Tensor) -> Tensor:
+    return x + torch.log(-torch.expm1(-x))
+
+
 class Mamba(nn.Module):
     "A selective state space block; parameters are named as in `mamba_ssm`."
 
     def __init__(
         self,
         width: int,
-        state: int = 8,  # numbers a channel remembers
+        state: int = 8,  # numbers in the state of a channel
         kernel: int = 4,  # of the convolution, tokens
         expand: int = 2,  # channels per unit of width
     ):
         super().__init__()
-        inner, self.rank, self.state = expand * width, math.ceil(width / 16), state
+        inner = expand * width
+        self.rank = math.ceil(width / 16)
+        self.state = state
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, kernel, groups=inner, padding=kernel - 1)
         self.x_proj = nn.Linear(inner, self.rank + 2 * state, bias=False)
-        self.dt_proj, self.out_proj = (
-            nn.Linear(self.rank, inner),
-            nn.Linear(inner, width, bias=False),
-        )
-        self.A_log, self.D = (
-            nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1)),
-            nn.Parameter(torch.ones(inner)),
-        )
+        self.dt_proj = nn.Linear(self.rank, inner)
+        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.A_log = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
-        step = torch.exp(torch.empty(inner).uniform_(math.log(1e-3), math.log(0.1)))
-        self.dt_proj.bias = nn.Parameter(
-            step + torch.log(-torch.expm1(-step))
-        )  # softplus⁻¹: steps begin between 0.001 and 0.1
+        first_steps = torch.exp(torch.empty(inner).uniform_(math.log(1e-3), math.log(0.1)))
+        self.dt_proj.bias = nn.Parameter(_inverse_softplus(first_steps))
 
-    def forward(self, h: Tensor, mask: Tensor) -> Tensor:
-        "Tokens (n, T, width) that exist where `mask` (n, T) says so, without a gap between them, after one pass."
+    def forward(
+        self,
+        h: Tensor,  # (n, T, width)
+        mask: Tensor,  # (n, T) bool, without gaps between the unmasked tokens
+    ) -> Tensor:
+        "The tokens after one pass, (n, T, width)."
         u, gate = self.in_proj(h).chunk(2, -1)
         u = F.silu(self.conv1d((u * mask[..., None]).mT)[..., : h.shape[1]].mT)
         step, into, out = self.x_proj(u).split([self.rank, self.state, self.state], -1)
         step = F.softplus(self.dt_proj(step)) * mask[..., None]
         decay = torch.exp(step[..., None] * -self.A_log.exp())  # (n, T, inner, state)
-        states = Scan.apply(decay, (step * u)[..., None] * into[:, :, None])
-        return self.out_proj(((states @ out[..., None])[..., 0] + self.D * u) * F.silu(gate))
+        inputs = (step * u)[..., None] * into[:, :, None]
+        states = LinearScan.apply(decay, inputs)
+        read = (states @ out[..., None])[..., 0] + self.D * u
+        return self.out_proj(read * F.silu(gate))
 
 # %% ../../nbs/fusion/02_sequence.ipynb #a5490ef4
-class MambaFusion(FusionHead):
-    "Selective state space blocks over the tokens of all modalities, forwards and backwards in turn."
+class StateSpaceHead(FusionHead):
+    "A head whose tokens pass through a stack of Mamba blocks; the logits are read from their mean."
 
-    ordered = True  # the order of the tokens matters
+    ordered = True
+    expand: ClassVar[int] = 2  # channels per unit of width
+    alternates: ClassVar[bool] = False  # whether every second block reads backwards
 
     def __init__(
         self,
         widths: Mapping[str, int],
         n_out: int,
         width: int = 64,
-        n_layers: int = 2,  # forwards, backwards, …
-        state: int = 8,  # numbers a channel remembers
+        n_layers: int = 2,  # blocks on top of each other
+        state: int = 8,  # numbers in the state of a channel
     ):
         super().__init__(widths, n_out, width)
-        if min(n_layers, state) < 1:
-            raise InputError(
-                f"{n_layers} layers and a state of {state}",
-                "at least one",
-                "Without a state space take 'average'.",
-            )
-        self.blocks, self.norms = (
-            nn.ModuleList(Mamba(width, state) for _ in range(n_layers)),
-            nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1)),
+        check_counts({"layers": n_layers, "numbers in the state": state})
+        self.blocks = nn.ModuleList(
+            Mamba(width, state, expand=self.expand) for _ in range(n_layers)
         )
+        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(n_layers + 1))
         self.readout = nn.Linear(width, n_out)
 
-    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
-        h, mask = in_line(tokens, masks, self.widths)
-        for block, norm in zip(self.blocks, self.norms):
+    def read_sequence(self, h: Tensor, mask: Tensor) -> Tensor:
+        "Logits (n, n_out) of sequences (n, T, width)."
+        *norms, last_norm = self.norms
+        for block, norm in zip(self.blocks, norms, strict=True):
             h = h + block(norm(h), mask)
-            h, mask = h.flip(1), mask.flip(1)
-        return self.readout(masked_mean(self.norms[-1](h), mask))
+            if self.alternates:
+                h, mask = h.flip(1), mask.flip(1)
+        return self.readout(masked_mean(last_norm(h), mask))
+
+# %% ../../nbs/fusion/02_sequence.ipynb #c942a99e
+class MambaFusion(StateSpaceHead):
+    "State space blocks over the tokens of all modalities, forwards and backwards in turn."
+
+    label = "Mamba"
+    alternates = True
+
+    def fuse(self, tokens: PerModality, masks: PerModality, present: PerModality) -> Tensor:
+        return self.read_sequence(*concat_in_order(tokens, masks, self.widths))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..core import InputError, atomic_path, generator, lookup, progress
 from ..fusion.base import FusionHead
-from ..fusion.registry import TrainOptions
+from ..fusion.training import TrainOptions
 from ..metrics.retrieval import ranks, recalls
 
 # %% auto #0

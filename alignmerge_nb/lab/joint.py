@@ -35,7 +35,8 @@ from alignmerge_nb.encoders.models import (
 from ..encoders.specs import EncoderSpec, encoder_spec
 from ..features import Features, content, feature_key, read_tensors, pad_concat
 from ..fusion.base import FusionHead, masked_mean
-from ..fusion.registry import TokenItems, TrainOptions, check_training
+from ..fusion.items import TokenItems
+from ..fusion.training import TrainOptions, check_training
 from .captioning import train_epochs
 
 # %% auto #0

@@ -16,7 +16,7 @@ from ..core import InputError, lookup, sha256_json
 from ..data.datasets import SPLITS, Item
 from ..data.vqa import Statement, statement_scores
 from ..features import Features
-from ..fusion.registry import TokenItems
+from ..fusion.items import TokenItems
 from .derived import blind_scores
 from .tasks import row_of
 

@@ -18,7 +18,7 @@ from ...data.datasets import Item, load_dataset
 from ...data.splits import split_items
 from ...features import Features
 from ...fusion.base import masked_mean
-from ...fusion.registry import TokenItems, changed, drop_modalities, predict
+from ...fusion.items import TokenItems, drop_modalities, predict, replace_modality
 from alignmerge_nb.lab.protocols import (
     VQAOptions,
     aligner_on,
@@ -59,7 +59,7 @@ def lacking(
     before = drop_modalities(items, train_share, seed)
     late = torch.zeros(len(items), dtype=torch.bool).index_fill(0, test, True)
     for name in items.tokens:
-        before = changed(
+        before = replace_modality(
             before, name, index=torch.where(late, after.index[name], before.index[name])
         )
     return before

@@ -27,7 +27,9 @@ from ...data.splits import split_items
 from ...encoders.models import load_encoder
 from ...features import Features, encode, item_id, question_items
 from ...fusion.base import FusionHead, masked_mean
-from ...fusion.registry import TokenItems, TrainOptions, logits_of, make_head
+from ...fusion.items import TokenItems, logits_of
+from ...fusion.registry import make_head
+from ...fusion.training import TrainOptions
 from alignmerge_nb.lab.captioning import (
     Sequences,
     Vocabulary,

@@ -15,7 +15,9 @@ from ...core import InputError, generator, lookup
 from ...data.datasets import Item
 from ...features import Features, encode
 from ...fusion.base import masked_mean
-from ...fusion.registry import make_head, predict, train_head
+from ...fusion.items import predict
+from ...fusion.registry import make_head
+from ...fusion.training import train_head
 from ..derived import DERIVED, derive, derived_splits
 from ..protocols import aligner_on, token_features, training_options
 from ..runs import Outcome, options_of, sources
