@@ -31,13 +31,9 @@ from alignmerge_nb.data.vqa import (
     statement_scores,
     vqa2_accuracy,
 )
-from alignmerge_nb.fusion.registry import (
-    TokenItems,
-    TrainOptions,
-    logits_of,
-    make_head,
-    train_head,
-)
+from alignmerge_nb.fusion.items import TokenItems, logits_of
+from alignmerge_nb.fusion.registry import make_head
+from alignmerge_nb.fusion.training import TrainOptions, train_head
 from alignmerge_nb.lab.derived import (
     DERIVED,
     balance,

@@ -13,8 +13,10 @@ from alignmerge_nb.core import InputError, data_home, generator
 from alignmerge_nb.data.datasets import Item, load_dataset
 from alignmerge_nb.data.splits import split_items
 from alignmerge_nb.features import question_items
-from alignmerge_nb.fusion.base import FusionHead, Named
-from alignmerge_nb.fusion.registry import TrainOptions, changed, make_head, train_head, without
+from alignmerge_nb.fusion.base import FusionHead, PerModality
+from alignmerge_nb.fusion.items import blank_modality, replace_modality
+from alignmerge_nb.fusion.registry import make_head
+from alignmerge_nb.fusion.training import TrainOptions, train_head
 from alignmerge_nb.lab.tasks import (
     COLOURS,
     EASY_VQA_ANSWERS,
@@ -99,7 +101,7 @@ class Constant(FusionHead):
         super().__init__({"x": 5, "y": 6}, len(EASY_VQA_ANSWERS), 2)
         self.answer = EASY_VQA_ANSWERS.index(answer)
 
-    def fuse(self, tokens: Named, masks: Named, present: Named) -> Tensor:
+    def fuse(self, tokens: PerModality, masks: PerModality, present: PerModality) -> Tensor:
         return torch.eye(self.n_out)[[self.answer] * len(tokens["x"])]
 
 
@@ -224,8 +226,8 @@ def test_seeing_beats_blind_on_a_planted_task() -> None:
     whole, accuracy = prepare(None, data.items, data.rows("train")), {}
     for name, items in {
         "seeing": whole,
-        "blind": without(whole, "x"),
-        "deaf": without(whole, "y"),
+        "blind": blank_modality(whole, "x"),
+        "deaf": blank_modality(whole, "y"),
     }.items():
         head = make_head("cross_attention", whole.widths, 13, width=32)
         train_head(
@@ -273,7 +275,7 @@ def test_bad_input_says_what_to_do() -> None:
         ),
         (lambda: accuracies(torch.tensor([True]), []), "equally many"),
         (lambda: subsample(ITEMS, 9), "between 1 and 4"),
-        (lambda: changed(data.items, "x", tokens=data.items.tokens["x"] / 0), "finite"),
+        (lambda: replace_modality(data.items, "x", tokens=data.items.tokens["x"] / 0), "finite"),
     ]:
         with pytest.raises(InputError, match=message):
             wrong()

@@ -20,7 +20,8 @@ from ..core import InputError, generator, lookup
 from ..data.datasets import DATASETS, load_dataset
 from ..data.splits import split_items
 from ..features import Features, encode, item_id, question_items
-from ..fusion.registry import TokenItems, TrainOptions
+from ..fusion.items import TokenItems
+from ..fusion.training import TrainOptions
 from .runs import Outcome, parse_options, sources
 from alignmerge_nb.lab.tasks import (
     INPUTS,

@@ -18,15 +18,9 @@ from ..core import InputError, generator, lookup
 from ..data.datasets import Item
 from ..features import Features, item_id, question_items
 from ..fusion.base import FusionHead, masked_mean
-from alignmerge_nb.fusion.registry import (
-    TokenItems,
-    TrainOptions,
-    changed,
-    make_head,
-    predict,
-    train_head,
-    without,
-)
+from ..fusion.items import TokenItems, blank_modality, predict, replace_modality
+from ..fusion.registry import make_head
+from ..fusion.training import TrainOptions, train_head
 from ..metrics.retrieval import relevance, retrieve
 
 # %% auto #0
@@ -356,7 +350,7 @@ def prepare(
         seen = items.index[name][train].unique()
         present = seen[seen >= 0]
         tokens = aligned_tokens(z, items.masks.get(name), transform, present)
-        items = changed(items, name, tokens=tokens)
+        items = replace_modality(items, name, tokens=tokens)
     return items
 
 # %% ../../nbs/lab/01_tasks.ipynb #d2f2a495
@@ -394,7 +388,7 @@ def rotated(
     q, r = torch.linalg.qr(torch.randn(d, d, generator=generator(seed, "rotate z")))
     rotation = q * r.diagonal().sign()  # with these signs uniform over all orthogonal matrices
     for name in names:
-        items = changed(items, name, tokens=items.tokens[name] @ rotation)
+        items = replace_modality(items, name, tokens=items.tokens[name] @ rotation)
     return items
 
 # %% ../../nbs/lab/01_tasks.ipynb #5f939138
@@ -484,7 +478,7 @@ def blinded(
 ) -> TokenItems:
     "The items with every modality that is not `seen` replaced by a single zero token."
     for name in set(items.tokens) - seen:
-        items = without(items, name)
+        items = blank_modality(items, name)
     return items
 
 

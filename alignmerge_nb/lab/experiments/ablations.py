@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from ...aligners.registry import make_aligner
 from ...aligners.selection import select
 from ...core import InputError, generator, lookup
 from ...features import item_id
-from ..protocols import fit_aligner, retrieval_data, training_rows
-from ..runs import Outcome, options_of, sources
+from .fitting import draw_ids
+from .options import parse_options
+from ..protocols import fit_aligner, retrieval_data
+from ..runs import Outcome, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from ...metrics.retrieval import hubness, ranks, recalls, relevance
 from ...paper.rows import RunConfig
@@ -30,120 +33,128 @@ from ...transport.gromov import gromov
 from ...transport.sinkhorn import sinkhorn
 
 # %% auto #0
-__all__ = ['COUPLINGS', 'ABLATION_OPTIONS', 'ROWS', 'batched_plan', 'shares', 'anchored_plan', 'identity_plan', 'raw_plan',
-           'CoupledMerge', 'plan_quality', 'ablation_rows', 'mismatch', 'balanced', 'balanced_ranks', 'ablated',
-           'ablation_run']
+__all__ = ['Unpaired', 'COUPLINGS', 'ROW_OPTIONS', 'Plan', 'row_shares', 'batched_plan', 'anchored_plan', 'identity_plan',
+           'raw_plan', 'uniform_plan', 'no_plan', 'CoupledMerge', 'plan_quality', 'AblationRows', 'mismatch',
+           'ablation_rows', 'balanced', 'balanced_ranks', 'AblationOptions', 'fit_ablated', 'ablation_run']
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #d7b4889b
-def batched_plan(
-    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Coupling]:
-    "The rounds of `anchored_coupling` with plans inside random batches: shares (f, g), and the batch's plan with the largest error."
-    config, rng, left, right = (
-        model.config,
-        generator(model.config["seed"], "coupling batches"),
-        x[free[0]],
-        y[free[1]],
-    )
-    weights = torch.cat(
-        (torch.ones(len(pairs)), torch.full((len(left),), config["unpaired_weight"]))
-    ).to(x)
-    centre, parts = (
-        right - right.mean(0),
-        min(math.ceil(len(left) / config["batch"]), len(left) // 2, len(right) // 2),
-    )
-    solution = weighted_ridge(
-        x[pairs[:, 0]], y[pairs[:, 1]], weights[: len(pairs)], config["penalty"]
-    )
-    for epsilon in config["epsilons"]:
-        guess, plan, found = (
-            ((left - left.mean(0)).double() @ solution[2]).to(x),
-            x.new_zeros(len(left), len(right)),
-            [],
-        )
-        for mine, theirs in zip(
-            *(
-                torch.randperm(len(side), generator=rng).tensor_split(parts)
-                for side in (left, right)
-            )
-        ):
-            found.append(
-                sinkhorn(
-                    PointCloudCost(guess[mine], centre[theirs], "cosine"),
-                    epsilon=epsilon,
-                    tolerance=1e-3,
-                )
-            )
-            plan[mine[:, None], theirs] = shares(found[-1])
-        solution = weighted_ridge(
-            torch.cat((x[pairs[:, 0]], left)),
-            torch.cat((y[pairs[:, 1]], plan @ right)),
-            weights,
-            config["penalty"],
-        )
-    return plan, max(found, key=lambda each: each.marginal_error)
+class Plan(NamedTuple):
+    "How much of each unpaired text is in the target of each unpaired image."
+
+    shares: Tensor | None  # (f, g), rows sum to one; None: unpaired rows are left out
+    coupling: Coupling | None = None  # where one was computed
 
 
-def shares(coupling: Coupling) -> Tensor:
+Unpaired = tuple[Tensor, Tensor]  # rows of x (f,) and of y (g,) without a partner
+
+
+def row_shares(coupling: Coupling) -> Tensor:
     "The plan (f, g) with rows that sum to one."
     return coupling.plan / coupling.plan.sum(1, keepdim=True)
 
+
+def _couple_batches(
+    guess: Tensor,  # (f, d) predicted texts of the unpaired images
+    texts: Tensor,  # (g, d) centred
+    batches: int,
+    epsilon: float,
+    rng: torch.Generator,
+) -> tuple[Tensor, list[Coupling]]:
+    "Shares (f, g) of one round of random batches, and the plans."
+    image_batches = torch.randperm(len(guess), generator=rng).tensor_split(batches)
+    text_batches = torch.randperm(len(texts), generator=rng).tensor_split(batches)
+    shares = guess.new_zeros(len(guess), len(texts))
+    couplings = []
+    for images, captions in zip(image_batches, text_batches, strict=True):
+        cost = PointCloudCost(guess[images], texts[captions], "cosine")
+        coupling = sinkhorn(cost, epsilon=epsilon, tolerance=1e-3)
+        shares[images[:, None], captions] = row_shares(coupling)
+        couplings.append(coupling)
+    return shares, couplings
+
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #2492aab7
+def batched_plan(
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired
+) -> Plan:
+    "The rounds of `anchored_coupling` in random batches; the coupling is the one of largest error."
+    config = model.config
+    rng = generator(config["seed"], "coupling batches")
+    paired_x, paired_y = x[pairs[:, 0]], y[pairs[:, 1]]
+    images, texts = x[unpaired[0]], y[unpaired[1]]
+    unpaired_weights = torch.full((len(images),), config["unpaired_weight"])
+    weights = torch.cat((torch.ones(len(pairs)), unpaired_weights)).to(x)
+    batches = min(math.ceil(len(images) / config["batch"]), len(images) // 2, len(texts) // 2)
+    solution = weighted_ridge(paired_x, paired_y, weights[: len(pairs)], config["penalty"])
+    for epsilon in config["epsilons"]:
+        guess = ((images - images.mean(0)).double() @ solution[2]).to(x)
+        shares, couplings = _couple_batches(guess, texts - texts.mean(0), batches, epsilon, rng)
+        all_x = torch.cat((paired_x, images))
+        targets = torch.cat((paired_y, shares @ texts))
+        solution = weighted_ridge(all_x, targets, weights, config["penalty"])
+    return Plan(shares, max(couplings, key=lambda coupling: coupling.marginal_error))
+
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #d1cdc31a
 def anchored_plan(
-    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Coupling]:
-    "Ours, or its version in batches where the configuration has them."
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired
+) -> Plan:
+    "The plan of AlignMerge, or its version in batches where the configuration has them."
     if model.config["batch"]:
-        return batched_plan(model, x, y, pairs, free)
-    AlignMerge.couple(model, x, y, pairs, free)
-    return shares(model.coupling), model.coupling
+        return batched_plan(model, x, y, pairs, unpaired)
+    AlignMerge.couple(model, x, y, pairs, unpaired)
+    return Plan(row_shares(model.coupling), model.coupling)
 
 
 def identity_plan(
-    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
-) -> tuple[Tensor, None]:
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired
+) -> Plan:
     "An oracle: all of an image's share goes to its own texts."
-    plan = x.new_zeros(len(free[0]), len(free[1]))
+    rows_x, rows_y = unpaired
+    shares = x.new_zeros(len(rows_x), len(rows_y))
     if model.truth is not None:
-        plan[tuple(map(torch.searchsorted, free, model.truth.T.contiguous()))] = 1
-    if not plan.any(1).all():
+        true_x, true_y = model.truth.T.contiguous()
+        shares[torch.searchsorted(rows_x, true_x), torch.searchsorted(rows_y, true_y)] = 1
+    if not shares.any(1).all():
         raise InputError(
             "unpaired images of unknown text",
             "the partner of every one",
             'Use the setting "shuffled" with overlap 1, and set `truth`.',
         )
-    return plan / plan.sum(1, keepdim=True), None
+    return Plan(shares / shares.sum(1, keepdim=True))
 
-
-def raw_plan(
-    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Coupling]:
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #d75d200f
+def raw_plan(model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired) -> Plan:
     "Gromov-Wasserstein of the unpaired rows, blind to the pairs."
-    coupling = gromov(x[free[0]], y[free[1]])
-    return shares(coupling), coupling
+    coupling = gromov(x[unpaired[0]], y[unpaired[1]])
+    return Plan(row_shares(coupling), coupling)
 
 
-COUPLINGS = {
+def uniform_plan(
+    model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired
+) -> Plan:
+    "The same share of every text for every image."
+    n_images, n_texts = map(len, unpaired)
+    return Plan(x.new_full((n_images, n_texts), 1 / n_texts))
+
+
+def no_plan(model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired) -> Plan:
+    "No targets: unpaired rows are left out."
+    return Plan(None)
+
+
+COUPLINGS: dict[str, Callable[..., Plan]] = {
     "anchored": anchored_plan,
     "identity": identity_plan,
     "raw": raw_plan,
-    "uniform": lambda model, x, y, pairs, free: (
-        x.new_full((len(free[0]), len(free[1])), 1 / len(free[1])),
-        None,
-    ),
-    "none": lambda model, x, y, pairs, free: (None, None),
+    "uniform": uniform_plan,
+    "none": no_plan,
 }
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #e69dcf74
 class CoupledMerge(AlignMerge):
     "AlignMerge with any of the `COUPLINGS` between the unpaired rows."
 
-    truth: Tensor | None = (
-        None  # (t, 2) unpaired rows that belong together: for the oracle, set before `fit`
-    )
-    plan: Tensor | None = (
-        None  # (f, g) share of each unpaired text in the target of each unpaired image
-    )
+    truth: Tensor | None = None  # (t, 2) rows that belong together, for the oracle; before `fit`
+    plan: Tensor | None = None  # (f, g) share of each unpaired text in each unpaired image's target
 
     def __init__(
         self,
@@ -156,28 +167,65 @@ class CoupledMerge(AlignMerge):
         self.config |= {"coupling": coupling, "batch": batch}
 
     def couple(
-        self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
+        self, x: Tensor, y: Tensor, pairs: Tensor, free: Unpaired
     ) -> Callable[[Tensor], Tensor] | None:
-        make = COUPLINGS[self.config["coupling"] if min(map(len, free)) > 1 else "none"]
-        self.plan, self.coupling = make(self, x, y, pairs, free)
-        return None if self.plan is None else lambda values: self.plan.to(values) @ values
+        "Set the plan; returns its barycentric projection of texts' values, None without targets."
+        enough = min(map(len, free)) > 1
+        make_plan = COUPLINGS[self.config["coupling"] if enough else "none"]
+        self.plan, self.coupling = make_plan(self, x, y, pairs, free)
+        return None if self.plan is None else self._targets_of
+
+    def _targets_of(self, values: Tensor) -> Tensor:
+        "Targets (f, d) from values (g, d) of the unpaired texts."
+        return self.plan.to(values) @ values
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #d80f54d0
+def _total_variance(cloud: Tensor) -> float:
+    return float(cloud.double().var(0, correction=0).sum())
+
+
 def plan_quality(
     plan: Tensor,  # (f, g) rows sum to one
     right: Tensor,  # (g, d) unpaired texts
     truth: Tensor,  # (t, 2) entries of the plan that belong together
 ) -> dict[str, float]:
-    "Shares in [0, 1]: variance that the targets keep, and mass on true partners (where an image has one)."
-    total = lambda cloud: float(cloud.double().var(0, correction=0).sum())
-    found = {"variance_kept": total(plan @ right) / total(right)}
+    "Shares in [0, 1]: variance of the targets, and mass on true partners (of images with one)."
+    quality = {"variance_kept": _total_variance(plan @ right) / _total_variance(right)}
     if len(truth):
-        found["true_mass"] = float(plan[truth[:, 0], truth[:, 1]].sum(dtype=torch.float64)) / len(
-            truth[:, 0].unique()
-        )
-    return found
+        true_mass = plan[truth[:, 0], truth[:, 1]].sum(dtype=torch.float64)
+        quality["true_mass"] = float(true_mass) / len(truth[:, 0].unique())
+    return quality
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #2b45b1e6
+class AblationRows(NamedTuple):
+    "What an ablation is fitted on."
+
+    x: Tensor  # (n, dx)
+    y: Tensor  # (m, dy)
+    pairs: Tensor  # (p, 2)
+    truth: Tensor  # (t, 2) unpaired rows that belong together
+
+
+def mismatch(pairs: Tensor, share: float, seed: int) -> Tensor:
+    "The pairs (p, 2), a share of them with the texts passed on in a ring."
+    order = torch.randperm(len(pairs), generator=generator(seed, "wrong pairs"))
+    wrong = order[: round(share * len(pairs))]
+    pairs = pairs.clone()
+    pairs[wrong, 1] = pairs[wrong.roll(1), 1]
+    return pairs
+
+
+def _unpaired_truth(images: list[str], texts: list[str], n_paired_texts: int) -> Tensor:
+    "Rows (t, 2) of images and of unpaired texts that belong together."
+    row_of_image = {name: row for row, name in enumerate(images)}
+    truth = [
+        (row_of_image[item_id(key)], row)
+        for row, key in enumerate(texts)
+        if row >= n_paired_texts and item_id(key) in row_of_image
+    ]
+    return torch.tensor(truth, dtype=torch.long).reshape(-1, 2)
+
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #f53c9037
 def ablation_rows(
     data: RetrievalData,
     n_pairs: int,
@@ -186,145 +234,140 @@ def ablation_rows(
     count: int | None = None,  # unpaired items on each side; None: all
     overlap: float = 1.0,  # share of the unpaired images whose texts are there
     mismatched: float = 0.0,  # share of the pairs that are wrong
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    "x, y and pairs as in `training_rows`, and the unpaired rows that belong together (t, 2)."
+) -> AblationRows:
+    "x, y and pairs as in `training_rows`, and the unpaired rows that belong together."
     if unpaired == "disjoint":
         raise InputError(
             "unpaired = 'disjoint'",
             "'none' or 'shuffled'",
             "Use 'shuffled' with the options count and overlap = 0.",
         )
-    numbers = lambda side: replace(
-        side, values=torch.arange(float(len(side)))[:, None]
-    )  # so that the draw tells which rows it took
-    x, y, pairs = training_rows(
-        replace(data, x=numbers(data.x), y=numbers(data.y)), n_pairs, unpaired, seed
-    )
-    images, texts = [data.x.ids[i] for i in x[:, 0].long()], [data.y.ids[j] for j in y[:, 0].long()]
+    images, texts, pairs = draw_ids(data, n_pairs, unpaired, seed)
     count = len(images) - n_pairs if count is None else count
-    start = n_pairs + count - round(overlap * count)
+    start = n_pairs + count - round(overlap * count)  # of the items whose texts are there
     if start + count > len(images):
         raise InputError(
             f"{start + count - n_pairs} unpaired items",
             f"at most {len(images) - n_pairs}",
             "Lower the count, or raise the overlap.",
         )
-    there = set(images[start : start + count])
-    images, texts = (
-        images[: n_pairs + count],
-        texts[: len(pairs)] + [key for key in texts[len(pairs) :] if item_id(key) in there],
-    )
-    place = {name: row for row, name in enumerate(images)}
-    truth = [
-        (place[item_id(key)], row)
-        for row, key in enumerate(texts)
-        if row >= len(pairs) and item_id(key) in place
-    ]
-    return (
+    with_text = set(images[start : start + count])
+    images = images[: n_pairs + count]
+    paired_texts = texts[: len(pairs)]
+    unpaired_texts = [key for key in texts[len(pairs) :] if item_id(key) in with_text]
+    texts = paired_texts + unpaired_texts
+    return AblationRows(
         data.x.select(images).values,
         data.y.select(texts).values,
         mismatch(pairs, mismatched, seed),
-        torch.tensor(truth, dtype=torch.long).reshape(-1, 2),
+        _unpaired_truth(images, texts, len(pairs)),
     )
-
-
-def mismatch(pairs: Tensor, share: float, seed: int) -> Tensor:
-    "The pairs (p, 2), a share of them with the texts passed on in a ring."
-    wrong, pairs = (
-        torch.randperm(len(pairs), generator=generator(seed, "wrong pairs"))[
-            : round(share * len(pairs))
-        ],
-        pairs.clone(),
-    )
-    pairs[wrong, 1] = pairs[wrong.roll(1), 1]
-    return pairs
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #a0870226
 def balanced(
     similarity: Tensor,  # (q, g)
     epsilon: float = 0.05,  # in units of the mean of 1 − similarity
 ) -> Tensor:
-    "The similarity (q, g) plus the row and column terms under which all rows and all columns carry equal mass."
+    "The similarity plus row and column terms under which all rows and columns have equal mass."
     rows, columns = sinkhorn(1 - similarity, epsilon=epsilon).require_converged().potentials
     return similarity.double() + rows[:, None] + columns
+
+
+def _mean_hubness(similarity: Tensor) -> float:
+    "Mean of both directions."
+    return (hubness(similarity) + hubness(similarity.T)) / 2
 
 
 def balanced_ranks(
     aligner: Aligner, data: RetrievalData, split: str
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    "Hubness before and after, recall after (all under names of their own), and the ranks behind it."
+    "Hubness before and after, recall after (under names of their own), and the ranks behind it."
     x, y = data.of(split)
-    relevant = relevance(
-        x.ids, [item_id(key) for key in y.ids], [data.captions[key] for key in y.ids]
-    )
-    plain = aligner.similarity(x.values, y.values)
-    after = balanced(plain)
-    found = {"normalised_i2t": ranks(after, relevant), "normalised_t2i": ranks(after.T, relevant.T)}
-    scores = {**recalls(found["normalised_i2t"], "i2t"), **recalls(found["normalised_t2i"], "t2i")}
-    return {
-        "normalised_r10": (scores["i2t_r10"] + scores["t2i_r10"]) / 2,
-        "skewness": (hubness(plain) + hubness(plain.T)) / 2,
-        "normalised_skewness": (hubness(after) + hubness(after.T)) / 2,
-    }, found
+    owners = [item_id(key) for key in y.ids]
+    relevant = relevance(x.ids, owners, [data.captions[key] for key in y.ids])
+    before = aligner.similarity(x.values, y.values)
+    after = balanced(before)
+    ranks_i2t = ranks(after, relevant)
+    ranks_t2i = ranks(after.T, relevant.T)
+    recall_i2t = recalls(ranks_i2t, "i2t")["i2t_r10"]
+    recall_t2i = recalls(ranks_t2i, "t2i")["t2i_r10"]
+    metrics = {
+        "normalised_r10": (recall_i2t + recall_t2i) / 2,
+        "skewness": _mean_hubness(before),
+        "normalised_skewness": _mean_hubness(after),
+    }
+    return metrics, {"normalised_i2t": ranks_i2t, "normalised_t2i": ranks_t2i}
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #890b12cd
-ABLATION_OPTIONS = {  # what a configuration may set, and what it is otherwise
-    "coupling": "anchored",  # a key of `COUPLINGS`
-    "epsilon": 0.02,  # of the last round, in units of the mean cost
-    "batch": None,  # rows of one plan at most; None: all
-    "count": None,  # unpaired items on each side; None: all
-    "overlap": 1.0,  # share of the unpaired images whose texts are there
-    "mismatched": 0.0,  # share of the pairs that are wrong
-}
-ROWS = ("count", "overlap", "mismatched")  # options of `ablation_rows`; the others are AlignMerge's
+@dataclass(frozen=True)
+class AblationOptions:
+    "What a configuration may set; the defaults are AlignMerge's."
+
+    coupling: str = "anchored"  # a key of `COUPLINGS`
+    epsilon: float = 0.02  # of the last round, in units of the mean cost
+    batch: int | None = None  # rows of one plan at most; None: all
+    count: int | None = None  # unpaired items on each side; None: all
+    overlap: float = 1.0  # share of the unpaired images whose texts are there
+    mismatched: float = 0.0  # share of the pairs that are wrong
 
 
-def ablated(
-    config: RunConfig, options: dict, x: Tensor, y: Tensor, pairs: Tensor, truth: Tensor
-) -> Aligner:
+ROW_OPTIONS = ("count", "overlap", "mismatched")  # for every aligner; the others are AlignMerge's
+
+
+def _coupling_options(options: AblationOptions) -> list[str]:
+    "The options of the coupling that differ from their defaults, sorted."
+    return sorted(
+        field.name
+        for field in fields(options)
+        if field.name not in ROW_OPTIONS and getattr(options, field.name) != field.default
+    )
+
+
+def fit_ablated(config: RunConfig, options: AblationOptions, rows: AblationRows) -> Aligner:
     "The aligner of a configuration, fitted."
+    x, y, pairs, truth = rows
     settings = config.params or select(config.aligner, x, y, pairs, config.seed)
-    if config.aligner != "align_merge":
-        odd = sorted(
-            key for key in options.keys() - set(ROWS) if options[key] != ABLATION_OPTIONS[key]
+    if config.aligner == "align_merge":
+        known = make_aligner("align_merge", **settings).config | {"seed": config.seed}
+        known["epsilons"] = [*known["epsilons"][:-1], options.epsilon]
+        aligner = CoupledMerge(options.coupling, options.batch, **known)
+        aligner.truth = truth
+        return aligner.fit(x, y, pairs)
+    if changed := _coupling_options(options):
+        raise InputError(
+            f"the option {changed[0]} for {config.aligner}",
+            "align_merge",
+            "It is the only one with a coupling to exchange.",
         )
-        if odd:
-            raise InputError(
-                f"the option {odd[0]} for {config.aligner}",
-                "align_merge",
-                "It is the only one with a coupling to exchange.",
-            )
-        return fit_aligner(config, x, y, pairs, settings)
-    known = make_aligner("align_merge", **settings).config | {"seed": config.seed}
-    known["epsilons"] = [*known["epsilons"][:-1], options["epsilon"]]
-    aligner = CoupledMerge(options["coupling"], options["batch"], **known)
-    aligner.truth = truth
-    return aligner.fit(x, y, pairs)
+    return fit_aligner(config, x, y, pairs, settings)
 
-
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #f76fc20b
 def ablation_run(config: RunConfig) -> Outcome:
-    "Fit as the options say, evaluate once on the test split: plain and normalised ranking, and the plan's quality."
-    options = options_of(config, ABLATION_OPTIONS, "option of an ablation run")
+    "Fit, evaluate once on the test split: plain and normalised ranking, quality of the plan."
+    options = parse_options(config, AblationOptions, "option of an ablation run")
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
-    x, y, pairs, truth = ablation_rows(
-        data, config.n_pairs, config.unpaired, config.seed, **{name: options[name] for name in ROWS}
+    rows = ablation_rows(
+        data,
+        config.n_pairs,
+        config.unpaired,
+        config.seed,
+        options.count,
+        options.overlap,
+        options.mismatched,
     )
-    aligner = ablated(config, options, x, y, pairs, truth)
-    (metrics, vectors), (more, others) = (
-        retrieval_ranks(aligner, data, "test"),
-        balanced_ranks(aligner, data, "test"),
-    )
-    metrics |= (
-        more
-        | {
-            "pairs": len(pairs),
-            "unpaired": len(x) - config.n_pairs,
-            "gallery": len(data.splits["test"]),
-        }
-        | aligner.diagnostics(data.of("test")[0].values)
-    )
-    if getattr(aligner, "plan", None) is not None:
-        metrics |= plan_quality(
-            aligner.plan, y[len(pairs) :], truth - torch.tensor([config.n_pairs, len(pairs)])
-        )
-    return Outcome(metrics, vectors | others, sources(data.x, data.y))
+    aligner = fit_ablated(config, options, rows)
+    metrics, vectors = retrieval_ranks(aligner, data, "test")
+    balanced_metrics, balanced_vectors = balanced_ranks(aligner, data, "test")
+    metrics |= balanced_metrics
+    metrics |= {
+        "pairs": len(rows.pairs),
+        "unpaired": len(rows.x) - config.n_pairs,
+        "gallery": len(data.splits["test"]),
+    }
+    metrics |= aligner.diagnostics(data.of("test")[0].values)
+    plan = getattr(aligner, "plan", None)
+    if plan is not None:
+        unpaired_texts = rows.y[len(rows.pairs) :]
+        entries = rows.truth - torch.tensor([config.n_pairs, len(rows.pairs)])
+        metrics |= plan_quality(plan, unpaired_texts, entries)
+    return Outcome(metrics, vectors | balanced_vectors, sources(data.x, data.y))

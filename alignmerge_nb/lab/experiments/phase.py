@@ -8,65 +8,74 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...aligners.base import complement
-from ...aligners.selection import select
 from ...core import InputError, generator
-from ..protocols import fit_aligner, training_data, retrieval_data, retrieval_run
-from ..runs import Outcome, options_of
+from .fitting import convergence, fit_selected
+from .options import parse_options
+from ..protocols import retrieval_data, retrieval_run, training_data
+from ..runs import Outcome
 from ..worlds import overlapping
 from ...metrics.retrieval import retrieve
 from ...paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['DIAGNOSTICS', 'PHASE_OPTIONS', 'MOST_PAIRS', 'MOST_ROWS', 'above_chance', 'mutual_neighbours', 'ridge_left_out',
-           'effective_dimension', 'cluster_tendency', 'diagnostics', 'phase_material', 'phase_run', 'Rule', 'balanced',
-           'fit_rule']
+__all__ = ['DIAGNOSTICS', 'MOST_PAIRS', 'MOST_ROWS', 'above_chance', 'mutual_neighbours', 'ridge_left_out', 'effective_dimension',
+           'cluster_tendency', 'diagnostics', 'PhaseOptions', 'PhaseData', 'phase_data', 'phase_run', 'Condition',
+           'Rule', 'balanced', 'Thresholds', 'ScoredRule', 'fit_rule']
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #208c34a9
 def above_chance(value: float, chance: float) -> float:
+    "A share, rescaled so that chance is 0 and 1 stays 1."
     return (value - chance) / (1 - chance)
 
 
+def _neighbour_mask(cloud: Tensor, k: int) -> Tensor:
+    "Whether row j is among the k nearest of row i by cosine about the mean, (n, n) boolean."
+    unit = F.normalize(cloud - cloud.mean(0), dim=1)
+    nearest = (unit @ unit.T).fill_diagonal_(-torch.inf).topk(k).indices
+    mask = torch.zeros(len(cloud), len(cloud), dtype=torch.bool)
+    return mask.scatter_(1, nearest, True)
+
+
 def mutual_neighbours(x: Tensor, y: Tensor) -> float:
-    "Share of the √p nearest neighbours that p pairs (p, dx) and (p, dy) have in common, cosine; 0: chance, 1: all."
+    "Share of the √p nearest neighbours that p pairs have in common, cosine; 0: chance, 1: all."
     k = max(1, round(len(x) ** 0.5))
-    near = torch.zeros(2, len(x), len(x), dtype=torch.bool)
-    for found, cloud in zip(near, (x, y)):
-        unit = F.normalize(cloud - cloud.mean(0), dim=1)
-        found.scatter_(1, (unit @ unit.T).fill_diagonal_(-torch.inf).topk(k).indices, True)
-    return above_chance(float((near[0] & near[1]).sum()) / (k * len(x)), k / (len(x) - 1))
+    common = _neighbour_mask(x, k) & _neighbour_mask(y, k)
+    return above_chance(float(common.sum()) / (k * len(x)), k / (len(x) - 1))
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #0d4f9844
+def _left_out_predictions(x: Tensor, y: Tensor, penalty: float, shift: Tensor) -> Tensor:
+    "The ridge prediction of each y (p, dy) without its own row, about the mean without that row."
+    kernel = x @ x.T
+    scale = kernel.diagonal().mean()
+    damped = kernel + penalty * scale * torch.eye(len(x)).to(x)
+    hat = torch.linalg.solve(damped, kernel) + 1 / len(x)
+    leverage = hat.diagonal()[:, None]
+    return (hat @ y - leverage * y) / (1 - leverage) + shift
+
+
 def ridge_left_out(
     x: Tensor,  # (p, dx)
     y: Tensor,  # (p, dy)
     penalty: float = 1.0,  # as in `Ridge`
 ) -> float:
-    "Mean reciprocal rank of each y among all for its prediction by ridge without it; 0: chance, 1: always first."
-    x, y = (x - x.mean(0)).double(), (y - y.mean(0)).double()
-    kernel = x @ x.T
-    damped = kernel + penalty * kernel.diagonal().mean() * torch.eye(len(x)).to(x)
-    hat = torch.linalg.solve(damped, kernel) + 1 / len(x)
-    own, shift = (
-        hat.diagonal()[:, None],
-        y / (len(x) - 1),
-    )  # without row i, the mean lies at −shift[i]
-    guess = (hat @ y - own * y) / (1 - own) + shift
-    lengths = (
-        (y.square().sum(1) + 2 * shift @ y.T + shift.square().sum(1, keepdim=True))
-        .clamp(min=1e-30)
-        .sqrt()
-    )
+    "Mean reciprocal rank of each y for its prediction without it; 0: chance, 1: always first."
+    x = (x - x.mean(0)).double()
+    y = (y - y.mean(0)).double()
+    shift = y / (len(x) - 1)  # without row i, the mean lies at −shift[i]
+    guess = _left_out_predictions(x, y, penalty, shift)
+    squares = y.square().sum(1) + 2 * shift @ y.T + shift.square().sum(1, keepdim=True)
+    lengths = squares.clamp(min=1e-30).sqrt()
     similarity = (guess @ y.T + (guess * shift).sum(1, keepdim=True)) / lengths
     ranks = (similarity >= similarity.diagonal()[:, None]).sum(1)
-    return above_chance(
-        float((1 / ranks.double()).mean()), float((1 / torch.arange(1.0, len(x) + 1)).mean())
-    )
+    chance = float((1 / torch.arange(1.0, len(x) + 1)).mean())
+    return above_chance(float((1 / ranks.double()).mean()), chance)
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #4fa06d0b
 def effective_dimension(cloud: Tensor) -> float:
@@ -76,20 +85,22 @@ def effective_dimension(cloud: Tensor) -> float:
     return float(gram.trace() ** 2 / gram.square().sum())
 
 
+def _median_nearest(rows: Tensor) -> float:
+    "Median distance to the nearest other row."
+    return float(torch.cdist(rows, rows).fill_diagonal_(torch.inf).amin(1).median())
+
+
 def cluster_tendency(
     cloud: Tensor,  # (n, d)
-    most: int = 1000,  # rows that are looked at
+    most: int = 1000,  # rows that are used
 ) -> float:
-    "Distance to the nearest neighbour in a Gaussian cloud of the same covariance, over that in `cloud`; medians."
+    "Distance to the nearest neighbour in a Gaussian of the same covariance, over that in `cloud`."
     cloud = cloud.unique(dim=0)  # a doubled row is no cluster
     cloud = cloud[torch.randperm(len(cloud), generator=generator(0, "rows"))[:most]]
     centred = cloud - cloud.mean(0)
-    mix = (
-        torch.randn(len(cloud), len(cloud), generator=generator(0, "surrogate")).to(cloud)
-        / (len(cloud) - 1) ** 0.5
-    )
-    nearest = lambda rows: float(torch.cdist(rows, rows).fill_diagonal_(torch.inf).amin(1).median())
-    return nearest(mix @ centred) / nearest(centred)
+    noise = torch.randn(len(cloud), len(cloud), generator=generator(0, "surrogate")).to(cloud)
+    surrogate = (noise / (len(cloud) - 1) ** 0.5) @ centred
+    return _median_nearest(surrogate) / _median_nearest(centred)
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #4dfda0d7
 DIAGNOSTICS = (
@@ -106,36 +117,49 @@ def diagnostics(
     y: Tensor,  # (m, dy)
     pairs: Tensor,  # (p, 2)
 ) -> dict[str, float]:
-    "The numbers of `DIAGNOSTICS`, from these rows alone; of several texts of an image the first counts."
-    seen: dict[int, int] = {}
-    for left, right in pairs.tolist():
-        seen.setdefault(left, right)
-    known_x, known_y = x[list(seen)], y[list(seen.values())]
-    free = min(len(complement(pairs[:, side], len(cloud))) for side, cloud in enumerate((x, y)))
+    "The numbers of `DIAGNOSTICS`; of several texts of an image the first counts."
+    text_of: dict[int, int] = {}
+    for image, text in pairs.tolist():
+        text_of.setdefault(image, text)
+    paired_x, paired_y = x[list(text_of)], y[list(text_of.values())]
+    unpaired_x = len(complement(pairs[:, 0], len(x)))
+    unpaired_y = len(complement(pairs[:, 1], len(y)))
     dimension = (effective_dimension(x) * effective_dimension(y)) ** 0.5
-    values = (
-        mutual_neighbours(known_x, known_y),
-        ridge_left_out(known_x, known_y),
-        len(seen) / dimension,
-        free / len(seen),
-        min(cluster_tendency(x), cluster_tendency(y)),
-    )
-    return dict(zip(DIAGNOSTICS, values))
+    return {
+        "neighbours": mutual_neighbours(paired_x, paired_y),
+        "ridge_left_out": ridge_left_out(paired_x, paired_y),
+        "pairs_per_dimension": len(text_of) / dimension,
+        "unpaired_per_pair": min(unpaired_x, unpaired_y) / len(text_of),
+        "clumping": min(cluster_tendency(x), cluster_tendency(y)),
+    }
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #478b147d
-PHASE_OPTIONS = {
-    "overlap": 0.5,
-    "clustered": 0.7,
-    "rows": 0,
-    "test": 500,
-}  # `rows`: unpaired ones, a side
+@dataclass(frozen=True)
+class PhaseOptions:
+    "What a configuration may set, of a planted data set."
+
+    overlap: float = 0.5  # share of common factors
+    clustered: float = 0.7  # share of variance in clusters
+    rows: int = 0  # unpaired rows a side
+    test: int = 500  # test items
+
+
 MOST_PAIRS, MOST_ROWS = 512, 2048  # of one planted world
 
 
-def phase_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    "Training rows x and y, pairs, and test rows x and y of a planted data set."
-    options, p = options_of(config, PHASE_OPTIONS, "option of a planted data set"), config.n_pairs
-    rows, test = options["rows"], options["test"]
+class PhaseData(NamedTuple):
+    "Training rows, pairs and test rows of a planted data set."
+
+    x: Tensor
+    y: Tensor
+    pairs: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def _check_phase(config: RunConfig, rows: int) -> int:
+    "The number of pairs, if pairs and unpaired rows fit into one planted world."
+    p = config.n_pairs
     if p is None or not 2 <= p <= MOST_PAIRS or rows > MOST_ROWS:
         raise InputError(
             f"{p} pairs and {rows} unpaired rows",
@@ -148,57 +172,62 @@ def phase_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor, Tensor, T
             "'disjoint' with rows, 'none' without",
             "Correct the configuration.",
         )
-    x, y = overlapping(
-        test + MOST_PAIRS + 2 * MOST_ROWS,
-        options["overlap"],
-        options["clustered"],
-        seed=config.seed,
+    return p
+
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #936f7f5a
+def phase_data(config: RunConfig) -> PhaseData:
+    "The planted data set of a configuration; test items first, then pairs, then unpaired rows."
+    options = parse_options(config, PhaseOptions, "option of a planted data set")
+    p, rows, test = _check_phase(config, options.rows), options.rows, options.test
+    items = test + MOST_PAIRS + 2 * MOST_ROWS
+    x, y = overlapping(items, options.overlap, options.clustered, seed=config.seed)
+
+    def training_rows_of(cloud: Tensor, start: int) -> Tensor:
+        return torch.cat((cloud[test : test + p], cloud[start : start + rows]))
+
+    unpaired_x = test + MOST_PAIRS
+    return PhaseData(
+        training_rows_of(x, unpaired_x),
+        training_rows_of(y, unpaired_x + MOST_ROWS),
+        torch.arange(p)[:, None].expand(p, 2),
+        x[:test],
+        y[:test],
     )
-    starts = test + MOST_PAIRS, test + MOST_PAIRS + MOST_ROWS
-    left, right = (
-        torch.cat((cloud[test : test + p], cloud[start : start + rows]))
-        for cloud, start in zip((x, y), starts)
-    )
-    return left, right, torch.arange(p)[:, None].expand(p, 2), x[:test], y[:test]
+
+
+def _real_phase_run(config: RunConfig) -> Outcome:
+    "The retrieval run on a real data set, with the diagnostics."
+    outcome = retrieval_run(config)
+    data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
+    measured = diagnostics(*training_data(config, data))
+    return outcome._replace(metrics=outcome.metrics | measured)
 
 
 def phase_run(config: RunConfig) -> Outcome:
     "One cell of the phase diagram, planted or real, with its diagnostics among the metrics."
     if config.dataset != "planted":
-        outcome = retrieval_run(config)
-        return outcome._replace(
-            metrics=outcome.metrics
-            | diagnostics(
-                *training_data(
-                    config,
-                    retrieval_data(
-                        config.dataset, config.image_encoder, config.text_encoder, config.split
-                    ),
-                )
-            )
-        )
-    x, y, pairs, test_x, test_y = phase_material(config)
-    aligner = fit_aligner(
-        config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
-    )
-    metrics, found = retrieve(
-        aligner.transform_x(test_x),
-        aligner.transform_y(test_y),
-        torch.eye(len(test_x), dtype=torch.bool),
-    )
-    if aligner.coupling:
-        metrics |= {
-            "converged": float(aligner.coupling.converged),
-            "marginal_error": aligner.coupling.marginal_error,
-        }
-    return Outcome(metrics | diagnostics(x, y, pairs), found)
+        return _real_phase_run(config)
+    x, y, pairs, test_x, test_y = phase_data(config)
+    aligner = fit_selected(config, x, y, pairs)
+    zx, zy = aligner.transform_x(test_x), aligner.transform_y(test_y)
+    metrics, vectors = retrieve(zx, zy, torch.eye(len(test_x), dtype=torch.bool))
+    metrics |= convergence(aligner) | diagnostics(x, y, pairs)
+    return Outcome(metrics, vectors)
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #6f58048d
+class Condition(NamedTuple):
+    "A bound on one diagnostic."
+
+    name: str  # of `DIAGNOSTICS`
+    sense: Literal[1, -1]  # 1: at least, −1: at most
+    bound: float
+
+
 @dataclass(frozen=True)
 class Rule:
-    "Conditions (name of a diagnostic, sense +1: at least, −1: at most, bound); all must hold."
+    "Conditions on the diagnostics of a cell; all must hold."
 
-    conditions: tuple[tuple[str, int, float], ...]
+    conditions: tuple[Condition, ...]
 
     def __call__(self, cell: Mapping[str, float]) -> bool:
         return all(sense * cell[name] >= sense * bound for name, sense, bound in self.conditions)
@@ -210,43 +239,75 @@ class Rule:
         )
 
 
-def balanced(called: Tensor, true: Tensor) -> Tensor:
-    "Balanced accuracy (…) of calls (…, n) against the truth (n,), both boolean; a kind that does not occur does not count."
+def balanced(predicted: Tensor, true: Tensor) -> Tensor:
+    "Balanced accuracy (…) of predictions (…, n), boolean, over the classes that occur."
     shares = [
-        (called == true)[..., true == kind].double().mean(-1)
+        (predicted == true)[..., true == kind].double().mean(-1)
         for kind in (True, False)
         if (true == kind).any()
     ]
     return torch.stack(shares).mean(0)
 
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #8910d5e3
+class Thresholds(NamedTuple):
+    "One diagnostic in one sense, with several bounds."
 
+    name: str
+    sense: Literal[1, -1]
+    bounds: Tensor  # (q,)
+    holds: Tensor  # (q, n) for each bound and cell, boolean
+
+    def condition(self, i: int) -> Condition:
+        "The condition with the i-th bound."
+        return Condition(self.name, self.sense, float(self.bounds[i]))
+
+
+class ScoredRule(NamedTuple):
+    "A rule and its balanced accuracy."
+
+    score: float
+    conditions: tuple[Condition, ...]
+
+
+def _thresholds(cells: Sequence[Mapping[str, float]], quantiles: int) -> list[Thresholds]:
+    "All diagnostics in both senses, bounded at quantiles of the cells."
+    levels = torch.linspace(0, 1, quantiles, dtype=torch.float64)
+    candidates = []
+    for name in DIAGNOSTICS:
+        values = torch.tensor([cell[name] for cell in cells], dtype=torch.float64)
+        bounds = values.quantile(levels)
+        for sense in (1, -1):
+            holds = sense * values >= sense * bounds[:, None]
+            candidates.append(Thresholds(name, sense, bounds, holds))
+    return candidates
+
+
+def _best_single(candidate: Thresholds, true: Tensor) -> ScoredRule:
+    "The best bound of one diagnostic."
+    scores = balanced(candidate.holds, true)
+    return ScoredRule(float(scores.max()), (candidate.condition(int(scores.argmax())),))
+
+
+def _best_double(one: Thresholds, other: Thresholds, true: Tensor) -> ScoredRule:
+    "The best two bounds of two diagnostics."
+    scores = balanced(one.holds[:, None] & other.holds, true)
+    i, j = divmod(int(scores.argmax()), len(other.bounds))
+    return ScoredRule(float(scores[i, j]), (one.condition(i), other.condition(j)))
+
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #655c2865
 def fit_rule(
     cells: Sequence[Mapping[str, float]],  # diagnostics of each cell
     gains: Sequence[float],
     conditions: int = 2,  # at most
-    quantiles: int = 21,  # thresholds tried for each diagnostic, from the lowest value to the highest
+    quantiles: int = 21,  # thresholds tried for each diagnostic, from lowest to highest value
 ) -> Rule:
-    "The rule that best tells cells with a gain above 0 from the others; the smaller one where two are equal."
-    true, tried = torch.tensor(gains) > 0, {}
+    "The rule that best separates cells with a gain above 0; of equal ones the smaller."
     if len(cells) < 2:
         raise InputError(f"{len(cells)} cells", "at least 2", "Fit on more of them.")
-    for name in DIAGNOSTICS:
-        values = torch.tensor([cell[name] for cell in cells], dtype=torch.float64)
-        bounds = values.quantile(torch.linspace(0, 1, quantiles, dtype=torch.float64))
-        for sense in (1, -1):
-            tried[name, sense] = bounds, sense * values >= sense * bounds[:, None]
-    found = [
-        (float(scores.max()), ((*key, float(bounds[scores.argmax()])),))
-        for key, (bounds, called) in tried.items()
-        for scores in [balanced(called, true)]
-    ]
-    for one, other in combinations(tried, 2) if conditions > 1 else ():
-        scores = balanced(tried[one][1][:, None] & tried[other][1], true)
-        i, j = divmod(int(scores.argmax()), quantiles)
-        found.append(
-            (
-                float(scores[i, j]),
-                ((*one, float(tried[one][0][i])), (*other, float(tried[other][0][j]))),
-            )
-        )
-    return Rule(max(found, key=lambda each: (round(each[0], 6), -len(each[1])))[1])
+    true = torch.tensor(gains) > 0
+    candidates = _thresholds(cells, quantiles)
+    rules = [_best_single(candidate, true) for candidate in candidates]
+    if conditions > 1:
+        rules += [_best_double(one, other, true) for one, other in combinations(candidates, 2)]
+    best = max(rules, key=lambda rule: (round(rule.score, 6), -len(rule.conditions)))
+    return Rule(best.conditions)
