@@ -26,7 +26,8 @@ import alignmerge_nb
 from .aligners.base import Aligner
 from .aligners.registry import make_aligner
 from .aligners.selection import select
-from .core import SAVED, InputError, check_folder, lookup, read_config
+from .core import InputError, check_folder, lookup
+from .pretrained import SAVED, read_config
 from .data.datasets import DATASETS, SPLITS, Item, load_dataset
 from .encoders.specs import ENCODERS, encoder_spec
 from .features import Features, encode, load_features, item_id, match, save_features

@@ -122,7 +122,7 @@ def _refuse_unknown(kind: type) -> None:
     kind.__init__ = checked
 
 # %% ../nbs/05_pretrained.ipynb #54853d78
-@dataclass_transform(field_specifiers=(setting, field))
+@dataclass_transform(field_specifiers=(setting, field), kw_only_default=True)
 class Pretrained(nn.Module):
     "A module whose fields are its settings, saved as `config.json` and `model.safetensors`. Subclasses write `build`."
 
@@ -151,7 +151,7 @@ class Pretrained(nn.Module):
         "The settings by name: everything that is needed to make this object again."
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
-    def build(self, *widths: int) -> None:
+    def build(self, *widths: Any, **sizes: Any) -> None:
         "Allocate parameters and buffers for features of these widths."
         raise NotImplementedError
 

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Aligner, complement
+from .base import Aligner
 from .contrastive import ContrastiveAutoencoder, contrastive_loss, sample_rows
+from .inputs import complement
 from .linear import canonical_directions, weighted_ridge
 from .scores import soft_reciprocal_ranks
-from ..core import check_features, generator, lookup
+from ..core import check_features, generator
 from ..flows.certificate import Certificate, certificate, subsample_evenly
 from ..flows.layers import Flow, norm
+from ..pretrained import setting
 from ..training import train
 from ..transport.costs import PointCloudCost, gaussian, median_distance
 from ..transport.coupling import Coupling
@@ -32,54 +35,47 @@ __all__ = ['FLOOR', 'OTAlignMerge', 'anchored_coupling', 'NystromLift', 'landmar
 class OTAlignMerge(ContrastiveAutoencoder):
     "Networks into a shared space with paired, Sinkhorn-divergence and reconstruction terms (OT-Align&Merge)."
 
+    label = "OT-Align&Merge"
+    search_space = tuple(
+        {"learning_rate": rate, "sinkhorn_weight": weight}
+        for rate in (3e-4, 1e-3)
+        for weight in (0.1, 1.0)
+    )
     uses_unpaired = True
 
-    def __init__(
-        self,
-        paired: str = "contrastive",  # or "squared": the proposal's loss, which collapses
-        sinkhorn_weight: float = 1.0,  # λ_ot
-        reconstruction_weight: float = 0.1,  # λ_rec
-        epsilon: float = 0.1,  # of the divergence, in units of the mean cost
-        cloud: int = 128,  # points of each side in one divergence
-        hidden: int = 256,
-        **config,  # as in `Contrastive`
-    ):
-        lookup({"contrastive": 0, "squared": 0}, paired, "paired loss")
-        more = {
-            "paired": paired,
-            "sinkhorn_weight": sinkhorn_weight,
-            "reconstruction_weight": reconstruction_weight,
-        }
-        super().__init__(hidden=hidden, epsilon=epsilon, cloud=cloud, **more, **config)
+    hidden: int = setting(256, least=0)
+    epsilon: float = setting(0.1, above=0)  # of the divergence, in units of the mean cost
+    cloud: int = setting(128, least=2)  # points of each side in one divergence
+    paired: Literal["contrastive", "squared"] = "contrastive"  # "squared": as proposed; collapses
+    sinkhorn_weight: float = setting(1.0, least=0)  # λ_ot
+    reconstruction_weight: float = setting(0.1, least=0)  # λ_rec
 
-    def loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
-        config, (paired_x, paired_y) = self.config, self.batch_of_pairs(x, y, pairs, rng)
-        zx, zy = self._transform_x(paired_x), self._transform_y(paired_y)
-        value = (
-            contrastive_loss(zx, zy, self.log_scale.exp())
-            if config["paired"] == "contrastive"
-            else (zx - zy).square().sum(1).mean()
-        )
-        if not (config["sinkhorn_weight"] or config["reconstruction_weight"]):
+    def _loss(self, x: Tensor, y: Tensor, pairs: Tensor, rng: torch.Generator) -> Tensor:
+        paired_x, paired_y = self._batch_of_pairs(x, y, pairs, rng)
+        value = self._paired_loss(self._transform_x(paired_x), self._transform_y(paired_y))
+        if not (self.sinkhorn_weight or self.reconstruction_weight):
             return value
-        cloud_x, cloud_y = (
-            x[sample_rows(len(x), config["cloud"], rng)],
-            y[sample_rows(len(y), config["cloud"], rng)],
-        )
-        all_x, all_y = self._transform_x(cloud_x), self._transform_y(cloud_y)
-        if config["sinkhorn_weight"]:
-            both = (
-                (all_x, all_y)
-                if config["paired"] == "squared"
-                else (F.normalize(all_x, dim=1), F.normalize(all_y, dim=1))
-            )
-            value = value + config["sinkhorn_weight"] * sinkhorn_divergence(
-                *both, config["epsilon"], tolerance=1e-2, max_iterations=50
-            )
-        lost = (self.inverse_x(all_x) - cloud_x).square().mean() / self.unit_x**2 + (
-            self.inverse_y(all_y) - cloud_y
-        ).square().mean() / self.unit_y**2
-        return value + config["reconstruction_weight"] * lost
+        cloud_x = x[sample_rows(len(x), self.cloud, rng)]
+        cloud_y = y[sample_rows(len(y), self.cloud, rng)]
+        zx = self._transform_x(cloud_x)
+        zy = self._transform_y(cloud_y)
+        if self.sinkhorn_weight:
+            value = value + self.sinkhorn_weight * self._divergence(zx, zy)
+        error_x = (self.inverse_x(zx) - cloud_x).square().mean() / self.scale_x**2
+        error_y = (self.inverse_y(zy) - cloud_y).square().mean() / self.scale_y**2
+        return value + self.reconstruction_weight * (error_x + error_y)
+
+    def _paired_loss(self, zx: Tensor, zy: Tensor) -> Tensor:
+        "The term that brings paired points together."
+        if self.paired == "contrastive":
+            return contrastive_loss(zx, zy, self.log_scale.exp())
+        return (zx - zy).square().sum(1).mean()
+
+    def _divergence(self, zx: Tensor, zy: Tensor) -> Tensor:
+        "The Sinkhorn divergence of the two clouds, on the sphere with the contrastive loss."
+        if self.paired == "contrastive":
+            zx, zy = F.normalize(zx, dim=1), F.normalize(zy, dim=1)
+        return sinkhorn_divergence(zx, zy, self.epsilon, tolerance=1e-2, max_iterations=50)
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #28430dc2
 def anchored_coupling(
@@ -220,115 +216,82 @@ def complete_to_bijection(
 class AlignMerge(Aligner):
     "Anchored entropic coupling of paired and unpaired features, completed to an invertible map (AlignMerge)."
 
+    label = "AlignMerge"
     uses_unpaired = True
-    flow_taken = 0  # steps that the flow was trained for; 0: the map stayed linear
-    probe: Tensor | None = None  # rows of x that the certificate is made of
 
-    def __init__(
-        self,
-        penalty: float = 1.0,  # of the ridge map, in units of the variance of one row
-        epsilons: Sequence[float] = (
-            0.05,
-            0.03,
-            0.02,
-        ),  # one coupling round each, in units of the mean cost
-        unpaired_weight: float = 0.3,  # of an unpaired row beside a pair's 1
-        shrinkage_x: float = 1.0,  # of the final canonical map, in units of (total variance) / (total weight)
-        shrinkage_y: float = 3.0,
-        lift: float = 1.5,  # weight of the kernel's coordinates beside the features, up to 64 pairs; 0 leaves them out
-        landmarks: Sequence[int] = (
-            512,
-            2048,
-        ),  # of the kernel, on each side: one for each pair, but at least and at most so many
-        bandwidth: float = 0.5,  # of the kernel, in units of the median distance of landmarks
-        flow: str = "realnvp",  # a key of `FLOWS`
-        flow_steps: int = 120,  # optimiser steps at most; 0 leaves the flow out
-        layers: int = 2,  # coupling layers of the flow
-        hidden: int = 128,  # width of their networks
-        bound: float = 1.0,  # largest |log-scale| of a layer
-        learning_rate: float = 3e-4,  # of the flow
-        seed: int = 0,
-    ):
-        linear = dict(
-            penalty=penalty,
-            epsilons=list(epsilons),
-            unpaired_weight=unpaired_weight,
-            shrinkage_x=shrinkage_x,
-            shrinkage_y=shrinkage_y,
-        )
-        linear |= dict(lift=lift, landmarks=list(landmarks), bandwidth=bandwidth)
-        super().__init__(
-            **linear,
-            flow=flow,
-            flow_steps=flow_steps,
-            layers=layers,
-            hidden=hidden,
-            bound=bound,
-            learning_rate=learning_rate,
-            seed=seed,
-        )
+    penalty: float = setting(1.0, above=0)  # of the ridge map, in units of one row's variance
+    epsilons: Sequence[float] = setting(
+        (0.05, 0.03, 0.02), above=0
+    )  # one coupling round each, in units of the mean cost
+    unpaired_weight: float = setting(0.3, above=0)  # of an unpaired row beside a pair's 1
+    shrinkage_x: float = setting(1.0, above=0)  # of the canonical map, in units of
+    shrinkage_y: float = setting(3.0, above=0)  # (total variance) / (total weight)
+    lift: float = setting(1.5, least=0)  # of the kernel's coordinates, up to 64 pairs; 0: none
+    landmarks: Sequence[int] = setting(
+        (512, 2048), least=1
+    )  # on each side, one for each pair: at least and at most so many
+    bandwidth: float = setting(0.5, above=0)  # in units of the median distance of landmarks
+    flow: str = "realnvp"  # a key of `FLOWS`
+    flow_steps: int = setting(120, least=0)  # optimiser steps at most; 0 leaves the flow out
+    layers: int = setting(2, least=1)  # coupling layers of the flow
+    hidden: int = setting(128, least=1)  # width of their networks
+    bound: float = setting(1.0, above=0)  # largest |log-scale| of a layer
+    learning_rate: float = setting(3e-4, above=0)  # of the flow
+    seed: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.flow_taken = 0  # steps that the flow was trained for; 0: the map stayed linear
+        self.probe: Tensor | None = None  # rows of x that the certificate is made of
 
     def build(self, dx: int, dy: int, landmarks_x: int = 0, landmarks_y: int = 0) -> None:
-        self.lift_x, self.lift_y, r, config = (
-            NystromLift(dx, landmarks_x),
-            NystromLift(dy, landmarks_y),
-            min(dx, dy),
-            self.config,
-        )
-        wide, high = dx + landmarks_x, dy + landmarks_y
-        for name, shape in {
-            "mean_x": (wide,),
-            "mean_y": (high,),
-            "rotation": (wide, wide),
-            "spread": (wide,),
-            "stretch": (r,),
-            "basis": (r, r),
-            "weight_y": (high, r),
-        }.items():
-            self.register_buffer(name, torch.ones(shape))
-        self.flow = Flow(
-            wide,
-            config["flow"],
-            config["layers"],
-            config["hidden"],
-            config["bound"],
-            config["seed"],
-        )
+        wide, high, r = dx + landmarks_x, dy + landmarks_y, min(dx, dy)
+        self.lift_x = NystromLift(dx, landmarks_x)
+        self.lift_y = NystromLift(dy, landmarks_y)
+        self.mean_x = nn.Buffer(torch.ones(wide))
+        self.mean_y = nn.Buffer(torch.ones(high))
+        self.rotation = nn.Buffer(torch.ones(wide, wide))
+        self.spread = nn.Buffer(torch.ones(wide))
+        self.stretch = nn.Buffer(torch.ones(r))
+        self.basis = nn.Buffer(torch.ones(r, r))
+        self.weight_y = nn.Buffer(torch.ones(high, r))
+        self.warp = Flow(wide, self.flow, self.layers, self.hidden, self.bound, self.seed)
 
-    def sizes(self) -> tuple[int, ...]:
+    def _stored_rows(self) -> tuple[int, ...]:
         return (len(self.lift_x.support), len(self.lift_y.support))
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         free = complement(pairs[:, 0], len(x)), complement(pairs[:, 1], len(y))
-        steps = best_flow_steps(self, x, y, pairs, free) if self.config["flow_steps"] else 0
-        code, targets, weights = self.start(x, y, pairs, free)
+        steps = best_flow_steps(self, x, y, pairs, free) if self.flow_steps else 0
+        code, targets, weights = self._fit_linear(x, y, pairs, free)
         self.flow_taken = steps
         if steps:
             train_flow(self, code, targets, weights, len(pairs), steps)
-        self.probe, self.issued = subsample_evenly(x, 256).clone(), None
+        self.probe = subsample_evenly(x, 256).clone()
+        self._certificate = None
 
     def couple(
         self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
     ) -> Callable[[Tensor], Tensor] | None:
         "Sets the plan between the unpaired rows; returns its barycentric projection of values (g, d) there to targets (f, d), None without such rows."
-        config, self.coupling = self.config, None
+        self.coupling = None
         if min(map(len, free)) < 2:
             return None
         self.coupling = anchored_coupling(
-            x, y, pairs, *free, config["penalty"], config["epsilons"], config["unpaired_weight"]
+            x, y, pairs, *free, self.penalty, self.epsilons, self.unpaired_weight
         )[1]
         return self.coupling.barycenters
 
-    def start(
+    def _fit_linear(
         self, x: Tensor, y: Tensor, pairs: Tensor, free: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         "Set all but the flow; returns codes, targets in the shared space and weights of the rows that the flow is trained on."
-        config, average = self.config, self.couple(x, y, pairs, free)
-        weight, count = lift_size(len(pairs), config["lift"], config["landmarks"])
+        average = self.couple(x, y, pairs, free)
+        weight, count = lift_size(len(pairs), self.lift, self.landmarks)
         self.build(x.shape[1], y.shape[1], min(count, len(x)), min(count, len(y)))
         self.to(x)
         for lift, cloud, side in ((self.lift_x, x, 0), (self.lift_y, y, 1)):
-            lift._fit(cloud, pairs[:, side], weight, config["bandwidth"])
+            lift._fit(cloud, pairs[:, side], weight, self.bandwidth)
         lifted, rows, weights = self.lift_y(y), pairs[:, 0], torch.ones(len(pairs)).to(x)
         targets = lifted[pairs[:, 1]]
         if average:
@@ -336,12 +299,10 @@ class AlignMerge(Aligner):
                 torch.cat((rows, free[0])),
                 torch.cat((targets, average(lifted[free[1]]))),
             )
-            weights = torch.cat(
-                (weights, torch.full((len(free[0]),), config["unpaired_weight"]).to(x))
-            )
+            weights = torch.cat((weights, torch.full((len(free[0]),), self.unpaired_weight).to(x)))
         self.project(self.lift_x(x).double(), rows, targets.double(), weights.double())
         self.mean_y.copy_(lifted.mean(0))
-        return self.code(x[rows]), (targets - self.mean_y) @ self.weight_y, weights
+        return self._encode(x[rows]), (targets - self.mean_y) @ self.weight_y, weights
 
     def project(self, x: Tensor, rows: Tensor, targets: Tensor, weights: Tensor) -> None:
         "Set the canonical directions of some rows of the lifted x (n, wide) and their lifted targets, and complete them."
@@ -351,7 +312,8 @@ class AlignMerge(Aligner):
         directions = canonical_directions(
             (left - mean_x) * root,
             (targets - mean_y) * root,
-            *(self.config[f"shrinkage_{side}"] / float(total) for side in "xy"),
+            self.shrinkage_x / float(total),
+            self.shrinkage_y / float(total),
         )
         found = {
             "mean_x": mean_x,
@@ -361,35 +323,35 @@ class AlignMerge(Aligner):
         for name, value in found.items():
             getattr(self, name).copy_(value)
 
-    def code(self, x: Tensor) -> Tensor:
+    def _encode(self, x: Tensor) -> Tensor:
         "Coordinates (n, wide) of the lifted features in which the flow works: rotated, unit spread."
         return (self.lift_x(x) - self.mean_x) @ self.rotation / self.spread
 
-    def block(self, warped: Tensor) -> Tensor:
+    def _shared(self, warped: Tensor) -> Tensor:
         "The shared-space image (n, r), r = min(dx, dy), of warped coordinates (n, wide)."
         return (warped[:, : len(self.stretch)] * self.stretch) @ self.basis.T
 
     def _transform_x(self, x: Tensor) -> Tensor:
-        return self.block(self.flow(self.code(x))[0])
+        return self._shared(self.warp(self._encode(x))[0])
 
     def _transform_y(self, y: Tensor) -> Tensor:
         return (self.lift_y(y) - self.mean_y) @ self.weight_y
 
     def split_x(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Shared part (n, r) and rest (n, wide − r) of vision features, r = min(dx, dy); together they determine them."
-        warped = self.flow(self.code(check_features(x, "x", width=self.require_fit()[0])))[0]
-        return self.block(warped), warped[:, len(self.stretch) :]
+        warped = self.warp(self._encode(check_features(x, "x", width=self.require_fit()[0])))[0]
+        return self._shared(warped), warped[:, len(self.stretch) :]
 
     def inverse_x(self, z: Tensor, rest: Tensor | None = None) -> Tensor:
         "Vision features (n, dx) from `z` (n, r): exact with the `rest` of `split_x`, a guess with the rest at its mean without."
         check_features(z, "z", width=min(self.require_fit()[:2]))
-        return self.undo(
+        return self._decode(
             z, z.new_zeros(len(z), len(self.spread) - len(self.stretch)) if rest is None else rest
         )
 
-    def undo(self, z: Tensor, rest: Tensor) -> Tensor:
+    def _decode(self, z: Tensor, rest: Tensor) -> Tensor:
         "Vision features (n, dx) from the two parts of their code."
-        code = self.flow.inverse(torch.cat((z @ self.basis / self.stretch, rest), 1))
+        code = self.warp.inverse(torch.cat((z @ self.basis / self.stretch, rest), 1))
         return self.lift_x.inverse(code * self.spread @ self.rotation.T + self.mean_x)
 
     def diagnostics(self, x: Tensor) -> dict[str, float]:
@@ -408,9 +370,9 @@ class AlignMerge(Aligner):
     @property
     def certificate(self) -> Certificate | None:
         "Of x → (shared part, rest) and back, at rows that `fit` saw; made when first asked for."
-        if not self.issued and self.probe is not None:
-            self.issued = certificate(InvertibleView(self), self.probe.to(self.spread))
-        return self.issued
+        if not self._certificate and self.probe is not None:
+            self._certificate = certificate(InvertibleView(self), self.probe.to(self.spread))
+        return self._certificate
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #f11e5d96
 def train_flow(
@@ -423,19 +385,19 @@ def train_flow(
     after: Callable[[int], bool | None] = lambda step: None,
 ) -> None:
     "Move the flow from the identity towards the targets."
-    rng, config = generator(aligner.config["seed"], "flow batches"), aligner.config
+    rng = generator(aligner.seed, "flow batches")
     size = (weights[:, None] * targets.square()).sum() / weights.sum()
 
     def loss() -> Tensor:
         known = sample_rows(pairs, 256, rng)
         rows = torch.cat((known, pairs + sample_rows(len(code) - pairs, 256, rng)))
-        z = aligner.block(aligner.flow(code[rows])[0])
+        z = aligner._shared(aligner.warp(code[rows])[0])
         distance = (
             (weights[rows] * (z - targets[rows]).square().sum(1)).sum() / weights[rows].sum() / size
         )
         return distance + contrastive_loss(z[: len(known)], targets[known], 20.0)
 
-    train(list(aligner.flow.parameters()), loss, steps, config["learning_rate"], 0.1, after)
+    train(list(aligner.warp.parameters()), loss, steps, aligner.learning_rate, 0.1, after)
 
 # %% ../../nbs/aligners/11_align_merge.ipynb #501d8a49
 def best_flow_steps(
@@ -448,14 +410,12 @@ def best_flow_steps(
     patience: int = 3,  # looks without a new best, after which the trial ends
 ) -> int:
     "Flow steps that a fifth of the pairs, held out, would stop at; 0 unless they gain more than one standard error."
-    held = pairs[
-        torch.randperm(len(pairs), generator=generator(aligner.config["seed"], "flow split"))
-    ]
+    held = pairs[torch.randperm(len(pairs), generator=generator(aligner.seed, "flow split"))]
     held, kept = held[: len(pairs) // 5], held[len(pairs) // 5 :]
     if len(held) < 20:
         return 0  # too few to see a difference
     trial = type(aligner)(**aligner.config)
-    code, targets, weights = trial.start(x, y, kept, free)
+    code, targets, weights = trial._fit_linear(x, y, kept, free)
     look = lambda: soft_reciprocal_ranks(trial, x[held[:, 0]], y[held[:, 1]])
     with torch.no_grad():
         before, found = look(), {}
@@ -466,7 +426,7 @@ def best_flow_steps(
         means = [0.0, *(float(gain.mean()) for gain in found.values())]
         return len(means) - 1 - means.index(max(means)) >= patience
 
-    train_flow(trial, code, targets, weights, len(kept), aligner.config["flow_steps"], after)
+    train_flow(trial, code, targets, weights, len(kept), aligner.flow_steps, after)
     best = max(found, key=lambda step: found[step].mean(), default=0)
     return best if best and found[best].mean() > found[best].std() / len(held) ** 0.5 else 0
 
@@ -480,13 +440,13 @@ class InvertibleView(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # (n, wide), (n,)
         "Both parts, and the flow's log-determinant."
-        warped, log_det = self.aligner.flow(self.aligner.code(x))
+        warped, log_det = self.aligner.warp(self.aligner._encode(x))
         return torch.cat(
-            (self.aligner.block(warped), warped[:, len(self.aligner.stretch) :]), 1
+            (self.aligner._shared(warped), warped[:, len(self.aligner.stretch) :]), 1
         ), log_det
 
     def inverse(self, image: Tensor) -> Tensor:
-        return self.aligner.undo(*image.tensor_split([len(self.aligner.stretch)], 1))
+        return self.aligner._decode(*image.tensor_split([len(self.aligner.stretch)], 1))
 
     def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
         "Bounds on ‖J‖, on the norm of the inverse's Jacobian, and on the length of codes, for x of length `radius` at most."
@@ -497,7 +457,7 @@ class InvertibleView(nn.Module):
             + kernel
             + float(lift.mean.norm() + one.mean_x.norm())
         )
-        forth, back, reach = one.flow.lipschitz_bounds(longest * before)
+        forth, back, reach = one.warp.lipschitz_bounds(longest * before)
         high, low = max(1.0, float(one.stretch.max())), min(1.0, float(one.stretch.min()))
         steep = (
             float(lift.unit) ** -2 + (kernel * 0.607 / float(lift.sigma)) ** 2

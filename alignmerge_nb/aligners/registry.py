@@ -23,10 +23,10 @@ from alignmerge_nb.aligners.matching import (
 )
 from .sequences import TimeWarping
 from .sigmoid import FuseMix, SOTAlign, Sail, Structure
-from ..core import lookup
+from ..core import InputError, lookup
 
 # %% auto #0
-__all__ = ['ALIGNERS', 'GRIDS', 'make_aligner']
+__all__ = ['ALIGNERS', 'make_aligner', 'register_aligner']
 
 # %% ../../nbs/aligners/12_registry.ipynb #e8f7200b
 ALIGNERS: dict[str, type[Aligner]] = {
@@ -65,137 +65,48 @@ ALIGNERS: dict[str, type[Aligner]] = {
     "align_merge": AlignMerge,
 }
 
-GRIDS: dict[str, list[dict]] = {
-    "ridge": [{"penalty": penalty} for penalty in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)],
-    "cca": [{"shrinkage": shrinkage} for shrinkage in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)],
-    "contrastive_linear": [
-        {"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (3e-4, 1e-3)
-    ]
-    + [{"d": 512, "steps": 50, "learning_rate": 3e-3, "weight_decay": 30.0}],
-    "contrastive_mlp": [
-        {"steps": steps, "learning_rate": rate} for steps in (50, 200) for rate in (1e-4, 3e-4)
-    ],
-    "kernel_cca": [
-        {"shrinkage": shrinkage, "bandwidth": width}
-        for shrinkage in (1.0, 3.0, 10.0)
-        for width in (0.5, 1.0)
-    ],
-    "deep_cca": [
-        {"shrinkage": shrinkage, "steps": steps}
-        for shrinkage in (10.0, 30.0, 100.0)
-        for steps in (30, 100)
-    ],
-    "seeded_matching": [
-        {"penalty": penalty, "unpaired_weight": weight}
-        for penalty in (1.0, 3.0)
-        for weight in (0.03, 0.1, 0.3)
-    ],
-    "diffusion_transport": [
-        {"decay": decay, "time": time} for decay in (10.0, 40.0) for time in (1, 3, 5)
-    ],
-    "angular_margin": [
-        {"margin": margin, "steps": steps} for margin in (0.1, 0.3, 0.6) for steps in (50, 200)
-    ],
-    "sinkhorn_attention": [
-        {"steps": steps, "learning_rate": rate} for steps in (25, 50, 100) for rate in (1e-3, 3e-3)
-    ],
-    "discrete_tokens": [
-        {"sharpness": sharpness, "steps": steps}
-        for sharpness in (0.003, 0.01, 0.03)
-        for steps in (25, 50)
-    ],
-    "noise_injection": [
-        {"penalty": penalty, "noise": noise} for penalty in (1.0, 3.0) for noise in (0.5, 1.0, 2.0)
-    ],
-    "time_warping": [{"shrinkage": shrinkage} for shrinkage in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)],
-    "shared_latent": [
-        {"alignment": alignment, "steps": steps}
-        for alignment in (1.0, 3.0)
-        for steps in (30, 60, 100)
-    ],
-    "wasserstein": [{"d": d, "epsilon": epsilon} for d in (8, 32, 128) for epsilon in (0.05, 0.2)],
-    "prototype_transport": [
-        {"hidden": hidden, "steps": steps, "transport": weight}
-        for hidden in (0, 128)
-        for steps, weight in ((25, 0.1), (50, 0.1), (50, 1.0))
-    ],
-    "asif": [
-        {"top": top, "power": power}
-        for top, power in ((10, 2.0), (20, 1.0), (20, 2.0), (20, 4.0), (50, 2.0), (100, 2.0))
-    ],
-    "relative": [{"centred": centred} for centred in (True, False)],
-    "csa": [
-        {"directions": directions, "shrinkage": shrinkage}
-        for directions in (32, 128)
-        for shrinkage in (1.0, 3.0, 10.0)
-    ],
-    "sail": [
-        *({"weight_decay": 0.1, "learning_rate": rate} for rate in (1e-3, 3e-3, 1e-2)),
-        {"weight_decay": 10.0},
-        {"steps": 20, "learning_rate": 1e-2},
-        {"hidden": 256, "weight_decay": 10.0},
-    ],
-    "fusemix": [
-        {"weight_decay": decay, "steps": steps}
-        for decay in (10.0, 30.0, 100.0)
-        for steps in (20, 50)
-    ],
-    "structure": [
-        {"structure_weight": weight, "weight_decay": decay}
-        for weight, decay in (
-            (3.0, 10.0),
-            (10.0, 3.0),
-            (10.0, 10.0),
-            (10.0, 20.0),
-            (30.0, 10.0),
-            (100.0, 10.0),
-        )
-    ],
-    "sotalign": [
-        {"transport_weight": weight, "weight_decay": decay}
-        for weight, decay in (
-            (0.3, 3.0),
-            (1.0, 0.1),
-            (1.0, 3.0),
-            (3.0, 3.0),
-            (3.0, 6.0),
-            (10.0, 3.0),
-        )
-    ],
-    "gromov": [
-        {"unpaired_weight": weight, "penalty": penalty}
-        for weight, penalty in (
-            (0.01, 1.0),
-            (0.03, 1.0),
-            (0.1, 1.0),
-            (0.3, 1.0),
-            (0.03, 3.0),
-            (0.1, 3.0),
-        )
-    ],
-    "fused_gromov": [
-        {"alpha": alpha, "unpaired_weight": weight}
-        for alpha, weight in (
-            (0.1, 0.1),
-            (0.1, 0.3),
-            (0.1, 1.0),
-            (0.1, 3.0),
-            (0.5, 0.3),
-            (0.02, 0.3),
-        )
-    ],
-    "ot_align_merge": [
-        {"learning_rate": rate, "sinkhorn_weight": weight}
-        for rate in (3e-4, 1e-3)
-        for weight in (0.1, 1.0)
-    ],
-}
+# %% ../../nbs/aligners/12_registry.ipynb #d1fc3c52
+def make_aligner(
+    name: str,  # a key of `ALIGNERS`
+    **settings,  # of its class
+) -> Aligner:
+    """An unfitted aligner by its name.
 
+    Parameters
+    ----------
+    name : str
+        A key of `ALIGNERS`, such as ``"align_merge"`` or ``"ridge"``.
+    **settings
+        Settings of its class, as fields; unknown names and values out of range are refused.
 
-def make_aligner(name: str, **config) -> Aligner:
-    "An unfitted aligner of `ALIGNERS` with these settings; unknown names and settings are refused."
-    kind = lookup(ALIGNERS, name, "aligner")
-    known = kind().config
-    for key in config:
-        lookup(known, key, f"setting of {name}")
-    return kind(**config)
+    Returns
+    -------
+    Aligner
+
+    Raises
+    ------
+    InputError
+        For an unknown name, an unknown setting, or a value out of range.
+
+    Examples
+    --------
+    >>> make_aligner("ridge", penalty=0.3).config
+    {'penalty': 0.3}
+    """
+    return lookup(ALIGNERS, name, "aligner")(**settings)
+
+# %% ../../nbs/aligners/12_registry.ipynb #38d96801
+def register_aligner(
+    name: str,  # that no aligner has
+    kind: type[Aligner],
+) -> None:
+    "Add a class of one's own to `ALIGNERS`."
+    if ALIGNERS.get(name, kind) is not kind:
+        raise InputError(
+            f"the name {name!r} of {ALIGNERS[name].__name__} for {kind.__name__}",
+            "a name that is free",
+            "Choose another name.",
+        )
+    if not (isinstance(kind, type) and issubclass(kind, Aligner)):
+        raise InputError(f"{kind!r}", "a subclass of `Aligner`", "Derive it from `Aligner`.")
+    ALIGNERS[name] = kind

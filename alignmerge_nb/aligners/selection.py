@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import complement
-from .registry import GRIDS, make_aligner
+from .inputs import complement
+from .registry import ALIGNERS, make_aligner
 from .scores import soft_reciprocal_ranks
-from ..core import generator, progress
+from ..core import generator, lookup, progress
 
 # %% auto #0
 __all__ = ['choose', 'select', 'without']
@@ -26,10 +26,10 @@ def choose(
     pairs: Tensor,  # (p, 2)
     seed: int = 0,  # of the folds
     grid: Sequence[dict]
-    | None = None,  # settings to choose from; the method's entry in `GRIDS` by default
+    | None = None,  # settings to choose from; the class's `search_space` by default
 ) -> tuple[dict, float]:
     "The settings of `grid` with the best held-out mean soft reciprocal rank, and its lead over the second best; 1 where there is no choice."
-    grid = GRIDS.get(name, [{}]) if grid is None else list(grid)
+    grid = list(lookup(ALIGNERS, name, "aligner").search_space if grid is None else grid)
     if len(grid) == 1:
         return grid[0], 1.0
     order = pairs[torch.randperm(len(pairs), generator=generator(seed, "folds"))]

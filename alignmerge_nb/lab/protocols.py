@@ -134,10 +134,9 @@ def training_rows(
 # %% ../../nbs/lab/05_protocols.ipynb #0328e71e
 def fit_aligner(config: RunConfig, x: Tensor, y: Tensor, pairs: Tensor, settings: dict) -> Aligner:
     "The aligner of a configuration, fitted; methods that draw random numbers get its seed."
-    aligner = make_aligner(config.aligner, **settings)
-    if "seed" in aligner.config:
-        aligner = make_aligner(config.aligner, **{**settings, "seed": config.seed})
-    return aligner.fit(x, y, pairs, encoders={"x": config.image_encoder, "y": config.text_encoder})
+    aligner = make_aligner(config.aligner, **settings).with_seed(config.seed).fit(x, y, pairs)
+    aligner.encoders = {"x": config.image_encoder, "y": config.text_encoder}
+    return aligner
 
 
 def training_data(config: RunConfig, data: RetrievalData) -> tuple[Tensor, Tensor, Tensor]:

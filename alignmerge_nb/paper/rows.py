@@ -91,7 +91,6 @@ def module_texts(folder: Path) -> dict[str, str]:
 # %% ../../nbs/paper/00_rows.ipynb #31167372
 REGISTRIES = (
     "ALIGNERS",
-    "GRIDS",
     "HEADS",
     "TOKEN_HEADS",
     "DATASETS",

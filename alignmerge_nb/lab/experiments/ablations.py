@@ -27,6 +27,7 @@ from ..runs import Outcome, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from ...metrics.retrieval import hubness, ranks, recalls, relevance
 from ...paper.rows import RunConfig
+from ...pretrained import setting
 from ...transport.costs import PointCloudCost
 from ...transport.coupling import Coupling
 from ...transport.gromov import gromov
@@ -77,20 +78,19 @@ def batched_plan(
     model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired
 ) -> Plan:
     "The rounds of `anchored_coupling` in random batches; the coupling is the one of largest error."
-    config = model.config
-    rng = generator(config["seed"], "coupling batches")
+    rng = generator(model.seed, "coupling batches")
     paired_x, paired_y = x[pairs[:, 0]], y[pairs[:, 1]]
     images, texts = x[unpaired[0]], y[unpaired[1]]
-    unpaired_weights = torch.full((len(images),), config["unpaired_weight"])
+    unpaired_weights = torch.full((len(images),), model.unpaired_weight)
     weights = torch.cat((torch.ones(len(pairs)), unpaired_weights)).to(x)
-    batches = min(math.ceil(len(images) / config["batch"]), len(images) // 2, len(texts) // 2)
-    solution = weighted_ridge(paired_x, paired_y, weights[: len(pairs)], config["penalty"])
-    for epsilon in config["epsilons"]:
+    batches = min(math.ceil(len(images) / model.batch), len(images) // 2, len(texts) // 2)
+    solution = weighted_ridge(paired_x, paired_y, weights[: len(pairs)], model.penalty)
+    for epsilon in model.epsilons:
         guess = ((images - images.mean(0)).double() @ solution[2]).to(x)
         shares, couplings = _couple_batches(guess, texts - texts.mean(0), batches, epsilon, rng)
         all_x = torch.cat((paired_x, images))
         targets = torch.cat((paired_y, shares @ texts))
-        solution = weighted_ridge(all_x, targets, weights, config["penalty"])
+        solution = weighted_ridge(all_x, targets, weights, model.penalty)
     return Plan(shares, max(couplings, key=lambda coupling: coupling.marginal_error))
 
 # %% ../../../nbs/lab/experiments/30_ablations.ipynb #d1cdc31a
@@ -98,7 +98,7 @@ def anchored_plan(
     model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired
 ) -> Plan:
     "The plan of AlignMerge, or its version in batches where the configuration has them."
-    if model.config["batch"]:
+    if model.batch:
         return batched_plan(model, x, y, pairs, unpaired)
     AlignMerge.couple(model, x, y, pairs, unpaired)
     return Plan(row_shares(model.coupling), model.coupling)
@@ -153,25 +153,21 @@ COUPLINGS: dict[str, Callable[..., Plan]] = {
 class CoupledMerge(AlignMerge):
     "AlignMerge with any of the `COUPLINGS` between the unpaired rows."
 
-    truth: Tensor | None = None  # (t, 2) rows that belong together, for the oracle; before `fit`
-    plan: Tensor | None = None  # (f, g) share of each unpaired text in each unpaired image's target
+    kind: str = "anchored"  # a key of `COUPLINGS`
+    batch: int | None = setting(None, least=1)  # rows of x in one plan at most; None: all
 
-    def __init__(
-        self,
-        coupling: str = "anchored",  # a key of `COUPLINGS`
-        batch: int | None = None,  # rows of x in one plan at most; None: all
-        **config,  # as in `AlignMerge`
-    ):
-        lookup(COUPLINGS, coupling, "coupling")
-        super().__init__(**config)
-        self.config |= {"coupling": coupling, "batch": batch}
+    def __post_init__(self):
+        super().__post_init__()
+        lookup(COUPLINGS, self.kind, "coupling")
+        self.truth: Tensor | None = None  # (t, 2) rows that belong together, for the oracle
+        self.plan: Tensor | None = None  # (f, g) share of each unpaired text in each target
 
     def couple(
         self, x: Tensor, y: Tensor, pairs: Tensor, free: Unpaired
     ) -> Callable[[Tensor], Tensor] | None:
         "Set the plan; returns its barycentric projection of texts' values, None without targets."
         enough = min(map(len, free)) > 1
-        make_plan = COUPLINGS[self.config["coupling"] if enough else "none"]
+        make_plan = COUPLINGS[self.kind if enough else "none"]
         self.plan, self.coupling = make_plan(self, x, y, pairs, free)
         return None if self.plan is None else self._targets_of
 
@@ -330,7 +326,7 @@ def fit_ablated(config: RunConfig, options: AblationOptions, rows: AblationRows)
     if config.aligner == "align_merge":
         known = make_aligner("align_merge", **settings).config | {"seed": config.seed}
         known["epsilons"] = [*known["epsilons"][:-1], options.epsilon]
-        aligner = CoupledMerge(options.coupling, options.batch, **known)
+        aligner = CoupledMerge(**known, kind=options.coupling, batch=options.batch)
         aligner.truth = truth
         return aligner.fit(x, y, pairs)
     if changed := _coupling_options(options):

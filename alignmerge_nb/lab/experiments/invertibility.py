@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ...aligners.align_merge import AlignMerge, InvertibleView, train_flow
-from ...aligners.base import Aligner, complement
+from ...aligners.base import Aligner
+from ...aligners.inputs import complement
 from ...aligners.registry import make_aligner
 from ...aligners.selection import select
 from ...core import InputError
@@ -252,8 +253,8 @@ class FixedFlow(AlignMerge):
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         unpaired = complement(pairs[:, 0], len(x)), complement(pairs[:, 1], len(y))
-        code, targets, weights = self.start(x, y, pairs, unpaired)
-        self.flow_taken = self.config["flow_steps"]
+        code, targets, weights = self._fit_linear(x, y, pairs, unpaired)
+        self.flow_taken = self.flow_steps
         train_flow(self, code, targets, weights, len(pairs), self.flow_taken)
 
 
@@ -300,7 +301,7 @@ def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, floa
     metrics = {"flow_taken": aligner.flow_taken}
     metrics |= certificate_metrics(InvertibleView(aligner), x, points)
     if aligner.flow_taken:
-        flow = certificate_metrics(aligner.flow, aligner.code(x), points)
+        flow = certificate_metrics(aligner.warp, aligner._encode(x), points)
         metrics |= {f"flow_{name}": value for name, value in flow.items()}
     return metrics
 

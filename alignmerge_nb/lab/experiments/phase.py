@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...aligners.base import complement
+from ...aligners.inputs import complement
 from ...core import InputError, generator
 from .fitting import convergence, fit_selected
 from .options import parse_options
