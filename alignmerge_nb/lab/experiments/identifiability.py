@@ -54,7 +54,7 @@ def leading_block(z: Tensor, learn: Tensor, k: int) -> Tensor:
     axes = torch.linalg.svd(centred[learn], full_matrices=False)[2][:k].T
     return centred @ axes
 
-
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #4084a45b
 def block_scores(
     z: Tensor,  # (n, d) one side, aligned
     shared: Tensor,  # (n, k) common factors
@@ -107,7 +107,7 @@ class IdentifiabilityOptions:
 PROBE = 300  # items to fit the probes, and as many to score them
 LEARN, JUDGE = torch.arange(PROBE), torch.arange(PROBE, 2 * PROBE)
 
-
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #ef57e2ca
 class WorldData(NamedTuple):
     "What an aligner is fitted on, and fresh items for the probes."
 
@@ -134,7 +134,7 @@ def _check_world(config: RunConfig, rows: int) -> int:
         )
     return p
 
-
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #8e723c22
 def world_data(config: RunConfig, options: IdentifiabilityOptions) -> WorldData:
     "Items of one world in this order: probes, pairs, unpaired rows."
     rows = options.rows
@@ -170,7 +170,7 @@ def raw_scores(seed: int, options: IdentifiabilityOptions) -> dict[str, float]:
     world = options.world(2 * PROBE, seed)
     return both_scores(world.x, world.y, world, "raw_")
 
-
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #01c2a9b9
 def identifiability_run(config: RunConfig) -> Outcome:
     "How well common and private factors are recovered, on both sides, and recall on fresh items."
     options = parse_options(config, IdentifiabilityOptions, "option of a world")

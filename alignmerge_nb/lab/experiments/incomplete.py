@@ -64,7 +64,7 @@ def lacking(
         mixed = changed(mixed, name, index=index)
     return mixed
 
-
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #a26008b6
 def states(items: TokenItems, rows: Tensor) -> list[str]:
     'What each item has: "complete", or "without_" and what it lacks.'
     gone = {name: (items.index[name][rows] < 0).tolist() for name in items.tokens}
@@ -89,7 +89,7 @@ class HeadOptions:
     learning_rate: float = 0.003
     weight_decay: float = 0.05
 
-
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #e79e3112
 def answered(
     config: RunConfig,  # its head and seed are used
     options: HeadOptions,
@@ -148,7 +148,7 @@ def _frequent_groups(items: Sequence[Item], min_items: int) -> list[str]:
         )
     return groups
 
-
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #fa584fbc
 def _paired_tokens(items: Sequence[Item], images: Features, texts: Features) -> TokenItems:
     "Image and first caption of each item."
     captions = [f"{item.id}#0" for item in items]
@@ -216,7 +216,7 @@ def pooled_pairs(
 
     return mean_tokens("x"), mean_tokens("y")
 
-
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #1675f1bb
 def class_scores(
     predicted: Tensor,  # (n,) groups
     data: VQAData,

@@ -17,7 +17,7 @@ from ...core import generator
 from .options import parse_options
 from alignmerge_nb.lab.experiments.similarity import (
     SimilarityOptions,
-    cell_of,
+    shared_config,
     compared,
     partners,
     references,
@@ -60,7 +60,7 @@ def cosine_scale(zx: Tensor, zy: Tensor) -> float:
     scores = cosine_scores(zx, zy)
     return max(SCALES, key=lambda scale: float(infonce(scale * scores)))
 
-
+# %% ../../../nbs/lab/experiments/76_information.ipynb #9f61d8d1
 def leading_axes(zx: Tensor, zy: Tensor, axes: int) -> Tensor:
     "The directions (d, axes) in which both clouds vary most, each in units of its own variance."
     covariance = torch.zeros(zx.shape[1], zx.shape[1], dtype=torch.float64, device=zx.device)
@@ -86,7 +86,7 @@ def cross_validated_r2(z: Tensor, targets: Tensor, rows: Tensor) -> float:
     first, second = rows.tensor_split(2)
     return (linear_r2(z, targets, first, second) + linear_r2(z, targets, second, first)) / 2
 
-
+# %% ../../../nbs/lab/experiments/76_information.ipynb #95e6930f
 def information_view(
     aligner: Aligner, data: RetrievalData, axes: int, sigma: float, seed: int
 ) -> dict[str, float]:
@@ -115,7 +115,7 @@ def information_run(config: RunConfig) -> Outcome:
     outcome = compared(config, data, aligner, options.draws)
     settings = (options.axes, options.sigma, config.seed)
     views = {
-        **references(information_view, settings, cell_of(config)),
+        **references(information_view, settings, shared_config(config)),
         "after": information_view(aligner, data, *settings),
     }
     metrics = outcome.metrics | {"sigma": options.sigma, "axes": float(options.axes)}

@@ -35,8 +35,8 @@ from alignmerge_nb.metrics.similarity import (
 from ...paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['NULLS', 'PrincipalAxes', 'partners', 'SimilarityOptions', 'NullMeasure', 'View', 'view', 'references', 'cell_of',
-           'similarity_material', 'all_views', 'all_replicates', 'compared', 'similarity_run']
+__all__ = ['NULLS', 'PrincipalAxes', 'partners', 'SimilarityOptions', 'NullMeasure', 'View', 'view', 'references',
+           'shared_config', 'similarity_material', 'all_views', 'all_replicates', 'compared', 'similarity_run']
 
 # %% ../../../nbs/lab/experiments/75_similarity.ipynb #782b6cb5
 class PrincipalAxes(Linear):
@@ -61,7 +61,7 @@ class PrincipalAxes(Linear):
         self.weight_x.copy_(weight_x)
         self.weight_y.copy_(weight_y)
 
-
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #7aeedab2
 def partners(aligner: Aligner, data: RetrievalData, split: str) -> tuple[Tensor, Tensor]:
     "Aligned images and their first texts (n, d), row by row."
     images, texts = data.of(split)
@@ -92,7 +92,7 @@ NULLS = {
     "cknna": NullMeasure(cknna, True),
 }
 
-
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #7ca47f98
 class View(NamedTuple):
     "The test split through one aligner."
 
@@ -116,7 +116,7 @@ def view(aligner: Aligner, data: RetrievalData, draws: int) -> View:
 def references(
     view: Callable[..., Any],  # of a fitted aligner and the data
     settings: tuple,  # further arguments of `view`
-    cell: RunConfig,  # from `cell_of`: whose data and seed count
+    cell: RunConfig,  # from `shared_config`: whose data and seed count
 ) -> dict[str, Any]:
     "The views before any alignment and by the naive mapping."
     data = retrieval_data(cell.dataset, cell.image_encoder, cell.text_encoder, cell.split)
@@ -127,7 +127,7 @@ def references(
     }
 
 
-def cell_of(config: RunConfig) -> RunConfig:
+def shared_config(config: RunConfig) -> RunConfig:
     "What the runs of all aligners on the same rows have in common."
     return replace(
         config, experiment="", tier="", aligner="procrustes", params={}, head=None, options={}
@@ -144,12 +144,12 @@ def all_views(
     config: RunConfig, data: RetrievalData, aligner: Aligner, draws: int
 ) -> dict[str, View]:
     "The views before, by the naive mapping and after."
-    views = references(view, (draws,), cell_of(config))
+    views = references(view, (draws,), shared_config(config))
     is_naive = isinstance(aligner, Procrustes)
     after = views["naive"] if is_naive else view(aligner, data, draws)
     return {**views, "after": after}
 
-
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #a3f767c9
 def all_replicates(views: dict[str, View]) -> dict[str, Tensor]:
     "The replicates of all views, and of the relative changes over naive and over before."
     replicates = {
