@@ -53,7 +53,7 @@ def row_shares(coupling: Coupling) -> Tensor:
     "The plan (f, g) with rows that sum to one."
     return coupling.plan / coupling.plan.sum(1, keepdim=True)
 
-
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #74728231
 def _couple_batches(
     guess: Tensor,  # (f, d) predicted texts of the unpaired images
     texts: Tensor,  # (g, d) centred
@@ -103,7 +103,7 @@ def anchored_plan(
     AlignMerge.couple(model, x, y, pairs, unpaired)
     return Plan(row_shares(model.coupling), model.coupling)
 
-
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #0f3a825f
 def identity_plan(
     model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: Unpaired
 ) -> Plan:
@@ -140,7 +140,7 @@ def no_plan(model: CoupledMerge, x: Tensor, y: Tensor, pairs: Tensor, unpaired: 
     "No targets: unpaired rows are left out."
     return Plan(None)
 
-
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #f5ad21ed
 COUPLINGS: dict[str, Callable[..., Plan]] = {
     "anchored": anchored_plan,
     "identity": identity_plan,
@@ -210,7 +210,7 @@ def mismatch(pairs: Tensor, share: float, seed: int) -> Tensor:
     pairs[wrong, 1] = pairs[wrong.roll(1), 1]
     return pairs
 
-
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #c8ba1a3a
 def _unpaired_truth(images: list[str], texts: list[str], n_paired_texts: int) -> Tensor:
     "Rows (t, 2) of images and of unpaired texts that belong together."
     row_of_image = {name: row for row, name in enumerate(images)}
@@ -273,7 +273,7 @@ def _mean_hubness(similarity: Tensor) -> float:
     "Mean of both directions."
     return (hubness(similarity) + hubness(similarity.T)) / 2
 
-
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #01a97698
 def balanced_ranks(
     aligner: Aligner, data: RetrievalData, split: str
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -318,7 +318,7 @@ def _coupling_options(options: AblationOptions) -> list[str]:
         if field.name not in ROW_OPTIONS and getattr(options, field.name) != field.default
     )
 
-
+# %% ../../../nbs/lab/experiments/30_ablations.ipynb #7ff161b5
 def fit_ablated(config: RunConfig, options: AblationOptions, rows: AblationRows) -> Aligner:
     "The aligner of a configuration, fitted."
     x, y, pairs, truth = rows

@@ -57,7 +57,7 @@ class CaptionOptions:
     beams: int = 3
     test_pictures: int | None = None  # None: the whole test split
 
-
+# %% ../../../nbs/lab/experiments/47_captions.ipynb #8548d3cc
 @dataclass(frozen=True, eq=False)
 class CaptionTask:
     "What a writer gets."
@@ -100,7 +100,7 @@ def write_retrieved(task: CaptionTask) -> Written:
     rows = fit_on_pairs(task.config, task.data).similarity(queries, y.values).argmax(1)
     return Written([task.data.captions[y.ids[row]] for row in rows.tolist()])
 
-
+# %% ../../../nbs/lab/experiments/47_captions.ipynb #c5bbe4d9
 COPYING_WRITERS: dict[str, Callable[[CaptionTask], Written]] = {
     "constant": write_typical,
     "neighbour": write_nearest,
@@ -154,7 +154,7 @@ def decoder_data(task: CaptionTask) -> DecoderData:
         vocabulary=vocabulary,
     )
 
-
+# %% ../../../nbs/lab/experiments/47_captions.ipynb #33f48737
 def train_writer(task: CaptionTask, data: DecoderData) -> tuple[Decoder, list[dict[str, float]]]:
     "The decoder of a configuration, trained, and its history."
     options, seed = task.options, task.config.seed
@@ -189,7 +189,7 @@ def decode(
         captions.append(F.pad(words, (0, limit + 2 - words.shape[1])))
     return torch.cat(captions)
 
-
+# %% ../../../nbs/lab/experiments/47_captions.ipynb #825b8c5a
 def write_decoded(task: CaptionTask) -> Written:
     "Captions of a decoder that is trained on the training captions."
     data = decoder_data(task)
@@ -216,7 +216,7 @@ def caption_task(config: RunConfig) -> CaptionTask:
     test = data.splits["test"][: options.test_pictures]
     return CaptionTask(config, options, data, references, test)
 
-
+# %% ../../../nbs/lab/experiments/47_captions.ipynb #c873a2bc
 def caption_run(config: RunConfig) -> Outcome:
     "Write a caption for each test picture, and compare it with the captions of people."
     task = caption_task(config)
@@ -245,7 +245,7 @@ def _mean_bleu(counts: Sequence[BleuCounts], draw: Tensor | None, order: int) ->
     "BLEU of the drawn captions (None: all), mean over seeds."
     return sum(each.bleu(draw, order) for each in counts) / len(counts)
 
-
+# %% ../../../nbs/lab/experiments/47_captions.ipynb #8c1d7d67
 def bleu_estimate(
     rows: Sequence[dict],  # a cell: one configuration under several seeds
     others: Sequence[dict] = (),  # another, on the same captions, that is subtracted

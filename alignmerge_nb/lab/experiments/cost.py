@@ -106,7 +106,7 @@ def ours(
     )
     return Solved(*coupling.potentials, coupling.iterations)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #047581aa
 def ours_streamed(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved:
     "`sinkhorn` without a stored kernel."
     return ours(x, y, epsilon, tolerance, memory=0.0)
@@ -121,7 +121,7 @@ def _log_scalings(log: dict) -> tuple:
             return log[name_u], log[name_v]
     return np.log(log["u"]), np.log(log["v"])
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #b75da0a3
 def pot(x: Tensor, y: Tensor, epsilon: float, tolerance: float, method: str = "sinkhorn") -> Solved:
     "`ot.sinkhorn`; its tolerance is that of an L2 error, here ours over √m."
     import numpy as np
@@ -166,7 +166,7 @@ def _compiled_ott(n: int, m: int, lse_mode: bool) -> Callable:
 
     return jax.jit(solve)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #3f27a913
 def ott(x: Tensor, y: Tensor, epsilon: float, tolerance: float, lse_mode: bool = False) -> Solved:
     "`ott.solvers.linear.sinkhorn`."
     import jax.numpy as jnp
@@ -203,7 +203,7 @@ def geomloss(x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Solved:
     f, g = solve(x, y)
     return Solved(2 * f.ravel().double(), 2 * g.ravel().double(), 0)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #f1100046
 SOLVERS: dict[str, Callable[[Tensor, Tensor, float, float], Solved]] = {
     "ours": ours,
     "ours_streamed": ours_streamed,
@@ -253,7 +253,7 @@ def peak_memory(call: Callable[[], object]) -> float:
     call()
     return max(0.0, _process_memory("VmHWM") - before)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #efa62500
 def median_seconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     "Median seconds of each call, made in turn."
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -281,7 +281,7 @@ def _tune_solver(
 
     return tune_tolerance(measure, tolerance)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #c398e2f2
 def _tune_installed(name: str, x: Tensor, y: Tensor, epsilon: float, tolerance: float) -> Tuned:
     "Tune a solver by its name; an error says how to install its package."
     try:
@@ -293,7 +293,7 @@ def _tune_installed(name: str, x: Tensor, y: Tensor, epsilon: float, tolerance: 
             "Install it: `pip install 'alignmerge-nb[bench]'`.",
         ) from missing
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #6c5b765a
 def benchmark(
     x: Tensor,  # (n, d)
     y: Tensor,  # (m, d)
@@ -334,7 +334,7 @@ def gromov_ours(x: Tensor, y: Tensor, tolerance: float) -> Coupling:
     "`gromov` of this library."
     return gromov(x, y, epsilon=GROMOV_EPSILON, steps=GROMOV_STEPS, tolerance=tolerance)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #f03ae63c
 def gromov_pot(x: Tensor, y: Tensor, tolerance: float) -> Coupling:
     "`ot.gromov.entropic_gromov_wasserstein` with the same proximal steps."
     import numpy as np
@@ -377,7 +377,7 @@ def _tune_gromov(
 
     return tune_tolerance(measure, tolerance)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #80a89464
 def gromov_benchmark(
     x: Tensor,  # (n, dx) in float64
     y: Tensor,  # (m, dy)
@@ -424,7 +424,7 @@ def product_seconds(x: Tensor, y: Tensor) -> float:
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
-
+# %% ../../../nbs/lab/experiments/26_cost.ipynb #9ba241c1
 def sinkhorn_task(seed: int, options: CostOptions) -> dict[str, float]:
     "Benchmark the entropic solvers."
     x, y = planted_clouds(options.n, options.d, seed)

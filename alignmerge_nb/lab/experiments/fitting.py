@@ -55,7 +55,7 @@ def convergence(aligner: Aligner) -> dict[str, float]:
         "marginal_error": coupling.marginal_error,
     }
 
-
+# %% ../../../nbs/lab/experiments/01_fitting.ipynb #c92cde80
 def fit_on_pairs(config: RunConfig, data: RetrievalData) -> Aligner:
     "The aligner of a configuration, fitted on the training pairs that it draws from a data set."
     x, y, pairs = training_rows(data, config.n_pairs, config.unpaired, config.seed)

@@ -5,16 +5,18 @@
 # %% ../../../nbs/lab/experiments/80_identifiability.ipynb #4e729dda
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...aligners.selection import select
 from ...core import InputError, generator
-from ..protocols import fit_aligner
-from ..runs import Outcome, options_of
+from .fitting import convergence, fit_selected
+from .options import parse_options
+from ..runs import Outcome
 from ..worlds import FactorWorld, factor_world
 from ...metrics.information import kernel_r2, linear_r2
 from ...metrics.retrieval import retrieve
@@ -22,12 +24,17 @@ from ...paper.rows import RunConfig
 from ...transport.gromov import gromov
 
 # %% auto #0
-__all__ = ['BLIND', 'IDENTIFIABILITY_OPTIONS', 'PROBE', 'LEARN', 'JUDGE', 'mcc', 'block', 'block_scores', 'blind_pairs',
-           'identifiability_material', 'raw_scores', 'identifiability_run']
+__all__ = ['BLIND_EPSILON', 'BLIND_STEPS', 'PROBE', 'LEARN', 'JUDGE', 'mcc', 'leading_block', 'block_scores', 'blind_pairs',
+           'IdentifiabilityOptions', 'WorldData', 'world_data', 'both_scores', 'raw_scores', 'identifiability_run']
 
 # %% ../../../nbs/lab/experiments/80_identifiability.ipynb #a5d666d5
+def _unit_columns(cloud: Tensor) -> Tensor:
+    "Centred columns of length 1, in float64."
+    return F.normalize((cloud - cloud.mean(0)).double(), dim=0)
+
+
 def mcc(factors: Tensor, z: Tensor) -> float:
-    "Mean absolute correlation of k factors (n, k) and their best distinct coordinates of z (n, d), d ≥ k."
+    "Mean |correlation| of k factors (n, k) and their best distinct coordinates of z (n, d), d ≥ k."
     from scipy.optimize import linear_sum_assignment
 
     if z.shape[1] < factors.shape[1]:
@@ -36,18 +43,18 @@ def mcc(factors: Tensor, z: Tensor) -> float:
             "as many, or more",
             "Keep more axes.",
         )
-    unit = lambda cloud: F.normalize((cloud - cloud.mean(0)).double(), dim=0)
-    found = (unit(factors).T @ unit(z)).abs()
-    return float(found[linear_sum_assignment(found.cpu().numpy(), maximize=True)].mean())
+    correlations = (_unit_columns(factors).T @ _unit_columns(z)).abs()
+    assignment = linear_sum_assignment(correlations.cpu().numpy(), maximize=True)
+    return float(correlations[assignment].mean())
 
 
-def block(z: Tensor, learn: Tensor, k: int) -> Tensor:
+def leading_block(z: Tensor, learn: Tensor, k: int) -> Tensor:
     "Coordinates (n, k) of z (n, d) on the leading principal axes of the rows `learn`."
     centred = (z - z[learn].mean(0)).double()
     axes = torch.linalg.svd(centred[learn], full_matrices=False)[2][:k].T
     return centred @ axes
 
-
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #4084a45b
 def block_scores(
     z: Tensor,  # (n, d) one side, aligned
     shared: Tensor,  # (n, k) common factors
@@ -55,45 +62,64 @@ def block_scores(
     learn: Tensor,  # rows on which axes and probes are fitted
     judge: Tensor,  # rows on which they are scored
 ) -> dict[str, float]:
-    "MCC and the shares of variance of common and private factors that the leading block tells."
-    z, found = block(z, learn, shared.shape[1]), {"mcc": 0.0}
-    found["mcc"] = mcc(shared[judge], z[judge])
-    for name, factors in (("shared", shared), ("private", private)):
-        found |= {
-            f"{name}_r2": linear_r2(z, factors, learn, judge),
-            f"{name}_kernel": kernel_r2(z, factors, learn, judge),
-        }
-    return found | {"only_shared": kernel_r2(shared, z, learn, judge)}
+    "MCC and the shares of variance of factors that the leading block determines, and converse."
+    block = leading_block(z, learn, shared.shape[1])
+    return {
+        "mcc": mcc(shared[judge], block[judge]),
+        "shared_r2": linear_r2(block, shared, learn, judge),
+        "shared_kernel": kernel_r2(block, shared, learn, judge),
+        "private_r2": linear_r2(block, private, learn, judge),
+        "private_kernel": kernel_r2(block, private, learn, judge),
+        "only_shared": kernel_r2(shared, block, learn, judge),
+    }
 
 # %% ../../../nbs/lab/experiments/80_identifiability.ipynb #734a9e5f
-BLIND = {"epsilon": 1.0, "steps": 100}  # of `gromov`
+BLIND_EPSILON, BLIND_STEPS = 1.0, 100  # of `gromov`
 
 
 def blind_pairs(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
-    "Pairs (p, 2) proposed by a Gromov-Wasserstein coupling without known ones, p the smaller side, and its marginal error."
+    "Pairs (p, 2) from a Gromov-Wasserstein coupling, p the smaller side; its marginal error."
     from scipy.optimize import linear_sum_assignment
 
-    coupling = gromov(x, y, **BLIND)
+    coupling = gromov(x, y, epsilon=BLIND_EPSILON, steps=BLIND_STEPS)
     rows, columns = linear_sum_assignment(coupling.plan.cpu().numpy(), maximize=True)
-    return torch.stack(
-        (torch.from_numpy(rows), torch.from_numpy(columns)), 1
-    ), coupling.marginal_error
+    pairs = torch.stack((torch.from_numpy(rows), torch.from_numpy(columns)), 1)
+    return pairs, coupling.marginal_error
 
 # %% ../../../nbs/lab/experiments/80_identifiability.ipynb #cd0bba29
-IDENTIFIABILITY_OPTIONS = {
-    "mixing": "linear",
-    "overlap": 0.5,
-    "noise": 0.02,
-    "mismatch": 0.0,
-    "rows": 0,
-}  # as in `factor_world`; unpaired rows a side
-PROBE = 300  # items to fit the probes, and as many to judge
+@dataclass(frozen=True)
+class IdentifiabilityOptions:
+    "What a configuration may set: a world as in `factor_world`, and its unpaired rows."
+
+    mixing: str = "linear"
+    overlap: float = 0.5
+    noise: float = 0.02
+    mismatch: float = 0.0
+    rows: int = 0  # unpaired rows a side
+
+    def world(self, items: int, seed: int) -> FactorWorld:
+        "A world with these settings."
+        settings = asdict(self)
+        del settings["rows"]
+        return factor_world(items, **settings, seed=seed)
 
 
-def identifiability_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor, FactorWorld]:
-    "Rows x and y, pairs of them, and a world of fresh items for the probes."
-    options, p = options_of(config, IDENTIFIABILITY_OPTIONS, "option of a world"), config.n_pairs
-    rows = options.pop("rows")
+PROBE = 300  # items to fit the probes, and as many to score them
+LEARN, JUDGE = torch.arange(PROBE), torch.arange(PROBE, 2 * PROBE)
+
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #ef57e2ca
+class WorldData(NamedTuple):
+    "What an aligner is fitted on, and fresh items for the probes."
+
+    x: Tensor  # (n, dx)
+    y: Tensor  # (n, dy)
+    pairs: Tensor  # (p, 2)
+    probes: FactorWorld
+
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #fced9807
+def _check_world(config: RunConfig, rows: int) -> int:
+    "The number of pairs, if the numbers of pairs and of unpaired rows fit the configuration."
+    p = config.n_pairs
     if p is None or p + rows < 4:
         raise InputError(
             f"{p} pairs and {rows} unpaired rows",
@@ -106,61 +132,54 @@ def identifiability_material(config: RunConfig) -> tuple[Tensor, Tensor, Tensor,
             "'shuffled' or 'disjoint' with rows, 'none' without",
             "Correct the configuration.",
         )
-    world = factor_world(2 * PROBE + p + 2 * rows, **options, seed=config.seed)
-    start, end = 2 * PROBE, 2 * PROBE + p
-    left = torch.arange(end, end + rows)
-    right = left[torch.randperm(rows, generator=generator(config.seed, "order"))] + (
-        rows if config.unpaired == "disjoint" else 0
-    )
-    known = torch.arange(start, end)
-    x, y = world.x[torch.cat((known, left))], world.y[torch.cat((known, right))]
-    return (
-        x,
-        y,
+    return p
+
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #8e723c22
+def world_data(config: RunConfig, options: IdentifiabilityOptions) -> WorldData:
+    "Items of one world in this order: probes, pairs, unpaired rows."
+    rows = options.rows
+    p = _check_world(config, rows)
+    world = options.world(2 * PROBE + p + 2 * rows, config.seed)
+    paired = torch.arange(2 * PROBE, 2 * PROBE + p)
+    unpaired_x = torch.arange(2 * PROBE + p, 2 * PROBE + p + rows)
+    order = torch.randperm(rows, generator=generator(config.seed, "order"))
+    unpaired_y = unpaired_x[order] + (rows if config.unpaired == "disjoint" else 0)
+    return WorldData(
+        world.x[torch.cat((paired, unpaired_x))],
+        world.y[torch.cat((paired, unpaired_y))],
         torch.arange(p)[:, None].expand(p, 2),
-        FactorWorld(*(part[: 2 * PROBE] for part in world)),
+        FactorWorld(*(values[: 2 * PROBE] for values in world)),
     )
 
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #e6bb22d0
+def _side_scores(prefix: str, z: Tensor, private: Tensor, world: FactorWorld) -> dict[str, float]:
+    "The scores of one side under prefixed names."
+    scores = block_scores(z, world.shared, private, LEARN, JUDGE)
+    return {f"{prefix}_{name}": value for name, value in scores.items()}
 
-LEARN, JUDGE = torch.arange(PROBE), torch.arange(PROBE, 2 * PROBE)
+
+def both_scores(zx: Tensor, zy: Tensor, world: FactorWorld, prefix: str = "") -> dict[str, float]:
+    "The scores of both sides, as `x_…` and `y_…`."
+    x_scores = _side_scores(f"{prefix}x", zx, world.private_x, world)
+    return x_scores | _side_scores(f"{prefix}y", zy, world.private_y, world)
 
 
 @lru_cache(maxsize=8)
-def raw_scores(seed: int, options: tuple[tuple[str, object], ...]) -> dict[str, float]:
+def raw_scores(seed: int, options: IdentifiabilityOptions) -> dict[str, float]:
     "The scores of a world's features as they are; the same for all aligners and budgets."
-    world = factor_world(2 * PROBE, **dict(options), seed=seed)
-    sides = ("raw_x", world.x, world.private_x), ("raw_y", world.y, world.private_y)
-    return {
-        f"{side}_{name}": value
-        for side, z, private in sides
-        for name, value in block_scores(z, world.shared, private, LEARN, JUDGE).items()
-    }
+    world = options.world(2 * PROBE, seed)
+    return both_scores(world.x, world.y, world, "raw_")
 
-
+# %% ../../../nbs/lab/experiments/80_identifiability.ipynb #01c2a9b9
 def identifiability_run(config: RunConfig) -> Outcome:
-    "What the aligner recovers of a world's common and private factors, on both sides, and recall on fresh items."
-    x, y, pairs, world = identifiability_material(config)
-    options = {
-        name: value
-        for name, value in (IDENTIFIABILITY_OPTIONS | config.options).items()
-        if name != "rows"
-    }
-    metrics = dict(raw_scores(config.seed, tuple(sorted(options.items()))))
+    "How well common and private factors are recovered, on both sides, and recall on fresh items."
+    options = parse_options(config, IdentifiabilityOptions, "option of a world")
+    x, y, pairs, world = world_data(config, options)
+    metrics = dict(raw_scores(config.seed, replace(options, rows=0)))
     if not len(pairs):
         pairs, metrics["blind_marginal_error"] = blind_pairs(x, y)
-    aligner = fit_aligner(
-        config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
-    )
+    aligner = fit_selected(config, x, y, pairs)
     zx, zy = aligner.transform_x(world.x), aligner.transform_y(world.y)
-    for side, z, private in (("x", zx, world.private_x), ("y", zy, world.private_y)):
-        metrics |= {
-            f"{side}_{name}": value
-            for name, value in block_scores(z, world.shared, private, LEARN, JUDGE).items()
-        }
-    recall, found = retrieve(zx[JUDGE], zy[JUDGE], torch.eye(PROBE, dtype=torch.bool))
-    if aligner.coupling:
-        metrics |= {
-            "converged": float(aligner.coupling.converged),
-            "marginal_error": aligner.coupling.marginal_error,
-        }
-    return Outcome(metrics | recall, found)
+    recall, ranks = retrieve(zx[JUDGE], zy[JUDGE], torch.eye(PROBE, dtype=torch.bool))
+    metrics |= both_scores(zx, zy, world) | convergence(aligner) | recall
+    return Outcome(metrics, ranks)

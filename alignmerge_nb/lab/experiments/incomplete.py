@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,30 +20,30 @@ from ...data.splits import split_items
 from ...features import Features
 from ...fusion.base import masked_mean
 from ...fusion.items import TokenItems, drop_modalities, predict, replace_modality
+from .options import parse_options
 from alignmerge_nb.lab.protocols import (
-    VQAOptions,
     aligner_on,
     token_features,
     training_options,
     vqa_features,
     vqa_material,
 )
-from ..runs import Outcome, options_of, parse_options, sources
+from ..runs import Outcome, sources
 from alignmerge_nb.lab.tasks import (
     INPUTS,
     VQAData,
     accuracies,
     blind_baselines,
     caption_pairs,
-    subsample,
     fit_head,
     row_of,
+    subsample,
 )
 from ...paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['TRAINING', 'SHARES', 'CLASS_OPTIONS', 'lacking', 'states', 'answered', 'TokenOptions', 'tokens_run', 'class_data',
-           'pooled_pairs', 'class_scores', 'classification_run', 'incomplete_run']
+__all__ = ['Splits', 'lacking', 'states', 'HeadOptions', 'answered', 'TokenOptions', 'tokens_run', 'class_data', 'pooled_pairs',
+           'class_scores', 'ClassOptions', 'classification_run', 'incomplete_run']
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #824e8346
 def lacking(
@@ -53,135 +54,146 @@ def lacking(
     seed: int = 0,  # of the draw
 ) -> TokenItems:
     "The items, shares of which lack one modality."
-    after = drop_modalities(items, share, seed)
+    test_items = drop_modalities(items, share, seed)
     if train_share is None:
-        return after
-    before = drop_modalities(items, train_share, seed)
-    late = torch.zeros(len(items), dtype=torch.bool).index_fill(0, test, True)
+        return test_items
+    mixed = drop_modalities(items, train_share, seed)
+    in_test = torch.zeros(len(items), dtype=torch.bool).index_fill(0, test, True)
     for name in items.tokens:
-        before = replace_modality(
-            before, name, index=torch.where(late, after.index[name], before.index[name])
-        )
-    return before
+        index = torch.where(in_test, test_items.index[name], mixed.index[name])
+        mixed = replace_modality(mixed, name, index=index)
+    return mixed
 
-
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #a26008b6
 def states(items: TokenItems, rows: Tensor) -> list[str]:
     'What each item has: "complete", or "without_" and what it lacks.'
-    gone = {name: items.index[name][rows] < 0 for name in items.tokens}
-    return [
-        "complete"
-        if not any(absent := [name for name in gone if gone[name][i]])
-        else "without_" + "_".join(absent)
-        for i in range(len(rows))
-    ]
+    gone = {name: (items.index[name][rows] < 0).tolist() for name in items.tokens}
+    labels = []
+    for i in range(len(rows)):
+        absent = [name for name in gone if gone[name][i]]
+        labels.append("without_" + "_".join(absent) if absent else "complete")
+    return labels
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #a6172c52
-TRAINING = {"width": 64, "epochs": 20, "batch": 128, "learning_rate": 0.003, "weight_decay": 0.05}
-SHARES = {  # how much is missing
-    "share": 0.0,  # of the test items lack one modality
-    "train_share": None,  # of the training and validation items; None: as at test
-}
+@dataclass(frozen=True)
+class HeadOptions:
+    "What both tasks may set: what is missing, and how the head is trained."
 
+    input: str = "aligned"  # a key of `INPUTS`
+    share: float = 0.0  # of the test items that lack one modality
+    train_share: float | None = None  # of training and validation items; None: as at test
+    size: int = 128  # pixels: 4 × 4 tokens
+    width: int = 64  # of the head
+    epochs: int = 20
+    batch: int = 128
+    learning_rate: float = 0.003
+    weight_decay: float = 0.05
 
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #e79e3112
 def answered(
     config: RunConfig,  # its head and seed are used
-    options: Mapping,  # "input", `SHARES`, `TRAINING`
+    options: HeadOptions,
     data: VQAData,
     aligner: Aligner | None,  # fitted; None: none
 ) -> tuple[dict[str, float], Tensor]:
     "Accuracies on the test split, and the predicted answers (n_test,)."
-    inputs = lookup(INPUTS, options["input"], "input")(
-        data.items, data.rows("train"), aligner, config.seed
-    )
+    make_input = lookup(INPUTS, options.input, "input")
+    complete = make_input(data.items, data.rows("train"), aligner, config.seed)
     rows = data.rows("test")
-    inputs = lacking(inputs, rows, options["share"], options["train_share"], config.seed)
-    head, history = fit_head(
-        config.head, inputs, data, config.seed, training_options(options), width=options["width"]
-    )
-    predicted = predict(head, inputs, rows).argmax(1)
-    metrics = accuracies(predicted == data.answers[rows], states(inputs, rows))
-    return metrics | {"val_accuracy": max(each["val_accuracy"] for each in history)}, predicted
+    items = lacking(complete, rows, options.share, options.train_share, config.seed)
+    training = training_options(asdict(options))
+    head, history = fit_head(config.head, items, data, config.seed, training, width=options.width)
+    predicted = predict(head, items, rows).argmax(1)
+    metrics = accuracies(predicted == data.answers[rows], states(items, rows))
+    metrics["val_accuracy"] = max(epoch["val_accuracy"] for epoch in history)
+    return metrics, predicted
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #21a1e4e1
 @dataclass(frozen=True)
-class TokenOptions(VQAOptions):
-    "What a configuration of a run with missing modalities may set."
+class TokenOptions(HeadOptions):
+    "What a run on easy-VQA may set."
 
-    share: float = 0.0  # of the test items lack one modality
-    train_share: float | None = None  # of the other items; None: as at test
+    pictures: int | None = 300  # training pictures
+    val_pictures: int | None = 100  # pictures that stop the training
+    test_pictures: int | None = None  # None: the whole official test split
 
 
 def tokens_run(config: RunConfig) -> Outcome:
-    "Fit the aligner and the head on easy-VQA, let modalities go missing, evaluate once on the test split."
+    "Fit aligner and head on easy-VQA, drop modalities, evaluate once on the test split."
     options = parse_options(config, TokenOptions, "option of a run with missing modalities")
     data, captions = vqa_material(config, options)
-    aligner = aligner_on(config, lambda: caption_pairs(data, captions))
-    metrics, predicted = answered(config, asdict(options), data, aligner)
-    rows, sides = (
-        data.rows("test"),
-        vqa_features(config.image_encoder, config.text_encoder, options.size),
-    )
+    aligner = aligner_on(config, partial(caption_pairs, data, captions))
+    metrics, predicted = answered(config, options, data, aligner)
+    rows = data.rows("test")
     vectors = {
         "correct": predicted == data.answers[rows],
         "correct_unit": data.items.index["x"][rows].unique(return_inverse=True)[1],
     }
-    return Outcome(metrics | blind_baselines(data, "test"), vectors, sources(*sides))
+    images, questions = vqa_features(config.image_encoder, config.text_encoder, options.size)
+    return Outcome(metrics | blind_baselines(data, "test"), vectors, sources(images, questions))
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #dd474db5
+Splits = Mapping[str, Sequence[Item]]  # "train", "val", "test" → items
+
+
+def _frequent_groups(items: Sequence[Item], min_items: int) -> list[str]:
+    "The groups of at least `min_items` items, sorted."
+    counts = Counter(item.group for item in items)
+    groups = sorted(name for name, count in counts.items() if count >= min_items)
+    if len(groups) < 2:
+        raise InputError(
+            f"{len(groups)} groups with at least {min_items} training items",
+            "at least two",
+            "Lower `least`, or take another data set.",
+        )
+    return groups
+
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #fa584fbc
+def _paired_tokens(items: Sequence[Item], images: Features, texts: Features) -> TokenItems:
+    "Image and first caption of each item."
+    captions = [f"{item.id}#0" for item in items]
+    image_row = row_of(images, (item.id for item in items), "items")
+    text_row = row_of(texts, captions, "captions")
+    rows = {
+        "x": torch.tensor([image_row[item.id] for item in items]),
+        "y": torch.tensor([text_row[key] for key in captions]),
+    }
+    sides = {"x": images, "y": texts}
+    position = torch.arange(len(items))
+    return TokenItems(
+        {side: features.values[rows[side]].float() for side, features in sides.items()},
+        {"x": position, "y": position},
+        {
+            side: None if features.mask is None else features.mask[rows[side]].bool()
+            for side, features in sides.items()
+        },
+    )
+
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #e574e99b
 def class_data(
-    splits: Mapping[
-        str, list[Item]
-    ],  # "train", "val", "test" → items with images, captions and groups
+    splits: Splits,  # items with images, captions and groups
     images: Features,  # tokens (n, s, dx), one row per item
     texts: Features,  # tokens (m, t, dy), ids "item#k"; the first caption counts
     least: int = 10,  # training items that a group must have
 ) -> VQAData:
     "Items as a task whose answer is their group."
-    there = set(images.ids)
-    counts = Counter(item.group for item in splits["train"] if item.id in there)
-    groups = sorted(name for name, count in counts.items() if count >= least)
-    if len(groups) < 2:
-        raise InputError(
-            f"{len(groups)} groups with at least {least} training items",
-            "at least two",
-            "Lower `least`, or take another data set.",
-        )
-    flat = [
-        (name, item)
-        for name, part in splits.items()
-        for item in part
-        if item.id in there and item.group in groups
-    ]
-    image_row, text_row = (
-        row_of(images, (item.id for _, item in flat), "items"),
-        row_of(texts, (f"{item.id}#0" for _, item in flat), "captions"),
-    )
-    place, owner = torch.arange(len(flat)), [item.id for _, item in flat]
-    used = {
-        "x": torch.tensor([image_row[key] for key in owner]),
-        "y": torch.tensor([text_row[f"{key}#0"] for key in owner]),
+    encoded = set(images.ids)
+    usable = {
+        name: [item for item in items if item.id in encoded] for name, items in splits.items()
     }
-    sides = {"x": images, "y": texts}
-    items = TokenItems(
-        {side: each.values[used[side]].float() for side, each in sides.items()},
-        {"x": place, "y": place},
-        {
-            side: None if each.mask is None else each.mask[used[side]].bool()
-            for side, each in sides.items()
-        },
-    )
+    groups = _frequent_groups(usable["train"], least)
+    flat = [
+        (name, item) for name, items in usable.items() for item in items if item.group in groups
+    ]
+    items = [item for _, item in flat]
+    rows = {name: [i for i, row in enumerate(flat) if row[0] == name] for name in splits}
     return VQAData(
-        items,
-        torch.tensor([groups.index(item.group) for _, item in flat]),
-        tuple(item.group for _, item in flat),
+        _paired_tokens(items, images, texts),
+        torch.tensor([groups.index(item.group) for item in items]),
+        tuple(item.group for item in items),
         tuple(groups),
-        tuple(owner),
-        {
-            name: torch.tensor(
-                [i for i, row in enumerate(flat) if row[0] == name], dtype=torch.int64
-            )
-            for name in splits
-        },
+        tuple(item.id for item in items),
+        {name: torch.tensor(of_split, dtype=torch.int64) for name, of_split in rows.items()},
     )
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #a390b9ed
@@ -197,63 +209,52 @@ def pooled_pairs(
             f"at most {len(rows)}, the training items",
             "Ask for fewer, or None for all.",
         )
-    return tuple(
-        masked_mean(
-            data.items.tokens[name][rows],
-            None if (mask := data.items.masks.get(name)) is None else mask[rows],
-        )
-        for name in ("x", "y")
-    )
 
+    def mean_tokens(side: str) -> Tensor:
+        mask = data.items.masks.get(side)
+        return masked_mean(data.items.tokens[side][rows], None if mask is None else mask[rows])
 
+    return mean_tokens("x"), mean_tokens("y")
+
+# %% ../../../nbs/lab/experiments/45_incomplete.ipynb #1675f1bb
 def class_scores(
     predicted: Tensor,  # (n,) groups
     data: VQAData,
 ) -> dict[str, float]:
-    "Macro F1 on the test split over the groups that occur there, beside the most frequent group and chance."
+    "Macro F1 on the test split over the groups that occur there, beside majority and chance."
     from sklearn.metrics import f1_score
 
-    truth, seen = data.answers[data.rows("test")], data.answers[data.rows("train")]
+    true = data.answers[data.rows("test")]
+    most_frequent = data.answers[data.rows("train")].mode().values
+    groups = true.unique().tolist()
     score = f1_score(
-        truth.numpy(),
-        predicted.numpy(),
-        average="macro",
-        labels=truth.unique().tolist(),
-        zero_division=0,
+        true.numpy(), predicted.numpy(), average="macro", labels=groups, zero_division=0
     )
     return {
         "macro_f1": float(score),
-        "majority": float((truth == seen.mode().values).double().mean()),
+        "majority": float((true == most_frequent).double().mean()),
         "chance": 1 / len(data.vocabulary),
         "groups": float(len(data.vocabulary)),
     }
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #fd227ccc
-CLASS_OPTIONS = {  # what a configuration may set, and what it is otherwise
-    "input": "aligned",  # a key of `INPUTS`
-    "items": None,  # labelled training items; None: all
-    "least": 10,  # training items that a group must have
-    "size": 128,  # pixels: 4 × 4 tokens
-    **SHARES,
-    **TRAINING,
-}
+@dataclass(frozen=True)
+class ClassOptions(HeadOptions):
+    "What a classification run may set."
+
+    items: int | None = None  # labelled training items; None: all
+    least: int = 10  # training items that a group must have
 
 
 def classification_run(config: RunConfig) -> Outcome:
-    "Groups of the items of a data set from both modalities, some missing; one evaluation on the test split."
-    options = options_of(config, CLASS_OPTIONS, "option of a classification run")
-    images, texts = (
-        token_features(config.dataset, config.image_encoder, options["size"]),
-        token_features(config.dataset, config.text_encoder),
-    )
-    parts = split_items(load_dataset(config.dataset), by=config.split)
-    data = class_data(
-        {**parts, "train": subsample(parts["train"], options["items"], config.seed)},
-        images,
-        texts,
-        options["least"],
-    )
-    aligner = aligner_on(config, lambda: pooled_pairs(data, config.n_pairs))
+    "Groups of a data set's items from both modalities, some missing; evaluated once on test."
+    options = parse_options(config, ClassOptions, "option of a classification run")
+    images = token_features(config.dataset, config.image_encoder, options.size)
+    texts = token_features(config.dataset, config.text_encoder)
+    splits = split_items(load_dataset(config.dataset), by=config.split)
+    train = subsample(splits["train"], options.items, config.seed)
+    data = class_data({**splits, "train": train}, images, texts, options.least)
+    aligner = aligner_on(config, partial(pooled_pairs, data, config.n_pairs))
     metrics, predicted = answered(config, options, data, aligner)
     vectors = {
         "correct": predicted == data.answers[data.rows("test")],
@@ -264,4 +265,5 @@ def classification_run(config: RunConfig) -> Outcome:
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #79892227
 def incomplete_run(config: RunConfig) -> Outcome:
     "Questions on easy-VQA, groups on every other data set."
-    return (tokens_run if config.dataset == "easyvqa" else classification_run)(config)
+    compute = tokens_run if config.dataset == "easyvqa" else classification_run
+    return compute(config)

@@ -105,7 +105,7 @@ class Axes(NamedTuple):
         "Share of the variance of a cloud (n, d) off these axes."
         return float(relative_squared_error(cloud, self.back(self.scores(cloud))).mean())
 
-
+# %% ../../../nbs/lab/experiments/70_invertibility.ipynb #4196d501
 def principal(cloud: Tensor, k: int) -> Axes:
     "The first k axes of (n, d) rows; fewer where the rows span fewer."
     mean = cloud.mean(0)
@@ -121,7 +121,7 @@ def classifier_of(encoder: str) -> nn.Linear | None:
     except InputError:
         return None
 
-
+# %% ../../../nbs/lab/experiments/70_invertibility.ipynb #ca01f817
 def probe(
     values: Tensor,  # (n, d) original training features
     labels: Sequence[str],
@@ -158,7 +158,7 @@ class Side:
         "Whether the probe names the group of each test row (m,), given its features (m, d)."
         return self.probe(features, self.test_groups)
 
-
+# %% ../../../nbs/lab/experiments/70_invertibility.ipynb #657f6b63
 def sides(
     data: RetrievalData,
     groups: Mapping[str, str],  # id of an item → its group
@@ -196,7 +196,7 @@ def reconstructions(
         restored["_whole"] = aligner.inverse_x(*aligner.split_x(test))
     return restored
 
-
+# %% ../../../nbs/lab/experiments/70_invertibility.ipynb #bea98121
 def readings(
     side: Side,
     restored: Mapping[str, Tensor],  # suffix → (m, d) reconstructions of `side.test`
@@ -305,7 +305,7 @@ def certified(aligner: AlignMerge, x: Tensor, points: int = 4) -> dict[str, floa
         metrics |= {f"flow_{name}": value for name, value in flow.items()}
     return metrics
 
-
+# %% ../../../nbs/lab/experiments/70_invertibility.ipynb #8258546e
 def upper_bounds(side: Side, axes: Axes | None, width: int) -> dict[str, float]:
     "The R² that no linear map to `width` dimensions exceeds, and what a projection loses."
     k = min(width, axes.width) if axes else width
@@ -338,7 +338,7 @@ def read_both(
         values |= readings(full[name], restored, name)
     return values
 
-
+# %% ../../../nbs/lab/experiments/70_invertibility.ipynb #78e58a11
 def probe_shares(metrics: Mapping[str, float]) -> dict[str, float]:
     "The probe's accuracy after as a share of that before: of both sides, and the lower one."
     shares = {
@@ -387,7 +387,7 @@ def per_image(
         return pooled(values, unpack(vectors["t2i_unit"]), len(unpack(vectors["i2t"])))
     return 100 * values
 
-
+# %% ../../../nbs/lab/experiments/70_invertibility.ipynb #030533d0
 def measured(
     rows: Sequence[dict],  # one configuration, different seeds
     metric: str,

@@ -150,7 +150,7 @@ def vqa_parts(config: RunConfig, options: JointOptions) -> dict[str, list[Item]]
         "test": subsample(splits["test"], options.test_pictures),
     }
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #0de79225
 def held_vqa(
     config: RunConfig, options: JointOptions, parts: Mapping[str, list[Item]]
 ) -> tuple[Features, Features, float]:
@@ -195,7 +195,7 @@ class FrozenVQA:
     aligner_macs: float
     head_macs: float
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #4c4986ce
 def fit_frozen(
     config: RunConfig,
     options: JointOptions,
@@ -232,7 +232,7 @@ def _mapped_items(items: TokenItems, aligner: Linear | None) -> TokenItems:
     }
     return replace(items, tokens=tokens)
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #8f0e8624
 def _moved(items: TokenItems, device: str) -> TokenItems:
     "The items on another device."
 
@@ -296,7 +296,7 @@ def frozen_regime(frozen: FrozenVQA) -> Trained:
     training = frozen.aligner_macs + frozen.head_macs
     return Trained(correct, len(frozen.history), None, training)
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #074d7145
 def joint_regime(
     config: RunConfig,
     options: JointOptions,
@@ -319,7 +319,7 @@ def _vqa_metrics(data: VQAData, correct: Tensor) -> dict[str, float]:
     kinds = [data.kinds[row] for row in data.rows("test").tolist()]
     return accuracies(correct, kinds) | blind_baselines(data, "test")
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #9cdd2ebc
 def joint_vqa(config: RunConfig, options: JointOptions) -> Outcome:
     "easy-VQA: accuracy of a fusion head on frozen, aligned or jointly trained tokens."
     parts = vqa_parts(config, options)
@@ -370,7 +370,7 @@ def ids_to_rows(keys: Sequence[tuple[str, str]], x: Features, y: Features) -> Te
     images, captions = zip(*keys, strict=True)
     return torch.stack((x.rows(images), y.rows(captions)), 1)
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #65d5df84
 def frozen_retrieval_data(
     config: RunConfig, tails: Mapping[str, TrainableTail], x: Features, y: Features, device: str
 ) -> RetrievalData:
@@ -421,7 +421,7 @@ def train_maps(
         )
     return model, len(history)
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #71c0b7f8
 def map_macs(maps: Linear, pairs: int, epochs: int, batch: int) -> float:
     "Of training two linear maps with a contrastive loss."
     weights = maps.weight_x.numel() + maps.weight_y.numel()
@@ -444,7 +444,7 @@ class FittedRetrieval:
     macs: float  # of the aligner and its maps
     epochs: int = 0
 
-
+# %% ../../../nbs/lab/experiments/55_joint.ipynb #76584115
 def fit_retrieval(
     config: RunConfig,
     options: JointOptions,

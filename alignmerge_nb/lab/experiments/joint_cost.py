@@ -43,7 +43,7 @@ def _units(items: TokenItems, side: str) -> Tensor:
         return torch.ones(len(items.tokens[side]))
     return items.masks[side].sum(1).float()
 
-
+# %% ../../../nbs/lab/experiments/54_joint_cost.ipynb #a7669f62
 def used_units(
     items: TokenItems,
     side: str,  # "x" or "y"
@@ -63,7 +63,7 @@ class EncoderMacs(NamedTuple):
     as_run: float
     all_weights: float  # with all weights trained; 0 where the encoders are frozen
 
-
+# %% ../../../nbs/lab/experiments/54_joint_cost.ipynb #9ed412c4
 def encoder_macs(
     costs: EncoderCosts,
     items: TokenItems,

@@ -49,7 +49,7 @@ from ...paper.rows import RunConfig
 
 # %% auto #0
 __all__ = ['ALIGNMENTS', 'MERGES', 'DRAWN', 'OWN', 'MergingOptions', 'Setup', 'Readers', 'load_reader', 'load_readers',
-           'align_neurons', 'reader_fisher', 'Side', 'MergeContext', 'blank', 'scattered', 'MergeSpec', 'Read',
+           'align_neurons', 'reader_fisher', 'MergedSide', 'MergeContext', 'blank', 'scattered', 'MergeSpec', 'Read',
            'merged_features', 'merged_distances', 'probe_accuracy', 'align_and_retrieve', 'merging_run']
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #e0c86f46
@@ -67,7 +67,7 @@ class MergingOptions:
     calibration: int = 32  # pairs that Grams, Fisher information and activations are taken from
     shrinkage: float = 0.9  # of RegMean
 
-
+# %% ../../../nbs/lab/experiments/50_merging.ipynb #8a69df92
 @dataclass(frozen=True)
 class Setup:
     "Which blocks are merged, and the items on which they are read."
@@ -138,7 +138,7 @@ def _load_both(
     images = load_reader(image_spec, items, setup.first, texts.count, setup.size)
     return images, (texts, captions)
 
-
+# %% ../../../nbs/lab/experiments/50_merging.ipynb #5d236b97
 @lru_cache(maxsize=2)
 def load_readers(setup: Setup) -> Readers:
     "Both readers of a setup."
@@ -194,7 +194,7 @@ def _merged_parameters(reader: Middle) -> list[tuple[int, str, nn.Parameter]]:
         for name, parameter in module.named_parameters()
     ]
 
-
+# %% ../../../nbs/lab/experiments/50_merging.ipynb #426964fb
 def reader_fisher(
     reader: Middle, rows: Tensor, state: State, stream: Tensor | None, seed: int
 ) -> State:
@@ -222,7 +222,7 @@ def reader_fisher(
     }
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #fc2ee86a
-class Side(NamedTuple):
+class MergedSide(NamedTuple):
     "One of the two merged networks."
 
     reader: Middle
@@ -235,7 +235,7 @@ class MergeContext:
     "What a merge may use beside the two states."
 
     weight: float
-    sides: tuple[Side, Side]
+    sides: tuple[MergedSide, MergedSide]
     rows: Tensor  # of the calibration
     shrinkage: float
     seed: int
@@ -245,7 +245,7 @@ class MergeContext:
         "The weights of both sides."
         return self.weight, 1 - self.weight
 
-
+# %% ../../../nbs/lab/experiments/50_merging.ipynb #7f1f6fc4
 def blank(a: State, b: State, context: MergeContext) -> State:
     "Branches that add nothing, norms without gain."
     return {
@@ -315,7 +315,7 @@ class Read(NamedTuple):
     images: Tensor  # (n, d)
     texts: Tensor  # (n, d)
 
-
+# %% ../../../nbs/lab/experiments/50_merging.ipynb #8c020a06
 @lru_cache(maxsize=256)
 @torch.no_grad()
 def merged_features(setup: Setup, spec: MergeSpec) -> Read:
@@ -329,7 +329,7 @@ def merged_features(setup: Setup, spec: MergeSpec) -> Read:
     a = images.own
     b = permute(texts.own, orders)
     stream = orders.get("stream")
-    sides = (Side(images, a, None), Side(texts, b, stream))
+    sides = (MergedSide(images, a, None), MergedSide(texts, b, stream))
     rows = torch.tensor(spec.rows, dtype=torch.long)
     context = MergeContext(spec.weight, sides, rows, spec.shrinkage, spec.seed)
     merge = lookup(MERGES, spec.merge, "merge")
@@ -388,7 +388,7 @@ def _setup_of(config: RunConfig, options: MergingOptions) -> Setup:
         options.test_items,
     )
 
-
+# %% ../../../nbs/lab/experiments/50_merging.ipynb #defcb1da
 def _spec_of(options: MergingOptions, calibration: tuple[int, ...], seed: int) -> MergeSpec:
     "The merge of a configuration; without rows and seed where it does not depend on them."
     spec = MergeSpec(options.merge, options.weight, options.alignment, options.shrinkage)
@@ -419,7 +419,7 @@ def _majority_share(readers: Readers, pairs: Tensor) -> float:
     most_frequent = readers.groups[pairs].mode().values
     return float((readers.groups[readers.test] == most_frequent).double().mean())
 
-
+# %% ../../../nbs/lab/experiments/50_merging.ipynb #0259df6b
 def merging_run(config: RunConfig) -> Outcome:
     "Merge, read with both readers, align on the drawn pairs, evaluate once on the test items."
     options = parse_options(config, MergingOptions, "option of a merging run")

@@ -27,7 +27,7 @@ from ...paper.rows import RunConfig
 # %% auto #0
 __all__ = ['DIAGNOSTICS', 'MOST_PAIRS', 'MOST_ROWS', 'above_chance', 'mutual_neighbours', 'ridge_left_out', 'effective_dimension',
            'cluster_tendency', 'diagnostics', 'PhaseOptions', 'PhaseData', 'phase_data', 'phase_run', 'Condition',
-           'Rule', 'balanced', 'Thresholds', 'ScoredRule', 'fit_rule']
+           'Rule', 'balanced_accuracy', 'Thresholds', 'ScoredRule', 'fit_rule']
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #208c34a9
 def above_chance(value: float, chance: float) -> float:
@@ -59,7 +59,7 @@ def _left_out_predictions(x: Tensor, y: Tensor, penalty: float, shift: Tensor) -
     leverage = hat.diagonal()[:, None]
     return (hat @ y - leverage * y) / (1 - leverage) + shift
 
-
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #a8e1b7fb
 def ridge_left_out(
     x: Tensor,  # (p, dx)
     y: Tensor,  # (p, dy)
@@ -111,7 +111,7 @@ DIAGNOSTICS = (
     "clumping",
 )
 
-
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #ff769376
 def diagnostics(
     x: Tensor,  # (n, dx) training rows, paired and unpaired
     y: Tensor,  # (m, dy)
@@ -156,7 +156,7 @@ class PhaseData(NamedTuple):
     test_x: Tensor
     test_y: Tensor
 
-
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #fead93ef
 def _check_phase(config: RunConfig, rows: int) -> int:
     "The number of pairs, if pairs and unpaired rows fit into one planted world."
     p = config.n_pairs
@@ -194,7 +194,7 @@ def phase_data(config: RunConfig) -> PhaseData:
         y[:test],
     )
 
-
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #7c9cf299
 def _real_phase_run(config: RunConfig) -> Outcome:
     "The retrieval run on a real data set, with the diagnostics."
     outcome = retrieval_run(config)
@@ -238,8 +238,8 @@ class Rule:
             for name, sense, bound in self.conditions
         )
 
-
-def balanced(predicted: Tensor, true: Tensor) -> Tensor:
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #dec210b2
+def balanced_accuracy(predicted: Tensor, true: Tensor) -> Tensor:
     "Balanced accuracy (…) of predictions (…, n), boolean, over the classes that occur."
     shares = [
         (predicted == true)[..., true == kind].double().mean(-1)
@@ -268,7 +268,7 @@ class ScoredRule(NamedTuple):
     score: float
     conditions: tuple[Condition, ...]
 
-
+# %% ../../../nbs/lab/experiments/35_phase.ipynb #ebd8e634
 def _thresholds(cells: Sequence[Mapping[str, float]], quantiles: int) -> list[Thresholds]:
     "All diagnostics in both senses, bounded at quantiles of the cells."
     levels = torch.linspace(0, 1, quantiles, dtype=torch.float64)
@@ -284,13 +284,13 @@ def _thresholds(cells: Sequence[Mapping[str, float]], quantiles: int) -> list[Th
 
 def _best_single(candidate: Thresholds, true: Tensor) -> ScoredRule:
     "The best bound of one diagnostic."
-    scores = balanced(candidate.holds, true)
+    scores = balanced_accuracy(candidate.holds, true)
     return ScoredRule(float(scores.max()), (candidate.condition(int(scores.argmax())),))
 
 
 def _best_double(one: Thresholds, other: Thresholds, true: Tensor) -> ScoredRule:
     "The best two bounds of two diagnostics."
-    scores = balanced(one.holds[:, None] & other.holds, true)
+    scores = balanced_accuracy(one.holds[:, None] & other.holds, true)
     i, j = divmod(int(scores.argmax()), len(other.bounds))
     return ScoredRule(float(scores[i, j]), (one.condition(i), other.condition(j)))
 

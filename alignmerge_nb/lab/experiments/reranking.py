@@ -71,7 +71,7 @@ class Judgement(NamedTuple):
     logits: Tensor  # of the head, −inf outside the candidates
     relevant: Tensor  # boolean
 
-
+# %% ../../../nbs/lab/experiments/48_reranking.ipynb #2895af07
 def mean_reciprocal_rank(judgement: Judgement, weight: float, top: int) -> float:
     "Mean of both directions after re-ranking."
     ranks = reranked_ranks(*judgement, weight, top)
@@ -88,7 +88,7 @@ def similarities(
     texts = [data.captions[key] for key in captions]
     return aligner.similarity(x.values, y.values), relevance(x.ids, owners, texts)
 
-
+# %% ../../../nbs/lab/experiments/48_reranking.ipynb #ea5b2a2a
 @dataclass(frozen=True, eq=False)
 class Reranker:
     "A head over the tokens of images and captions, beside the aligner that proposes candidates."
@@ -122,7 +122,7 @@ def _pair_similarities(
     rows = torch.tensor([row_of_image[name] for name in images])
     return similarity[rows], relevant[rows]
 
-
+# %% ../../../nbs/lab/experiments/48_reranking.ipynb #318c57f5
 def make_reranker(
     config: RunConfig,
     options: RerankOptions,
@@ -191,7 +191,7 @@ def choose_weight(reranker: Reranker) -> float:
     scores = {weight: mean_reciprocal_rank(judgement, weight, reranker.top) for weight in WEIGHTS}
     return max(scores, key=lambda weight: scores[weight])
 
-
+# %% ../../../nbs/lab/experiments/48_reranking.ipynb #b5df0394
 def rerank_run(config: RunConfig) -> Outcome:
     "Rank by the aligner, re-rank the first candidates by a head, evaluate once on the test split."
     options = parse_options(config, RerankOptions, "option of a re-ranking run")

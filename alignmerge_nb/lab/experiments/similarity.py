@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,26 +16,27 @@ from torch import Tensor
 from ...aligners.base import Aligner
 from ...aligners.linear import Linear, Procrustes
 from ...aligners.distributions import principal_axes
-from ...aligners.selection import select
 from ...features import item_id
-from ..protocols import fit_aligner, training_data, retrieval_data
-from ..runs import Outcome, options_of, sources
+from .fitting import fit_selected
+from .options import parse_options
+from ..protocols import retrieval_data, training_data
+from ..runs import Outcome, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from alignmerge_nb.metrics.similarity import (
     cka,
     cknna,
     gram,
     interval,
+    jackknife,
     measures,
     mutual_knn,
     permutation_null,
-    jackknife,
 )
 from ...paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['SIMILARITY_OPTIONS', 'NULLS', 'PrincipalAxes', 'partners', 'view', 'references', 'cell_of', 'similarity_material',
-           'compared', 'similarity_run']
+__all__ = ['NULLS', 'PrincipalAxes', 'partners', 'SimilarityOptions', 'NullMeasure', 'View', 'view', 'references',
+           'shared_config', 'similarity_material', 'all_views', 'all_replicates', 'compared', 'similarity_run']
 
 # %% ../../../nbs/lab/experiments/75_similarity.ipynb #782b6cb5
 class PrincipalAxes(Linear):
@@ -44,66 +46,88 @@ class PrincipalAxes(Linear):
         return min(dx, dy)
 
     def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        "The leading axes of both sides, filled up with zeros where a side has too few."
         width = self.weight_x.shape[1]
-        axes = [principal_axes(cloud, width)[0] for cloud in (x, y)]
-        return tuple(F.pad(each, (0, width - each.shape[1])) for each in axes)
+        axes_x = principal_axes(x, width)[0]
+        axes_y = principal_axes(y, width)[0]
+        pad_x, pad_y = width - axes_x.shape[1], width - axes_y.shape[1]
+        return F.pad(axes_x, (0, pad_x)), F.pad(axes_y, (0, pad_y))
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        found = {"mean_x": x.double().mean(0), "mean_y": y.double().mean(0)}
-        found["weight_x"], found["weight_y"] = self.solve(
-            x.double() - found["mean_x"], y.double() - found["mean_y"]
-        )
-        for name, value in found.items():
-            getattr(self, name).copy_(value)
+        mean_x, mean_y = x.double().mean(0), y.double().mean(0)
+        weight_x, weight_y = self.solve(x.double() - mean_x, y.double() - mean_y)
+        self.mean_x.copy_(mean_x)
+        self.mean_y.copy_(mean_y)
+        self.weight_x.copy_(weight_x)
+        self.weight_y.copy_(weight_y)
 
-
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #7aeedab2
 def partners(aligner: Aligner, data: RetrievalData, split: str) -> tuple[Tensor, Tensor]:
     "Aligned images and their first texts (n, d), row by row."
     images, texts = data.of(split)
-    first: dict[str, int] = {}
+    first_text: dict[str, int] = {}
     for row, key in enumerate(texts.ids):
-        first.setdefault(item_id(key), row)
-    return aligner.transform_x(images.values), aligner.transform_y(
-        texts.values[[first[key] for key in images.ids]]
-    )
+        first_text.setdefault(item_id(key), row)
+    rows = [first_text[key] for key in images.ids]
+    return aligner.transform_x(images.values), aligner.transform_y(texts.values[rows])
 
 # %% ../../../nbs/lab/experiments/75_similarity.ipynb #413aad87
-SIMILARITY_OPTIONS = {"draws": 200}  # of the permutation null
+@dataclass(frozen=True)
+class SimilarityOptions:
+    "What a configuration may set."
+
+    draws: int = 200  # of the permutation null
+
+
+class NullMeasure(NamedTuple):
+    "A measure with a permutation null."
+
+    measure: Callable[[Tensor, Tensor], float]  # of two Gram matrices
+    unit: bool  # whether these are cosines
+
+
 NULLS = {
-    "cka": (cka, False),
-    "mutual_knn": (mutual_knn, True),
-    "cknna": (cknna, True),
-}  # measure, whether of cosines
+    "cka": NullMeasure(cka, False),
+    "mutual_knn": NullMeasure(mutual_knn, True),
+    "cknna": NullMeasure(cknna, True),
+}
+
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #7ca47f98
+class View(NamedTuple):
+    "The test split through one aligner."
+
+    metrics: dict[str, float]  # recall and p-values
+    replicates: dict[str, Tensor]  # of each measure, the value on all items first
 
 
-def view(
-    aligner: Aligner, data: RetrievalData, draws: int
-) -> tuple[dict[str, float], dict[str, Tensor]]:
+def view(aligner: Aligner, data: RetrievalData, draws: int) -> View:
     "Recall and p-values of the test split, and the replicates of its measures."
     zx, zy = partners(aligner, data, "test")
     recall = retrieval_ranks(aligner, data, "test")[0]
     metrics = {name: recall[name] for name in ("r1", "r5", "r10")}
     for name, (measure, unit) in NULLS.items():
         tested = permutation_null(measure, gram(zx, unit), gram(zy, unit), draws)
-        metrics |= {f"{name}_p": tested.p, f"{name}_null": float(tested.null.mean())}
-    return metrics, jackknife(lambda rows: measures(zx[rows], zy[rows]), len(zx))
+        metrics[f"{name}_p"] = tested.p
+        metrics[f"{name}_null"] = float(tested.null.mean())
+    return View(metrics, jackknife(lambda rows: measures(zx[rows], zy[rows]), len(zx)))
 
-
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #d3c1a025
 @lru_cache(maxsize=16)
 def references(
-    view: Callable,  # of a fitted aligner and the data
+    view: Callable[..., Any],  # of a fitted aligner and the data
     settings: tuple,  # further arguments of `view`
-    cell: RunConfig,  # whose data and seed count; the rest left at its defaults, so that all aligners share one answer
-) -> dict:
+    cell: RunConfig,  # from `shared_config`: whose data and seed count
+) -> dict[str, Any]:
     "The views before any alignment and by the naive mapping."
     data = retrieval_data(cell.dataset, cell.image_encoder, cell.text_encoder, cell.split)
+    unfitted = {"before": PrincipalAxes(), "naive": Procrustes()}
     return {
-        name: view(kind.fit(*training_data(cell, data)), data, *settings)
-        for name, kind in {"before": PrincipalAxes(), "naive": Procrustes()}.items()
+        name: view(aligner.fit(*training_data(cell, data)), data, *settings)
+        for name, aligner in unfitted.items()
     }
 
 
-def cell_of(config: RunConfig) -> RunConfig:
+def shared_config(config: RunConfig) -> RunConfig:
     "What the runs of all aligners on the same rows have in common."
     return replace(
         config, experiment="", tier="", aligner="procrustes", params={}, head=None, options={}
@@ -113,40 +137,47 @@ def cell_of(config: RunConfig) -> RunConfig:
 def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:
     "The data of a configuration, and its aligner, fitted."
     data = retrieval_data(config.dataset, config.image_encoder, config.text_encoder, config.split)
-    x, y, pairs = training_data(config, data)
-    return data, fit_aligner(
-        config, x, y, pairs, config.params or select(config.aligner, x, y, pairs, config.seed)
-    )
+    return data, fit_selected(config, *training_data(config, data))
 
 
-def compared(config: RunConfig, data: RetrievalData, aligner: Aligner) -> Outcome:
-    "All measures on the test split before, by the naive mapping and after, with intervals and relative changes."
-    draws = (SIMILARITY_OPTIONS | config.options)["draws"]
-    views = references(view, (draws,), cell_of(config))
-    views = {
-        **views,
-        "after": views["naive"] if isinstance(aligner, Procrustes) else view(aligner, data, draws),
-    }
-    found = {
+def all_views(
+    config: RunConfig, data: RetrievalData, aligner: Aligner, draws: int
+) -> dict[str, View]:
+    "The views before, by the naive mapping and after."
+    views = references(view, (draws,), shared_config(config))
+    is_naive = isinstance(aligner, Procrustes)
+    after = views["naive"] if is_naive else view(aligner, data, draws)
+    return {**views, "after": after}
+
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #a3f767c9
+def all_replicates(views: dict[str, View]) -> dict[str, Tensor]:
+    "The replicates of all views, and of the relative changes over naive and over before."
+    replicates = {
         f"{name}_{key}": values
-        for name, (_, replicated) in views.items()
-        for key, values in replicated.items()
+        for name, each in views.items()
+        for key, values in each.replicates.items()
     }
-    for key in views["after"][1]:
+    for key in views["after"].replicates:
         for other in ("naive", "before"):
-            found[f"over_{other}_{key}"] = found[f"after_{key}"] / found[f"{other}_{key}"] - 1
-    metrics, vectors = retrieval_ranks(aligner, data, "test")
-    metrics |= {
-        f"{name}_{key}": value for name, (plain, _) in views.items() for key, value in plain.items()
-    }
-    for key, values in found.items():
-        metrics |= dict(zip((key, f"{key}_low", f"{key}_high"), interval(values)))
-    return Outcome(
-        metrics | aligner.diagnostics(data.of("test")[0].values), vectors, sources(data.x, data.y)
-    )
+            ratio = replicates[f"after_{key}"] / replicates[f"{other}_{key}"]
+            replicates[f"over_{other}_{key}"] = ratio - 1
+    return replicates
+
+# %% ../../../nbs/lab/experiments/75_similarity.ipynb #c9c14b90
+def compared(config: RunConfig, data: RetrievalData, aligner: Aligner, draws: int) -> Outcome:
+    "All measures on the test split in all views, with intervals and relative changes."
+    views = all_views(config, data, aligner, draws)
+    metrics, ranks = retrieval_ranks(aligner, data, "test")
+    for name, each in views.items():
+        metrics |= {f"{name}_{key}": value for key, value in each.metrics.items()}
+    for key, replicates in all_replicates(views).items():
+        value, low, high = interval(replicates)
+        metrics |= {key: value, f"{key}_low": low, f"{key}_high": high}
+    metrics |= aligner.diagnostics(data.of("test")[0].values)
+    return Outcome(metrics, ranks, sources(data.x, data.y))
 
 
 def similarity_run(config: RunConfig) -> Outcome:
     "Fit, then compare the test split before, by the naive mapping and after."
-    options_of(config, SIMILARITY_OPTIONS, "option of a similarity run")
-    return compared(config, *similarity_material(config))
+    options = parse_options(config, SimilarityOptions, "option of a similarity run")
+    return compared(config, *similarity_material(config), options.draws)

@@ -82,7 +82,7 @@ def _captioned_items(name: str) -> list[Item]:
         return caption_items(items)
     return [Item(item.id, None, item.texts[:1], item.group) for item in items]
 
-
+# %% ../../../nbs/lab/experiments/42_statements.ipynb #8aab66b8
 def captioned_pairs(
     name: str, n: int, images: Features, text_encoder: str, seed: int
 ) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ def labelled_rows(rows: Tensor, count: int | None, seed: int) -> Tensor:
     order = torch.randperm(len(rows), generator=generator(seed, "labelled statements"))
     return rows[order[:count]]
 
-
+# %% ../../../nbs/lab/experiments/42_statements.ipynb #c0f1bc7a
 def statement_inputs(
     config: RunConfig, options: StatementOptions, material: StatementMaterial, train: Tensor
 ) -> TokenItems:
@@ -154,7 +154,7 @@ def train_on_statements(
     history = train_head(head, items, data.labels, train, data.rows("val"), training, config.seed)
     return head, history
 
-
+# %% ../../../nbs/lab/experiments/42_statements.ipynb #c3e6fec6
 def statement_run(config: RunConfig) -> Outcome:
     "Fit the aligner on captions and the head on statements; evaluate the test statements once."
     options = parse_options(config, StatementOptions, "option of a statement run")
