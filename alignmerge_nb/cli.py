@@ -41,9 +41,9 @@ from .paper.rows import RunConfig, read_rows
 __all__ = ['MOST_BYTES', 'PICTURES', 'ENCODE', 'ONLY_DATASET', 'MATERIAL', 'FIT', 'SEARCH', 'EVALUATE', 'PAPER', 'CLAIMS',
            'COMMANDS', 'CommandResult', 'printable', 'print_error', 'columns', 'Command', 'positive', 'option',
            'read_columns', 'text_items', 'image_items', 'source_items', 'read_pairs', 'strip_suffix', 'run_encode',
-           'same_type', 'read_settings', 'Material', 'from_files', 'from_dataset', 'about_data', 'check_usage',
-           'fit_checked', 'validation', 'run_fit', 'load_for', 'nearest', 'run_search', 'run_evaluate', 'checkout',
-           'run_paper', 'told', 'run_claims', 'parser', 'main']
+           'read_settings', 'Material', 'from_files', 'from_dataset', 'about_data', 'check_usage', 'fit_checked',
+           'validation', 'run_fit', 'load_for', 'nearest', 'run_search', 'run_evaluate', 'checkout', 'run_paper',
+           'told', 'run_claims', 'parser', 'main']
 
 # %% ../nbs/03_cli.ipynb #d9dda284
 class CommandResult(NamedTuple):
@@ -316,19 +316,13 @@ ENCODE = Command(
 )
 
 # %% ../nbs/03_cli.ipynb #458d9f7c
-def same_type(value: object, default: object) -> bool:
-    "Whether a setting has the type of its default."
-    if isinstance(value, bool) or isinstance(default, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    return isinstance(value, (int, float) if isinstance(default, float) else type(default))
-
-
 def read_settings(
     words: Sequence[str],  # "penalty=3"
     name: str,  # a key of `ALIGNERS`
 ) -> dict:
     "Settings from words; values are JSON, and text where they are not."
-    known, found = make_aligner(name).config, {}
+    known = make_aligner(name).config
+    settings: dict[str, object] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
@@ -337,19 +331,13 @@ def read_settings(
                 "key=value",
                 f"Settings of {name}: {', '.join(known) or 'none'}.",
             )
-        default = lookup(known, key, f"setting of {name}")
+        lookup(known, key, f"setting of {name}")
         try:
-            value = json.loads(text)
+            settings[key] = json.loads(text)
         except ValueError:
-            value = text
-        if not same_type(value, default):
-            raise InputError(
-                f"{key}={text}",
-                f"a value like the default, {json.dumps(default)}",
-                "Correct the setting.",
-            )
-        found[key] = value
-    return found
+            settings[key] = text
+    make_aligner(name, **settings)  # refuses a value of another type or out of range
+    return settings
 
 # %% ../nbs/03_cli.ipynb #934308c8
 class Material(NamedTuple):

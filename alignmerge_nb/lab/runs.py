@@ -53,9 +53,9 @@ from alignmerge_nb.paper.rows import (
 # %% auto #0
 __all__ = ['GENERATED', 'PROSE', 'PACKAGES', 'Compute', 'Row', 'ROW_FIELDS', 'Options', 'Job', 'recorded_sets', 'data_hash',
            'git', 'installed', 'environment', 'Outcome', 'closure_of', 'is_current', 'row_path', 'load_cached_row',
-           'check_finite', 'compute_row', 'run', 'parse_options', 'options_of', 'sources', 'end_with_parent',
-           'start_worker', 'compute_in_workers', 'run_jobs', 'run_grid', 'job_of', 'smoke_folder', 'paper_folder',
-           'ensure_folder', 'ExperimentPaths']
+           'check_finite', 'compute_row', 'run', 'parse_options', 'sources', 'end_with_parent', 'start_worker',
+           'compute_in_workers', 'run_jobs', 'run_grid', 'job_of', 'smoke_folder', 'paper_folder', 'ensure_folder',
+           'ExperimentPaths']
 
 # %% ../../nbs/lab/04_runs.ipynb #a79faa79
 GENERATED = (
@@ -277,17 +277,6 @@ def parse_options(
     for name in config.options:
         lookup(known, name, what)
     return kind(**config.options)
-
-
-def options_of(
-    config: RunConfig,
-    defaults: Mapping[str, Any],  # all options, with their values where none is given
-    what: str,  # for the message: "option of an ablation run"
-) -> dict[str, Any]:
-    "As `parse_options`, for options that are declared in a dictionary."
-    for name in config.options:
-        lookup(defaults, name, what)
-    return {**defaults, **config.options}
 
 # %% ../../nbs/lab/04_runs.ipynb #59a3f00a
 def sources(

@@ -21,9 +21,8 @@ from ...aligners.selection import select
 from ...core import InputError, generator, lookup
 from ...features import item_id
 from .fitting import draw_ids
-from .options import parse_options
 from ..protocols import fit_aligner, retrieval_data
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from ...metrics.retrieval import hubness, ranks, recalls, relevance
 from ...paper.rows import RunConfig

@@ -26,9 +26,8 @@ from alignmerge_nb.lab.captioning import (
     train_decoder,
 )
 from .fitting import fit_on_pairs, pooled_data, unfinished_training
-from .options import parse_options
 from ..protocols import token_features, training_options
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, prepare
 from ...metrics.captions import BleuCounts, bleu_counts
 from ...paper.rows import RunConfig, unpack

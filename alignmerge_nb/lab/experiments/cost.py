@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from ...core import InputError, generator, lookup
-from .options import parse_options
-from ..runs import Outcome, installed
+from ..runs import Outcome, installed, parse_options
 from ...paper.rows import RunConfig
 from ...transport.costs import PointCloudCost, MatrixCost
 from ...transport.coupling import Coupling, check_masses, row_blocks

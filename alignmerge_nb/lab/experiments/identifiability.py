@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ...core import InputError, generator
 from .fitting import convergence, fit_selected
-from .options import parse_options
-from ..runs import Outcome
+from ..runs import Outcome, parse_options
 from ..worlds import FactorWorld, factor_world
 from ...metrics.information import kernel_r2, linear_r2
 from ...metrics.retrieval import retrieve

@@ -20,7 +20,6 @@ from ...data.splits import split_items
 from ...features import Features
 from ...fusion.base import masked_mean
 from ...fusion.items import TokenItems, drop_modalities, predict, replace_modality
-from .options import parse_options
 from alignmerge_nb.lab.protocols import (
     aligner_on,
     token_features,
@@ -28,7 +27,7 @@ from alignmerge_nb.lab.protocols import (
     vqa_features,
     vqa_material,
 )
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from alignmerge_nb.lab.tasks import (
     INPUTS,
     VQAData,

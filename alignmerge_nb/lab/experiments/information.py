@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ...aligners.base import Aligner
 from ...core import generator
-from .options import parse_options
 from alignmerge_nb.lab.experiments.similarity import (
     SimilarityOptions,
     shared_config,
@@ -23,7 +22,7 @@ from alignmerge_nb.lab.experiments.similarity import (
     references,
     similarity_material,
 )
-from ..runs import Outcome
+from ..runs import Outcome, parse_options
 from ..tasks import RetrievalData
 from alignmerge_nb.metrics.information import (
     ESTIMATORS,

@@ -26,9 +26,8 @@ from ...encoders.models import class_posteriors, image_classifier
 from ...features import item_id
 from ...flows.certificate import certificate
 from .fitting import convergence
-from .options import parse_options
 from ..protocols import fit_aligner, retrieval_data, training_rows
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from ...paper.rows import RunConfig, unpack
 from alignmerge_nb.paper.statistics import (

@@ -36,7 +36,6 @@ from alignmerge_nb.lab.experiments.joint_cost import (
     head_macs,
     total_macs,
 )
-from .options import parse_options
 from alignmerge_nb.lab.joint import (
     Cost,
     JointModel,
@@ -54,7 +53,7 @@ from alignmerge_nb.lab.joint import (
     vectors,
 )
 from ..protocols import retrieval_data, training_options
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from alignmerge_nb.lab.tasks import (
     RetrievalData,
     VQAData,

@@ -20,9 +20,8 @@ from ...data.splits import split_items
 from ...encoders.models import load_encoder
 from ...encoders.specs import EncoderSpec, encoder_spec
 from ...features import Features, encode, item_id
-from .options import parse_options
 from ..protocols import fit_aligner
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from ..tasks import subsample
 from alignmerge_nb.merging.weights import (
     Middle,

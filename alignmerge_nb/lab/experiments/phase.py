@@ -17,9 +17,8 @@ from torch import Tensor
 from ...aligners.inputs import complement
 from ...core import InputError, generator
 from .fitting import convergence, fit_selected
-from .options import parse_options
 from ..protocols import retrieval_data, retrieval_run, training_data
-from ..runs import Outcome
+from ..runs import Outcome, parse_options
 from ..worlds import overlapping
 from ...metrics.retrieval import retrieve
 from ...paper.rows import RunConfig

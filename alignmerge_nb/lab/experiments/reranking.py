@@ -33,9 +33,8 @@ from alignmerge_nb.lab.experiments.fitting import (
     training_keys,
     unfinished_training,
 )
-from .options import parse_options
 from ..protocols import token_features, training_options
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, prepare, retrieval_ranks
 from ...metrics.retrieval import relevance
 from ...paper.rows import RunConfig

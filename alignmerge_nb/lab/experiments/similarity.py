@@ -18,9 +18,8 @@ from ...aligners.linear import Linear, Procrustes
 from ...aligners.distributions import principal_axes
 from ...features import item_id
 from .fitting import fit_selected
-from .options import parse_options
 from ..protocols import retrieval_data, training_data
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, retrieval_ranks
 from alignmerge_nb.metrics.similarity import (
     cka,
@@ -42,10 +41,10 @@ __all__ = ['NULLS', 'PrincipalAxes', 'partners', 'SimilarityOptions', 'NullMeasu
 class PrincipalAxes(Linear):
     "Both sides on their own principal axes, axis k beside axis k: no pair is used."
 
-    def shared_width(self, dx: int, dy: int) -> int:
+    def _shared_width(self, dx: int, dy: int) -> int:
         return min(dx, dy)
 
-    def solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         "The leading axes of both sides, filled up with zeros where a side has too few."
         width = self.weight_x.shape[1]
         axes_x = principal_axes(x, width)[0]
@@ -55,7 +54,7 @@ class PrincipalAxes(Linear):
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         mean_x, mean_y = x.double().mean(0), y.double().mean(0)
-        weight_x, weight_y = self.solve(x.double() - mean_x, y.double() - mean_y)
+        weight_x, weight_y = self._solve(x.double() - mean_x, y.double() - mean_y)
         self.mean_x.copy_(mean_x)
         self.mean_y.copy_(mean_y)
         self.weight_x.copy_(weight_x)

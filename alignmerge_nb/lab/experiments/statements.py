@@ -20,9 +20,8 @@ from ...fusion.items import TokenItems, predict
 from ...fusion.registry import make_head
 from ...fusion.training import train_head
 from ..derived import DERIVED, derive, derived_splits
-from .options import parse_options
 from ..protocols import aligner_on, token_features, training_options
-from ..runs import Outcome, sources
+from ..runs import Outcome, parse_options, sources
 from ..statements import StatementData, judged, statement_data, text_items
 from ..tasks import INPUTS, caption_items, subsample, row_of
 from ...paper.rows import RunConfig
