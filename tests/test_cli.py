@@ -188,7 +188,10 @@ def test_a_broken_picture_is_said_and_left_out(here: Path, capsys, monkeypatch) 
         ("fit rigde --x x --y y --out o", "Did you mean 'ridge'?"),
         ("fit ridge --x x --y y --out o --set penalti=1", "Did you mean 'penalty'?"),
         ("fit ridge --x x --y y --out o --set penalty=high", "Wanted float"),
-        ("fit contrastive_linear --x x --y y --out o --set d=-1", "contrastive_linear with d=-1"),
+        (
+            "fit contrastive_linear --x x --y y --out o --set d=-1",
+            "d=-1 for Contrastive. Wanted at least 1",
+        ),
         (
             "fit ridge --x x --y y --out o --pairs strange.csv",
             "strange.csv, line 2: the text 'i99'",

@@ -201,8 +201,8 @@ def hash_after(library: Path, module: str, old: str, new: str) -> str:
     [
         (
             "aligners/align_merge",
-            "unpaired_weight: float = 0.3,  # of an unpaired row",
-            "unpaired_weight: float = 0.2,  # of an unpaired row",
+            "unpaired_weight: float = setting(0.3, above=0)  # of an unpaired row",
+            "unpaired_weight: float = setting(0.2, above=0)  # of an unpaired row",
         ),  # a default
         ("aligners/linear", "correlation[0].clamp(min=1e-20)", "correlation[0].clamp(min=1e-10)"),
         ("transport/sinkhorn", "DRIFT =", "DRIFT = 2 *"),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .card import model_card
 from .inputs import Cloud, Pairs, as_pairs, as_tensor
+from .prior import PRIOR_WEIGHT, Prior, check_prior, pseudo_pairs
 from ..core import InputError, atomic_folder
 from ..features import Features
 from ..flows.certificate import Certificate
@@ -94,11 +95,17 @@ class Aligner(Pretrained, ABC):
         super().__post_init__()
         self.coupling: Coupling | None = None
         self.fitted_on: tuple[int, ...] = ()
+        self.prior = ""  # where the prior of `fit` came from
         self._certificate: Certificate | None = None
 
     @abstractmethod
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
         "Fill parameters and buffers from checked data."
+
+    def _fit_with_prior(self, x: Tensor, y: Tensor, pairs: Tensor, prior: Prior) -> None:
+        "As `_fit`; by default some images are paired with their guesses, a share of the prior's weight."
+        check_prior(prior, x, y)
+        self._fit(x, *pseudo_pairs(prior, y, pairs, prior.weight or PRIOR_WEIGHT))
 
     @abstractmethod
     def _transform_x(self, x: Tensor) -> Tensor:
@@ -116,7 +123,9 @@ class Aligner(Pretrained, ABC):
         "The same method unfitted, with this seed where it draws random numbers."
         return type(self)(**self.config | ({"seed": seed} if "seed" in self.config else {}))
 
-    def fit(self: _Self, x: Cloud, y: Cloud, pairs: Pairs | None = None) -> _Self:
+    def fit(
+        self: _Self, x: Cloud, y: Cloud, pairs: Pairs | None = None, prior: Prior | None = None
+    ) -> _Self:
         """Learn both maps.
 
         Parameters
@@ -126,6 +135,9 @@ class Aligner(Pretrained, ABC):
         pairs : Tensor, ndarray or sequence of pairs of ids, optional
             Rows of x and y that belong together, (p, 2). By default rows with the same id, and
             row i with row i where there are no ids.
+        prior : Prior, optional
+            What is known of each row of x beforehand, as by `classifier_prior`. With it, no pair
+            at all is a legal input: ``pairs=[]``.
 
         Returns
         -------
@@ -135,13 +147,18 @@ class Aligner(Pretrained, ABC):
         Raises
         ------
         InputError
-            For fewer than two pairs, rows out of range, NaN, or features that are not (n, d).
+            For fewer than two pairs without a prior, rows out of range, NaN, or features that
+            are not (n, d).
         """
         values_x, values_y = as_tensor(x, "x", min_rows=2), as_tensor(y, "y", min_rows=2)
-        rows = as_pairs(pairs, x, y)
+        rows = as_pairs(pairs, x, y, min_pairs=0 if prior else 2).to(values_x.device)
         self.build(values_x.shape[1], values_y.shape[1])
         self.to(values_x)
-        self._fit(values_x.detach(), values_y.detach(), rows.to(values_x.device))
+        if prior:
+            self._fit_with_prior(values_x.detach(), values_y.detach(), rows, prior)
+        else:
+            self._fit(values_x.detach(), values_y.detach(), rows)
+        self.prior = prior.source or "a prior of the caller's" if prior else ""
         self.widths = values_x.shape[1], values_y.shape[1], *self._stored_rows()
         for name, record in (("encoder", self.encoders), ("weights", self.weights)):
             record.clear()

@@ -51,6 +51,8 @@ def provenance(aligner: Aligner) -> dict[str, object]:
             weights = weights_hash(ENCODERS[name])
         if weights:
             facts[f"weights of {name}, sha256"] = weights
+    if aligner.prior:
+        facts["prior, which is language supervision"] = aligner.prior
     counts = zip(("pairs", "vision rows", "text rows"), aligner.fitted_on, strict=False)
     return facts | dict(counts)
 

@@ -135,6 +135,8 @@ def as_pairs(
     elif isinstance(pairs, np.ndarray):
         pairs = torch.from_numpy(pairs)
     elif not isinstance(pairs, Tensor):
+        if not len(pairs):
+            return check_pairs(torch.empty(0, 2, dtype=torch.long), n, m, min_pairs)
         if not by_id:
             raise InputError(
                 "pairs of ids for features without ids",
