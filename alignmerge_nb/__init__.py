@@ -11,7 +11,7 @@ _FACE = {  # what `import alignmerge_nb` offers: name → module; loaded when fi
     "load_dataset": "data.datasets", "Item": "data.datasets", "split_items": "data.splits",
     "encode": "features", "Features": "features", "match": "features", "save_features": "features", "load_features": "features",
     "Aligner": "aligners.base", "Ridge": "aligners.linear", "Procrustes": "aligners.linear", "CCA": "aligners.linear", "KernelCCA": "aligners.kernels", "ConSE": "aligners.anchors",
-    "ASIF": "aligners.anchors", "Contrastive": "aligners.contrastive", "AlignMerge": "aligners.align_merge", "make_aligner": "aligners.registry", "select": "aligners.selection",
+    "ASIF": "aligners.anchors", "Contrastive": "aligners.contrastive", "AlignMerge": "aligners.align_merge", "make_aligner": "aligners.registry", "Prior": "aligners.prior", "classifier_prior": "aligners.prior", "select": "aligners.selection",
     "sinkhorn": "transport.sinkhorn", "gromov": "transport.gromov", "sinkhorn_divergence": "transport.divergence", "Coupling": "transport.coupling",
     "retrieve": "metrics.retrieval", "make_head": "fusion.registry",
 }
