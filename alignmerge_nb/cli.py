@@ -24,13 +24,14 @@ from torch import Tensor
 
 import alignmerge_nb
 from .aligners.base import Aligner
+from .aligners.inputs import rows_by_id
 from .aligners.registry import make_aligner
 from .aligners.selection import select
 from .core import InputError, check_folder, lookup
 from .pretrained import SAVED, read_config
 from .data.datasets import DATASETS, SPLITS, Item, load_dataset
 from .encoders.specs import ENCODERS, encoder_spec
-from .features import Features, encode, load_features, item_id, match, save_features
+from .features import Features, encode, load_features, match, save_features
 from .lab.protocols import dataset_features, fit_aligner, training_data, retrieval_data
 from .lab.tasks import retrieval_ranks
 from .metrics.retrieval import CUTOFFS
@@ -42,8 +43,8 @@ __all__ = ['MOST_BYTES', 'PICTURES', 'ENCODE', 'ONLY_DATASET', 'MATERIAL', 'FIT'
            'COMMANDS', 'CommandResult', 'printable', 'print_error', 'columns', 'Command', 'positive', 'option',
            'read_columns', 'text_items', 'image_items', 'source_items', 'read_pairs', 'strip_suffix', 'run_encode',
            'read_settings', 'Material', 'from_files', 'from_dataset', 'about_data', 'check_usage', 'fit_checked',
-           'validation', 'run_fit', 'load_for', 'nearest', 'run_search', 'run_evaluate', 'checkout', 'run_paper',
-           'told', 'run_claims', 'parser', 'main']
+           'validation', 'run_fit', 'load_for', 'hits', 'run_search', 'run_evaluate', 'checkout', 'run_paper', 'told',
+           'run_claims', 'parser', 'main']
 
 # %% ../nbs/03_cli.ipynb #d9dda284
 class CommandResult(NamedTuple):
@@ -225,10 +226,9 @@ def read_pairs(
     y: Features,
 ) -> Tensor:
     "Row numbers (p, 2) of the pairs in a file; the id of an item stands for all of its captions."
-    captions: dict[str, list[str]] = {key: [key] for key in y.ids}
-    for key in y.ids:
-        captions.setdefault(item_id(key), []).append(key)
-    images, found = dict.fromkeys(x.ids), []
+    images = {name: row for row, name in enumerate(x.ids)}
+    captions = rows_by_id(y)
+    rows: list[tuple[int, int]] = []
     for number, left, right in read_columns(path, ("image", "text")):
         for key, known, kind in ((left, images, "image"), (right, captions, "text")):
             if key not in known:
@@ -237,14 +237,12 @@ def read_pairs(
                     f"an id of the {kind} features (such as {next(iter(known))!r})",
                     "Correct the id, or encode that item too.",
                 )
-        found += [(left, key) for key in captions[right]]
-    if not found:
+        rows += [(images[left], row) for row in captions[right]]
+    if not rows:
         raise InputError(
             f"{path} without pairs", "an image and a text a line", "Write some, or check the path."
         )
-    return torch.stack(
-        (x.rows([left for left, _ in found]), y.rows([right for _, right in found])), 1
-    )
+    return torch.tensor(rows)
 
 # %% ../nbs/03_cli.ipynb #c96df479
 def strip_suffix(path: str) -> str:
@@ -546,12 +544,14 @@ def load_for(
         ) from error
 
 
-def nearest(similarity: Tensor, ids: Sequence[str], top: int) -> list[dict]:
-    "The `top` ids by one row of similarities (n,), best first."
-    order = similarity.argsort(descending=True, stable=True)[:top].tolist()
+def hits(
+    ids: Sequence[str],  # best first
+    cosines: Sequence[float],
+) -> list[dict]:
+    "The answers to one query, as data."
     return [
-        {"rank": rank, "id": ids[row], "similarity": round(float(similarity[row]), 4)}
-        for rank, row in enumerate(order, 1)
+        {"rank": rank, "id": name, "similarity": round(cosine, 4)}
+        for rank, (name, cosine) in enumerate(zip(ids, cosines, strict=True), 1)
     ]
 
 
@@ -572,9 +572,10 @@ def run_search(given: argparse.Namespace) -> CommandResult:
     aligner = load_for(given.aligner, x.encoder)
     with tempfile.TemporaryDirectory() as cache:
         y = encode(aligner.encoders["y"], queries, home=cache)
+    ranking = aligner.search(x, y, given.top)
     data = [
-        {"query": query, "found": nearest(row, x.ids, given.top)}
-        for query, row in zip(queries, aligner.similarity(x.values, y.values).T)
+        {"query": query, "found": hits(ids, cosines)}
+        for query, ids, cosines in zip(queries, ranking.ids, ranking.scores.tolist(), strict=True)
     ]
     tables = [
         columns(

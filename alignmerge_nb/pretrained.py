@@ -162,12 +162,8 @@ class Pretrained(nn.Module):
                 f"an unfitted {type(self).__name__}", "a fitted one", "Call `fit` before saving."
             )
         with atomic_folder(folder, SAVED) as new:
-            self.write_files(new)
+            write_model(self, new)
         return Path(folder)
-
-    def write_files(self, folder: Path) -> None:
-        "Write the files of a saved model into an empty folder."
-        write_model(self, folder)
 
     @classmethod
     def from_pretrained(
@@ -180,6 +176,7 @@ class Pretrained(nn.Module):
 def write_model(
     model: Pretrained,  # fitted
     folder: Path,  # which exists
+    more: Mapping[str, Any] | None = None,  # further entries of the record
 ) -> None:
     "Write `config.json` and `model.safetensors`."
     from safetensors.torch import save_file
@@ -191,6 +188,7 @@ def write_model(
         "widths": model.widths,
         "encoders": model.encoders,
         "weights": model.weights,
+        **(more or {}),
     }
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
@@ -238,9 +236,9 @@ def _class_of(record: Mapping[str, Any], base: type[_Model]) -> type[_Model]:
     return kind
 
 # %% ../nbs/05_pretrained.ipynb #622e567a
-def _check_encoders(model: Pretrained, encoders: Mapping[str, str]) -> None:
+def _check_encoders(model: Pretrained, encoders: Mapping[str, str] | None) -> None:
     "Refuse features of other encoders than those that the model was fitted on."
-    if model.encoders and dict(encoders) != model.encoders:
+    if encoders and model.encoders and dict(encoders) != model.encoders:
         raise InputError(
             f"features of {dict(encoders)}",
             f"those of {model.encoders}, as in `fit`",
@@ -266,5 +264,5 @@ def read_model(
     model.load_state_dict(state, strict=True)
     model.widths = tuple(record["widths"])
     model.encoders, model.weights = record["encoders"], record["weights"]
-    _check_encoders(model, encoders or model.encoders)
+    _check_encoders(model, encoders)
     return model.eval().requires_grad_(False)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from .core import InputError, progress
 
 # %% auto #0
-__all__ = ['initialise', 'ParallelSum', 'residual_mlp', 'OptimiserOptions', 'minimise', 'train']
+__all__ = ['initialise', 'ParallelSum', 'residual_mlp', 'warm_up_factor', 'train']
 
 # %% ../nbs/02_training.ipynb #eb5c3568
 def initialise(
@@ -61,61 +59,16 @@ def residual_mlp(
     return ParallelSum(linear, perceptron)
 
 # %% ../nbs/02_training.ipynb #38924d4a
-@dataclass(frozen=True)
-class OptimiserOptions:
-    "What decides an optimisation, apart from the loss and the initial weights."
-
-    steps: int  # of the optimiser; 0 leaves the parameters as they are
-    learning_rate: float  # at the top of the schedule
-    weight_decay: float = 0.01  # of AdamW
-    warm_up: float | None = None  # share of the steps with a rising rate; None: cosine decay only
-    fused: bool | None = None  # AdamW's fused kernel; None: PyTorch decides
-    label: str = "training"  # of the progress bar
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise InputError(f"{self.steps} steps", "a count of steps", "Pass 0 or more.")
-
-    def warm_up_factor(
-        self,
-        step: int,  # from 0
-    ) -> float:
-        "The factor on the learning rate: a linear rise, then half a cosine to zero."
-        rise = max(1, int((self.warm_up or 0) * self.steps))
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))
-
-# %% ../nbs/02_training.ipynb #37255ff5
-class _WarmUpCosine:
-    "Sets the learning rate of every parameter group by `OptimiserOptions.warm_up_factor`."
-
-    def __init__(self, optimiser: torch.optim.Optimizer, options: OptimiserOptions):
-        self.optimiser = optimiser
-        self.options = options
-        self.steps_done = 0
-        self._set_rates()
-
-    def step(self) -> None:
-        "Set the rates of the next step."
-        self.steps_done += 1
-        self._set_rates()
-
-    def _set_rates(self) -> None:
-        "Set the rates of the present step."
-        rate = self.options.learning_rate * self.options.warm_up_factor(self.steps_done)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group.get("factor", 1.0)
-
-# %% ../nbs/02_training.ipynb #320715af
-def _make_schedule(
-    optimiser: torch.optim.Optimizer,
-    options: OptimiserOptions,
-) -> torch.optim.lr_scheduler.CosineAnnealingLR | _WarmUpCosine:
-    "The learning-rate schedule that the options describe."
-    if options.warm_up is None:
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
-    return _WarmUpCosine(optimiser, options)
+def warm_up_factor(
+    step: int,  # from 0
+    steps: int,  # in all
+    warm_up: float,  # share of the steps with a rising rate
+) -> float:
+    "The factor on the learning rate: a linear rise, then half a cosine to zero."
+    rise = max(1, int(warm_up * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 # %% ../nbs/02_training.ipynb #31e443c5
 def _check_finite(value: Tensor, step: int) -> None:
@@ -128,21 +81,20 @@ def _check_finite(value: Tensor, step: int) -> None:
         )
 
 # %% ../nbs/02_training.ipynb #c21c5648
-def minimise(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],  # or groups, as for AdamW
+def train(
+    parameters: Iterable[nn.Parameter],
     loss: Callable[[], Tensor],  # a scalar; draws its own batch
-    options: OptimiserOptions,
+    steps: int,  # of the optimiser; 0 leaves the parameters as they are
+    learning_rate: float,  # of the first step; decays to zero along half a cosine
+    weight_decay: float,  # of AdamW
     after: Callable[[int], bool | None] | None = None,  # gets the finished step, from 1; True: stop
 ) -> None:
     "Minimise a loss with AdamW; raise an `InputError` at the first loss that is not finite."
-    optimiser = torch.optim.AdamW(
-        parameters,
-        lr=options.learning_rate,
-        weight_decay=options.weight_decay,
-        fused=options.fused,
-    )
-    schedule = _make_schedule(optimiser, options)
-    for step in progress(range(1, options.steps + 1), options.label):
+    if steps < 0:
+        raise InputError(f"{steps} steps", "a count of steps", "Pass 0 or more.")
+    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in progress(range(1, steps + 1), "training"):
         optimiser.zero_grad()
         with torch.enable_grad():
             value = loss()
@@ -152,15 +104,3 @@ def minimise(
         schedule.step()
         if after is not None and after(step):
             break
-
-# %% ../nbs/02_training.ipynb #f3e9a327
-def train(
-    parameters: Iterable[nn.Parameter],
-    loss: Callable[[], Tensor],  # a scalar; draws its own batch
-    steps: int,  # of the optimiser
-    learning_rate: float,  # of the first step; decays to zero along half a cosine
-    weight_decay: float,  # of AdamW
-    after: Callable[[int], bool | None] | None = None,  # as for `minimise`
-) -> None:
-    "Minimise a loss with AdamW and a cosine decay of the learning rate; see `minimise`."
-    minimise(parameters, loss, OptimiserOptions(steps, learning_rate, weight_decay), after)

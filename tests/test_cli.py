@@ -254,7 +254,7 @@ def test_a_failed_save_leaves_the_old_aligner(here: Path, monkeypatch) -> None:
 def test_what_comes_from_files_cannot_move_the_cursor(here: Path, capsys) -> None:
     hostile = ("\x1b[2Ji0", "\u202ei1", "\x9b31mi2")
     save_features(Features(torch.eye(3, 12), hostile, encoder="eye"), "hostile")
-    found = cli.nearest(torch.tensor([0.3, 0.2, 0.1]), hostile, 3)
+    found = cli.hits(hostile, [0.3, 0.2, 0.1])
     text = cli.printable(cli.columns([(hit["rank"], hit["id"]) for hit in found]))
     assert "\\x1b[2Ji0" in text and all(each.isprintable() or each == "\n" for each in text)
     cli.print_error(f"the id {hostile[0]}")

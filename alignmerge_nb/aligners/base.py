@@ -5,14 +5,11 @@
 # %% ../../nbs/aligners/00_base.ipynb #46cd6022
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .card import model_card
@@ -21,7 +18,7 @@ from .prior import PRIOR_WEIGHT, Prior, check_prior, pseudo_pairs
 from ..core import InputError, atomic_folder
 from ..features import Features
 from ..flows.certificate import Certificate
-from ..pretrained import SAVED, Pretrained, read_config
+from ..pretrained import SAVED, Pretrained, read_config, write_model
 from ..transport.costs import cosine_distance
 from ..transport.coupling import Coupling
 
@@ -62,7 +59,7 @@ class Aligner(Pretrained, ABC):
     """Two maps into one space, fitted on paired (and unpaired) rows of two encoders.
 
     Subclasses list their settings as fields and write `build`, `_fit`, `_transform_x` and
-    `_transform_y`; see `alignmerge_nb.testing.check_aligner` for the contract.
+    `_transform_y`; the notebook of `alignmerge_nb.aligners.selection` holds them to a contract.
 
     Attributes
     ----------
@@ -104,7 +101,6 @@ class Aligner(Pretrained, ABC):
 
     def _fit_with_prior(self, x: Tensor, y: Tensor, pairs: Tensor, prior: Prior) -> None:
         "As `_fit`; by default some images are paired with their guesses, a share of the prior's weight."
-        check_prior(prior, x, y)
         self._fit(x, *pseudo_pairs(prior, y, pairs, prior.weight or PRIOR_WEIGHT))
 
     @abstractmethod
@@ -155,6 +151,7 @@ class Aligner(Pretrained, ABC):
         self.build(values_x.shape[1], values_y.shape[1])
         self.to(values_x)
         if prior:
+            check_prior(prior, values_x, values_y)
             self._fit_with_prior(values_x.detach(), values_y.detach(), rows, prior)
         else:
             self._fit(values_x.detach(), values_y.detach(), rows)
@@ -207,29 +204,32 @@ class Aligner(Pretrained, ABC):
         Ranking
             Row numbers, cosines and, for `Features`, ids, (m, k) each.
         """
-        to_shared = self.transform_x, self.transform_y
-        if of == "y":
-            to_shared = to_shared[::-1]
-        items, wanted = (
-            F.normalize(f(z), dim=1) for f, z in zip(to_shared, (gallery, queries), strict=True)
-        )
-        best = (wanted @ items.T).topk(min(k, len(items)), dim=1)
+        if of == "x":
+            cosines = self.similarity(gallery, queries).T
+        else:
+            cosines = self.similarity(queries, gallery)
+        best = cosines.sort(dim=1, descending=True, stable=True)
+        rows = best.indices[:, :k]
         ids = None
         if isinstance(gallery, Features):
-            ids = [[gallery.ids[row] for row in rows] for rows in best.indices.tolist()]
-        return Ranking(best.indices, best.values, ids)
+            ids = [[gallery.ids[row] for row in row_numbers] for row_numbers in rows.tolist()]
+        return Ranking(rows, best.values[:, :k], ids)
 
-    def diagnostics(
-        self,
-        x: Tensor,  # (n, dx) vision features that `fit` did not see
-    ) -> dict[str, float]:
-        "What a fitted aligner reports for the row of a run: convergence of its coupling, where it made one."
+    def convergence(self) -> dict[str, float]:
+        "Whether the coupling that `fit` ended with converged; empty for methods without one."
         if not self.coupling:
             return {}
         return {
             "converged": float(self.coupling.converged),
             "marginal_error": self.coupling.marginal_error,
         }
+
+    def diagnostics(
+        self,
+        x: Tensor,  # (n, dx) vision features that `fit` did not see
+    ) -> dict[str, float]:
+        "What a fitted aligner reports for the row of a run."
+        return self.convergence()
 
     @property
     def certificate(self) -> Certificate | None:
@@ -254,10 +254,9 @@ class Aligner(Pretrained, ABC):
         "Write `config.json` (with the certificate), `model.safetensors` and, for people, the card `README.md`."
         self.require_fit()
         with atomic_folder(folder, SAVED) as new:
-            self.write_files(new)
-            if certificate := self.certificate:
-                record = read_config(new) | {"certificate": certificate.as_dict()}
-                (new / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+            certificate = self.certificate
+            more = {"certificate": certificate.as_dict()} if certificate else {}
+            write_model(self, new, more)
             (new / "README.md").write_text(model_card(self, about or {}), encoding="utf-8")
         return Path(folder)
 

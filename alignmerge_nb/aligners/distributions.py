@@ -52,13 +52,7 @@ class _PrincipalAxes(Linear):
         return min(self.d, dx, dy)
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        x, y = x.double(), y.double()
-        mean_x, mean_y = x.mean(0), y.mean(0)
-        weight_x, weight_y = self._solve(x - mean_x, y - mean_y)
-        self.mean_x.copy_(mean_x)
-        self.mean_y.copy_(mean_y)
-        self.weight_x.copy_(weight_x)
-        self.weight_y.copy_(weight_y)
+        self._fit_rows(x, y)
 
     def _solve(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         width = self.weight_x.shape[1]

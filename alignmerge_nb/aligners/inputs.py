@@ -16,7 +16,7 @@ from ..core import InputError, check_features
 from ..features import Features, item_id, match
 
 # %% auto #0
-__all__ = ['Cloud', 'Pairs', 'as_tensor', 'pair_rows', 'check_pairs', 'as_pairs', 'complement']
+__all__ = ['Cloud', 'Pairs', 'as_tensor', 'rows_by_id', 'pair_rows', 'check_pairs', 'as_pairs', 'complement']
 
 # %% ../../nbs/aligners/00_inputs.ipynb #dd2d0878
 Cloud: TypeAlias = "Features | Tensor | np.ndarray"  # (n, d)
@@ -55,7 +55,7 @@ def as_tensor(
 Pairs: TypeAlias = "Tensor | np.ndarray | Sequence[tuple[str, str]]"
 
 
-def _rows_by_id(features: Features) -> dict[str, list[int]]:
+def rows_by_id(features: Features) -> dict[str, list[int]]:
     "Row numbers by the id of a row and by the id of its item."
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(features.ids):
@@ -71,7 +71,7 @@ def pair_rows(
     pairs: Sequence[tuple[str, str]],  # ids of x and of y
 ) -> Tensor:
     "Row numbers (p, 2) of pairs that are given by ids."
-    rows_x, rows_y = _rows_by_id(x), _rows_by_id(y)
+    rows_x, rows_y = rows_by_id(x), rows_by_id(y)
     for number, (left, right) in enumerate(pairs):
         for name, rows, side in ((left, rows_x, "x"), (right, rows_y, "y")):
             if name not in rows:

@@ -56,10 +56,13 @@ class Linear(Aligner):
         return dy
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        paired_x = x[pairs[:, 0]].double()
-        paired_y = y[pairs[:, 1]].double()
-        mean_x, mean_y = paired_x.mean(0), paired_y.mean(0)
-        weight_x, weight_y = self._solve(paired_x - mean_x, paired_y - mean_y)
+        self._fit_rows(x[pairs[:, 0]], y[pairs[:, 1]])
+
+    def _fit_rows(self, x: Tensor, y: Tensor) -> None:
+        "Fill means and weights from rows (p, dx) and (q, dy)."
+        x, y = x.double(), y.double()
+        mean_x, mean_y = x.mean(0), y.mean(0)
+        weight_x, weight_y = self._solve(x - mean_x, y - mean_y)
         self.mean_x.copy_(mean_x)
         self.mean_y.copy_(mean_y)
         self.weight_x.copy_(weight_x)

@@ -13,7 +13,7 @@ from torch import Tensor
 from .inputs import Cloud, as_tensor
 from ..core import InputError, generator
 from ..data.datasets import load_dataset
-from ..encoders.models import image_classifier
+from ..encoders.models import class_logits, image_classifier
 from ..features import Features, encode
 
 # %% auto #0
@@ -217,8 +217,6 @@ def classifier_prior(
             "one text per class, in the classifier's order",
             "Use the label list that belongs to the classifier.",
         )
-    logits = torch.nn.functional.linear(
-        x.values, layer.weight.to(x.values), layer.bias.to(x.values)
-    )
+    logits = class_logits(x.values, layer)
     source = f"classifier of {x.encoder} ({layer.out_features} class names)"
     return Prior(features, posterior_of(logits, top, temperature), weight, source)

@@ -25,7 +25,7 @@ from .specs import ENCODERS, EncoderSpec, encoder_spec, hub_errors
 
 # %% auto #0
 __all__ = ['preprocess', 'Encoded', 'Encoder', 'TimmEncoder', 'TextEncoder', 'weights_hash', 'load_encoder', 'register_encoder',
-           'image_classifier', 'class_posteriors']
+           'image_classifier', 'class_logits', 'class_posteriors']
 
 # %% ../../nbs/encoders/03_models.ipynb #bbe2c290
 _FILTERS = {
@@ -510,11 +510,19 @@ def image_classifier(
     return layer.requires_grad_(False)
 
 
+def class_logits(
+    pooled: Tensor,  # (n, d) features of the same encoder
+    classifier: nn.Linear,  # from `image_classifier`
+) -> Tensor:
+    "The classifier's logits, (n, classes)."
+    weight = classifier.weight.to(pooled)
+    bias = classifier.bias.to(pooled)
+    return nn.functional.linear(pooled, weight, bias)
+
+
 def class_posteriors(
     pooled: Tensor,  # (n, d) features of the same encoder
     classifier: nn.Linear,  # from `image_classifier`
 ) -> Tensor:
     "Softmax over the classes, (n, classes)."
-    weight = classifier.weight.to(pooled)
-    bias = classifier.bias.to(pooled)
-    return torch.softmax(nn.functional.linear(pooled, weight, bias), -1)
+    return torch.softmax(class_logits(pooled, classifier), -1)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..core import InputError, generator, progress
 from .base import FusionHead
-from .items import TokenItems, logits_of, predict, project_items
+from .items import TokenItems, predict, project_items
+from ..training import warm_up_factor
 
 # %% auto #0
 __all__ = ['TrainOptions', 'epoch_batches', 'evaluate', 'check_training', 'EpochRecord', 'train_head']
@@ -40,10 +41,7 @@ class TrainOptions:
         steps: int,  # in all
     ) -> float:
         "The factor on the learning rate: a linear rise, then half a cosine to zero."
-        rise = max(1, int(self.warm_up * steps))
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+        return warm_up_factor(step, steps, self.warm_up)
 
 # %% ../../nbs/fusion/06_training.ipynb #29848807
 def epoch_batches(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -220,16 +220,15 @@ class HeadOptions:
 
 
 def training_options(
-    options: HeadOptions | Mapping[str, Any],  # a mapping: with the names of `HeadOptions`
+    options: HeadOptions,
 ) -> TrainOptions:
     "How a head is trained, from the options of a run; it never stops early."
-    values = asdict(options) if isinstance(options, HeadOptions) else options
     return TrainOptions(
-        values["epochs"],
-        values["batch"],
-        values["learning_rate"],
-        values["weight_decay"],
-        patience=values["epochs"],
+        options.epochs,
+        options.batch,
+        options.learning_rate,
+        options.weight_decay,
+        patience=options.epochs,
     )
 
 # %% ../../nbs/lab/05_protocols.ipynb #5b758c7d

@@ -98,7 +98,6 @@ REGISTRIES = (
 )  # tables of which only the named entries count
 SHOW_ONLY = (
     "save_pretrained",
-    "write_files",
     "from_pretrained",
     "extra_repr",
     "__repr__",

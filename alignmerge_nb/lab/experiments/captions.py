@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,7 +26,7 @@ from alignmerge_nb.lab.captioning import (
     train_decoder,
 )
 from .fitting import fit_on_pairs, pooled_data, unfinished_training
-from ..protocols import token_features, training_options
+from ..protocols import HeadOptions, token_features, training_options
 from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, prepare
 from ...metrics.captions import BleuCounts, bleu_counts
@@ -40,7 +40,7 @@ __all__ = ['COPYING_WRITERS', 'CaptionOptions', 'CaptionTask', 'Written', 'write
 
 # %% ../../../nbs/lab/experiments/47_captions.ipynb #b4f6f567
 @dataclass(frozen=True)
-class CaptionOptions:
+class CaptionOptions(HeadOptions):
     "What a configuration may set."
 
     writer: str = "gru"  # a key of `DECODERS`, or of `COPYING_WRITERS`
@@ -51,8 +51,6 @@ class CaptionOptions:
     width: int = 128
     epochs: int = 10
     batch: int = 64
-    learning_rate: float = 0.003
-    weight_decay: float = 0.05
     beams: int = 3
     test_pictures: int | None = None  # None: the whole test split
 
@@ -167,7 +165,7 @@ def train_writer(task: CaptionTask, data: DecoderData) -> tuple[Decoder, list[di
             data.words,
             data.train,
             data.val,
-            training_options(asdict(options)),
+            training_options(options),
             seed,
             checkpoint,
         )

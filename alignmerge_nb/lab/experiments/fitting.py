@@ -30,7 +30,7 @@ from ..tasks import RetrievalData
 from ...paper.rows import RunConfig, source_hash
 
 # %% auto #0
-__all__ = ['fit_selected', 'convergence', 'fit_on_pairs', 'DrawnIds', 'draw_ids', 'training_keys', 'mean_tokens', 'pooled_data',
+__all__ = ['fit_selected', 'fit_on_pairs', 'DrawnIds', 'draw_ids', 'training_keys', 'mean_tokens', 'pooled_data',
            'unfinished_training']
 
 # %% ../../../nbs/lab/experiments/01_fitting.ipynb #fd7d71ca
@@ -43,17 +43,6 @@ def fit_selected(
     "The aligner of a configuration, fitted with its settings or with those selected on its pairs."
     settings = config.params or select(config.aligner, x, y, pairs, config.seed)
     return fit_aligner(config, x, y, pairs, settings)
-
-
-def convergence(aligner: Aligner) -> dict[str, float]:
-    "Whether the coupling of a fitted aligner converged; empty for methods without one."
-    coupling = aligner.coupling
-    if not coupling:
-        return {}
-    return {
-        "converged": float(coupling.converged),
-        "marginal_error": coupling.marginal_error,
-    }
 
 # %% ../../../nbs/lab/experiments/01_fitting.ipynb #c92cde80
 def fit_on_pairs(config: RunConfig, data: RetrievalData) -> Aligner:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...core import InputError, generator
-from .fitting import convergence, fit_selected
+from .fitting import fit_selected
 from ..runs import Outcome, parse_options
 from ..worlds import FactorWorld, factor_world
 from ...metrics.information import kernel_r2, linear_r2
@@ -180,5 +180,5 @@ def identifiability_run(config: RunConfig) -> Outcome:
     aligner = fit_selected(config, x, y, pairs)
     zx, zy = aligner.transform_x(world.x), aligner.transform_y(world.y)
     recall, ranks = retrieve(zx[JUDGE], zy[JUDGE], torch.eye(PROBE, dtype=torch.bool))
-    metrics |= both_scores(zx, zy, world) | convergence(aligner) | recall
+    metrics |= both_scores(zx, zy, world) | aligner.convergence() | recall
     return Outcome(metrics, ranks)

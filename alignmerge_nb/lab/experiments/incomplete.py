@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -21,6 +21,8 @@ from ...features import Features
 from ...fusion.base import masked_mean
 from ...fusion.items import TokenItems, drop_modalities, predict, replace_modality
 from alignmerge_nb.lab.protocols import (
+    HeadOptions,
+    picture_numbers,
     aligner_on,
     token_features,
     training_options,
@@ -41,8 +43,8 @@ from alignmerge_nb.lab.tasks import (
 from ...paper.rows import RunConfig
 
 # %% auto #0
-__all__ = ['Splits', 'lacking', 'states', 'HeadOptions', 'answered', 'TokenOptions', 'tokens_run', 'class_data', 'pooled_pairs',
-           'class_scores', 'ClassOptions', 'classification_run', 'incomplete_run']
+__all__ = ['Splits', 'lacking', 'states', 'MissingOptions', 'answered', 'TokenOptions', 'tokens_run', 'class_data',
+           'pooled_pairs', 'class_scores', 'ClassOptions', 'classification_run', 'incomplete_run']
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #824e8346
 def lacking(
@@ -75,23 +77,18 @@ def states(items: TokenItems, rows: Tensor) -> list[str]:
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #a6172c52
 @dataclass(frozen=True)
-class HeadOptions:
+class MissingOptions(HeadOptions):
     "What both tasks may set: what is missing, and how the head is trained."
 
     input: str = "aligned"  # a key of `INPUTS`
     share: float = 0.0  # of the test items that lack one modality
     train_share: float | None = None  # of training and validation items; None: as at test
     size: int = 128  # pixels: 4 × 4 tokens
-    width: int = 64  # of the head
-    epochs: int = 20
-    batch: int = 128
-    learning_rate: float = 0.003
-    weight_decay: float = 0.05
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #e79e3112
 def answered(
     config: RunConfig,  # its head and seed are used
-    options: HeadOptions,
+    options: MissingOptions,
     data: VQAData,
     aligner: Aligner | None,  # fitted; None: none
 ) -> tuple[dict[str, float], Tensor]:
@@ -100,7 +97,7 @@ def answered(
     complete = make_input(data.items, data.rows("train"), aligner, config.seed)
     rows = data.rows("test")
     items = lacking(complete, rows, options.share, options.train_share, config.seed)
-    training = training_options(asdict(options))
+    training = training_options(options)
     head, history = fit_head(config.head, items, data, config.seed, training, width=options.width)
     predicted = predict(head, items, rows).argmax(1)
     metrics = accuracies(predicted == data.answers[rows], states(items, rows))
@@ -109,7 +106,7 @@ def answered(
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #21a1e4e1
 @dataclass(frozen=True)
-class TokenOptions(HeadOptions):
+class TokenOptions(MissingOptions):
     "What a run on easy-VQA may set."
 
     pictures: int | None = 300  # training pictures
@@ -126,7 +123,7 @@ def tokens_run(config: RunConfig) -> Outcome:
     rows = data.rows("test")
     vectors = {
         "correct": predicted == data.answers[rows],
-        "correct_unit": data.items.index["x"][rows].unique(return_inverse=True)[1],
+        "correct_unit": picture_numbers(data.items, rows),
     }
     images, questions = vqa_features(config.image_encoder, config.text_encoder, options.size)
     return Outcome(metrics | blind_baselines(data, "test"), vectors, sources(images, questions))
@@ -238,7 +235,7 @@ def class_scores(
 
 # %% ../../../nbs/lab/experiments/45_incomplete.ipynb #fd227ccc
 @dataclass(frozen=True)
-class ClassOptions(HeadOptions):
+class ClassOptions(MissingOptions):
     "What a classification run may set."
 
     items: int | None = None  # labelled training items; None: all

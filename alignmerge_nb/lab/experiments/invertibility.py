@@ -25,7 +25,6 @@ from ...data.datasets import load_dataset
 from ...encoders.models import class_posteriors, image_classifier
 from ...features import item_id
 from ...flows.certificate import certificate
-from .fitting import convergence
 from ..protocols import fit_aligner, retrieval_data, training_rows
 from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, retrieval_ranks
@@ -367,7 +366,7 @@ def invertibility_run(config: RunConfig) -> Outcome:
     metrics |= {"pairs": len(pairs), "width": width} | upper_bounds(full["x"], axes, width)
     if isinstance(aligner, AlignMerge):
         metrics |= certified(aligner, data.of("test")[0].values)
-    metrics |= convergence(aligner)
+    metrics |= aligner.convergence()
     return Outcome(metrics, vectors | reading_vectors(values), sources(data.x, data.y))
 
 # %% ../../../nbs/lab/experiments/70_invertibility.ipynb #78ee9cca

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ from alignmerge_nb.lab.joint import (
     train_pair,
     vectors,
 )
-from ..protocols import retrieval_data, training_options
+from ..protocols import HeadOptions, retrieval_data, training_options
 from ..runs import Outcome, parse_options, sources
 from alignmerge_nb.lab.tasks import (
     RetrievalData,
@@ -78,7 +78,7 @@ __all__ = ['JOINT_TASKS', 'REGIMES', 'JointOptions', 'trainable_tails', 'held_ac
 
 # %% ../../../nbs/lab/experiments/55_joint.ipynb #ad71ea95
 @dataclass(frozen=True)
-class JointOptions:
+class JointOptions(HeadOptions):
     "What a configuration may set."
 
     task: str = "vqa"  # or "retrieval"
@@ -88,12 +88,7 @@ class JointOptions:
     pictures: int | None = 300  # training pictures of easy-VQA
     val_pictures: int | None = 100
     test_pictures: int | None = 300  # None: the whole official test split
-    width: int = 64  # of the head
-    epochs: int = 20  # of the head on frozen tokens
     joint_epochs: int = 10  # of everything that learns jointly, after that
-    batch: int = 128
-    learning_rate: float = 0.003  # of the head on frozen tokens
-    weight_decay: float = 0.05
     joint_rate: float = 0.001  # learning rate of everything that learns jointly
     tail_rate: float = 0.3  # of the encoders, as a share of that
     device: str = "cpu"
@@ -101,7 +96,7 @@ class JointOptions:
     @property
     def head_training(self) -> TrainOptions:
         "How the head is trained on frozen tokens."
-        return training_options(asdict(self))
+        return training_options(self)
 
     @property
     def joint_training(self) -> TrainOptions:

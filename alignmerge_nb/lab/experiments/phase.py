@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...aligners.inputs import complement
 from ...core import InputError, generator
-from .fitting import convergence, fit_selected
+from .fitting import fit_selected
 from ..protocols import retrieval_data, retrieval_run, training_data
 from ..runs import Outcome, parse_options
 from ..worlds import overlapping
@@ -210,7 +210,7 @@ def phase_run(config: RunConfig) -> Outcome:
     aligner = fit_selected(config, x, y, pairs)
     zx, zy = aligner.transform_x(test_x), aligner.transform_y(test_y)
     metrics, vectors = retrieve(zx, zy, torch.eye(len(test_x), dtype=torch.bool))
-    metrics |= convergence(aligner) | diagnostics(x, y, pairs)
+    metrics |= aligner.convergence() | diagnostics(x, y, pairs)
     return Outcome(metrics, vectors)
 
 # %% ../../../nbs/lab/experiments/35_phase.ipynb #6f58048d

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -33,7 +33,7 @@ from alignmerge_nb.lab.experiments.fitting import (
     training_keys,
     unfinished_training,
 )
-from ..protocols import token_features, training_options
+from ..protocols import HeadOptions, token_features, training_options
 from ..runs import Outcome, parse_options, sources
 from ..tasks import RetrievalData, prepare, retrieval_ranks
 from ...metrics.retrieval import relevance
@@ -45,7 +45,7 @@ __all__ = ['WEIGHTS', 'RerankOptions', 'Judgement', 'mean_reciprocal_rank', 'sim
 
 # %% ../../../nbs/lab/experiments/48_reranking.ipynb #2b6d98e4
 @dataclass(frozen=True)
-class RerankOptions:
+class RerankOptions(HeadOptions):
     "What a configuration may set."
 
     reranker: str = "cross_attention"  # a key of `HEADS`, or "none"
@@ -53,11 +53,7 @@ class RerankOptions:
     size: int = 128  # pixels of the pictures
     top: int = 20  # candidates that are ordered anew
     negatives: int = 3  # hard ones per query
-    width: int = 64
-    epochs: int = 20
     batch: int = 64
-    learning_rate: float = 0.003
-    weight_decay: float = 0.05
 
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, math.inf)  # of the head beside the aligner
@@ -177,7 +173,7 @@ def train_reranker(
             torch.arange(len(pairs)),
             loss,
             score,
-            training_options(asdict(options)),
+            training_options(options),
             config.seed,
             checkpoint=checkpoint,
         )

@@ -53,12 +53,7 @@ class PrincipalAxes(Linear):
         return F.pad(axes_x, (0, pad_x)), F.pad(axes_y, (0, pad_y))
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        mean_x, mean_y = x.double().mean(0), y.double().mean(0)
-        weight_x, weight_y = self._solve(x.double() - mean_x, y.double() - mean_y)
-        self.mean_x.copy_(mean_x)
-        self.mean_y.copy_(mean_y)
-        self.weight_x.copy_(weight_x)
-        self.weight_y.copy_(weight_y)
+        self._fit_rows(x, y)
 
 # %% ../../../nbs/lab/experiments/75_similarity.ipynb #7aeedab2
 def partners(aligner: Aligner, data: RetrievalData, split: str) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@
 # %% ../../../nbs/lab/experiments/42_statements.ipynb #c2db1366
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ...fusion.items import TokenItems, predict
 from ...fusion.registry import make_head
 from ...fusion.training import train_head
 from ..derived import DERIVED, derive, derived_splits
-from ..protocols import aligner_on, token_features, training_options
+from ..protocols import HeadOptions, aligner_on, token_features, training_options
 from ..runs import Outcome, parse_options, sources
 from ..statements import StatementData, judged, statement_data, text_items
 from ..tasks import INPUTS, caption_items, subsample, row_of
@@ -97,17 +97,13 @@ def captioned_pairs(
 
 # %% ../../../nbs/lab/experiments/42_statements.ipynb #8d6eefeb
 @dataclass(frozen=True)
-class StatementOptions:
+class StatementOptions(HeadOptions):
     "What a configuration may set."
 
     input: str = "aligned"  # a key of `INPUTS`
     labels: int | None = None  # training statements; None: all
     size: int = 128  # pixels
-    width: int = 64  # of the head
     epochs: int = 12
-    batch: int = 128
-    learning_rate: float = 0.003
-    weight_decay: float = 0.05
 
 
 def labelled_rows(rows: Tensor, count: int | None, seed: int) -> Tensor:
@@ -149,7 +145,7 @@ def train_on_statements(
     head = make_head(
         config.head, items.widths, len(data.vocabulary), config.seed, width=options.width
     )
-    training = training_options(asdict(options))
+    training = training_options(options)
     history = train_head(head, items, data.labels, train, data.rows("val"), training, config.seed)
     return head, history
 
