@@ -26,9 +26,8 @@ from alignmerge_nb.fusion.base import (
 from .base import masked_mean, other_modalities, perceptron, pool_modalities
 
 # %% auto #0
-__all__ = ['MaskingHead', 'stack_present', 'LateFusion', 'EarlyFusion', 'HybridFusion', 'KernelFusion', 'GraphFusion',
-           'MeanBlock', 'MeanPoolControl', 'GatedBlock', 'GatedCrossAttention', 'BottleneckFusion', 'QFormerBlock',
-           'QFormer', 'TokenExchange']
+__all__ = ['MaskingHead', 'LateFusion', 'EarlyFusion', 'HybridFusion', 'KernelFusion', 'GraphFusion', 'MeanPoolControl',
+           'GatedCrossAttention', 'BottleneckFusion', 'QFormer', 'TokenExchange']
 
 # %% ../../nbs/fusion/01_attention.ipynb #d0346edc
 class MaskingHead(FusionHead):
@@ -37,7 +36,7 @@ class MaskingHead(FusionHead):
     learns_missing = False
 
 
-def stack_present(present: PerModality, names: Mapping[str, int]) -> Tensor:
+def _stack_present(present: PerModality, names: Mapping[str, int]) -> Tensor:
     "Which modalities each item has, (n, modalities) bool."
     return torch.stack([present[name] for name in names], 1)
 
@@ -84,7 +83,7 @@ class LateFusion(MaskingHead):
         return self.combine_votes(
             self.expert_outputs(tokens, masks),
             [self.trust[name] for name in self.widths],
-            stack_present(present, self.widths),
+            _stack_present(present, self.widths),
         )
 
 # %% ../../nbs/fusion/01_attention.ipynb #2377f302
@@ -133,7 +132,7 @@ class HybridFusion(LateFusion):
         masks_present = {name: masks[name] & present[name][:, None] for name in self.widths}
         h, mask = concat_tokens(tokens, masks_present, self.widths)
         joint = masked_mean(self.tower.encode(h, mask), mask)
-        voters = stack_present(present, self.widths)
+        voters = _stack_present(present, self.widths)
         has_several = voters.sum(1, keepdim=True) > 1
         return self.combine_votes(
             [*self.expert_outputs(tokens, masks), joint],
@@ -225,14 +224,14 @@ class GraphFusion(MaskingHead):
         pooled = pool_modalities(tokens, masks, self.widths)
         hub = self.hub.expand(len(pooled[0]), -1)
         nodes = torch.stack([*pooled, hub], 1)
-        has_modality = stack_present(present, self.widths)
+        has_modality = _stack_present(present, self.widths)
         has_node = torch.cat([has_modality, torch.ones_like(has_modality[:, :1])], 1)
         for _ in range(self.rounds):
             nodes = self.exchange_messages(nodes, has_node)
         return self.readout(nodes[:, -1])
 
 # %% ../../nbs/fusion/01_attention.ipynb #4a9c470b
-class MeanBlock(CrossAttentionBlock):
+class _MeanBlock(CrossAttentionBlock):
     "A linear map of the context's mean token, then a feed-forward network."
 
     def __init__(self, width: int, heads: int, expand: int = 2):
@@ -247,10 +246,10 @@ class MeanPoolControl(CrossAttention):
     "Cross-attention's control: a linear map of the context's mean in the place of attention."
 
     label = "Linear map of the mean"
-    block = MeanBlock
+    block = _MeanBlock
 
 # %% ../../nbs/fusion/01_attention.ipynb #41bfe27e
-class GatedBlock(CrossAttentionBlock):
+class _GatedBlock(CrossAttentionBlock):
     "Cross-attention through a gate per token, then a feed-forward network."
 
     def __init__(self, width: int, heads: int, expand: int = 2):
@@ -270,7 +269,7 @@ class GatedCrossAttention(CrossAttention):
     "Cross-attention in which a gate per token scales what it receives."
 
     label = "Gated cross-attention"
-    block = GatedBlock
+    block = _GatedBlock
 
 # %% ../../nbs/fusion/01_attention.ipynb #60727164
 class BottleneckFusion(MaskingHead):
@@ -297,7 +296,7 @@ class BottleneckFusion(MaskingHead):
         self, tokens: PerModality, masks: PerModality, present: PerModality
     ) -> tuple[dict[str, Tensor], Tensor]:
         "The tokens of each modality and the shared tokens (n, n_shared, width) after all layers."
-        has_stream = stack_present(present, self.widths).T[..., None, None]
+        has_stream = _stack_present(present, self.widths).T[..., None, None]
         shared = self.shared.expand(has_stream.shape[1], -1, -1)
         n_shared = shared.shape[1]
         shared_mask = has_stream.new_ones(shared.shape[:2])
@@ -316,7 +315,7 @@ class BottleneckFusion(MaskingHead):
         return self.readout(shared.mean(1))
 
 # %% ../../nbs/fusion/01_attention.ipynb #30351563
-class QFormerBlock(nn.Module):
+class _QFormerBlock(nn.Module):
     "Joint self-attention, cross-attention of the learnt queries, feed-forward network."
 
     def __init__(self, width: int, heads: int, expand: int = 2):
@@ -367,7 +366,7 @@ class QFormer(FusionHead):
         check_counts({"layers": n_layers, "queries": n_queries})
         self.query = query
         self.queries = nn.Parameter(torch.randn(n_queries, width) / width**0.5)
-        self.blocks = nn.ModuleList(QFormerBlock(width, heads) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(_QFormerBlock(width, heads) for _ in range(n_layers))
         self.readout = nn.Linear(width, n_out)
 
     def query_vectors(self, tokens: PerModality, masks: PerModality) -> Tensor:

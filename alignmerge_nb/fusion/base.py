@@ -272,7 +272,7 @@ class Concat(FusionHead):
     def fuse(self, tokens: PerModality, masks: PerModality, present: PerModality) -> Tensor:
         return self.readout(torch.cat(pool_modalities(tokens, masks, self.widths), 1))
 
-
+# %% ../../nbs/fusion/00_base.ipynb #fba5e021
 class Average(FusionHead):
     "Pool each modality, average the vectors, perceptron."
 
@@ -369,7 +369,7 @@ def check_counts(
             "For a head without attention take 'concat' or 'average'.",
         )
 
-
+# %% ../../nbs/fusion/00_base.ipynb #fe5583c0
 class BlockStack(nn.ModuleList):
     "Attention blocks on top of each other."
 

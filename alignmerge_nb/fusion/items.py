@@ -31,7 +31,7 @@ def _check_sequences(z: Tensor, mask: Tensor | None, name: str) -> None:
             "Drop these items or encode them again.",
         )
 
-
+# %% ../../nbs/fusion/05_items.ipynb #b40ec2bb
 def _check_index(index: Tensor, n_items: int, n_sequences: int, name: str) -> None:
     "Raise `InputError` for an index of wrong length or range."
     if len(index) != n_items:
@@ -91,7 +91,7 @@ def replace_modality(
         index=items.index if index is None else {**items.index, name: index},
     )
 
-
+# %% ../../nbs/fusion/05_items.ipynb #a7e21283
 def blank_modality(
     items: TokenItems,
     name: str,  # the modality to hide

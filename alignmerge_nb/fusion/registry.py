@@ -61,12 +61,12 @@ HEADS: dict[str, type[FusionHead]] = {
 # %% ../../nbs/fusion/04_registry.ipynb #56f6cb5f
 PARAMETER_LIMIT = 2_000_000  # a head with more would not be light
 
-
+# %% ../../nbs/fusion/04_registry.ipynb #1c4db3a7
 def parameter_count(module: nn.Module) -> int:
     "Number of trainable parameters."
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
-
+# %% ../../nbs/fusion/04_registry.ipynb #f1ec8a40
 def _build(
     name: str,  # of the head, which enters the seed
     widths: Mapping[str, int],
@@ -165,7 +165,7 @@ def save_head(
     with atomic_path(Path(folder) / "config.json") as part:
         part.write_text(json.dumps(head.config, indent=2))
 
-
+# %% ../../nbs/fusion/04_registry.ipynb #fc9a24a9
 def load_head(
     folder: str | Path,  # written by `save_head`
 ) -> FusionHead:

@@ -25,10 +25,10 @@ from alignmerge_nb.fusion.base import (
 )
 
 # %% auto #0
-__all__ = ['concat_in_order', 'CausalBlock', 'PrefixDecoder', 'LinearScan', 'Mamba', 'StateSpaceHead', 'MambaFusion']
+__all__ = ['PrefixDecoder', 'LinearScan', 'Mamba', 'StateSpaceHead', 'MambaFusion']
 
 # %% ../../nbs/fusion/02_sequence.ipynb #ca6b1b8a
-def concat_in_order(
+def _concat_in_order(
     tokens: PerModality,  # modality → (n, s, d)
     masks: PerModality,  # modality → (n, s) bool
     names: Mapping[str, int],  # modalities in reading order
@@ -60,7 +60,7 @@ def _sinusoids(
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :width].to(like.dtype)
 
 
-class CausalBlock(CrossAttentionBlock):
+class _CausalBlock(CrossAttentionBlock):
     "Causal self-attention and a feed-forward network."
 
     attention: MultiHeadCrossAttention
@@ -88,12 +88,12 @@ class PrefixDecoder(FusionHead):
         n_layers: int = 2,
     ):
         super().__init__(widths, n_out, width)
-        self.blocks = BlockStack.build(width, heads, n_layers, CausalBlock)
+        self.blocks = BlockStack.build(width, heads, n_layers, _CausalBlock)
         self.readout = nn.Linear(width, n_out)
 
     def decode(self, tokens: PerModality, masks: PerModality) -> tuple[Tensor, Tensor]:
         "Every token after the last layer (n, S, width), unmasked ones first, and the mask."
-        h, mask = concat_in_order(tokens, masks, self.widths)
+        h, mask = _concat_in_order(tokens, masks, self.widths)
         h = h + _sinusoids(h.shape[1], h.shape[2], h)
         return self.blocks.encode(h, mask), mask
 
@@ -120,7 +120,7 @@ def _scan_by_doubling(
             a[:, later] *= a[:, earlier].clone()
     return b
 
-
+# %% ../../nbs/fusion/02_sequence.ipynb #ee140f9c
 class LinearScan(torch.autograd.Function):
     "All states of s_t = a_t s_{t−1} + b_t, with the gradient as a scan."
 
@@ -143,7 +143,7 @@ class LinearScan(torch.autograd.Function):
 def _inverse_softplus(x: Tensor) -> Tensor:
     return x + torch.log(-torch.expm1(-x))
 
-
+# %% ../../nbs/fusion/02_sequence.ipynb #2eabe057
 class Mamba(nn.Module):
     "A selective state space block; parameters are named as in `mamba_ssm`."
 
@@ -226,4 +226,4 @@ class MambaFusion(StateSpaceHead):
     alternates = True
 
     def fuse(self, tokens: PerModality, masks: PerModality, present: PerModality) -> Tensor:
-        return self.read_sequence(*concat_in_order(tokens, masks, self.widths))
+        return self.read_sequence(*_concat_in_order(tokens, masks, self.widths))

@@ -28,11 +28,10 @@ from .sequence import StateSpaceHead
 from ..transport.batched import batched_sinkhorn
 
 # %% auto #0
-__all__ = ['token_costs', 'nearest_plans', 'transport_tokens', 'mmd', 'AlignMamba', 'AlignMambaBalanced', 'MixupTransport',
-           'gaussian_costs', 'moment_gap', 'prototype_loss', 'DecAlign']
+__all__ = ['AlignMamba', 'AlignMambaBalanced', 'MixupTransport', 'DecAlign']
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #62e48e89
-def token_costs(
+def _token_costs(
     x: Tensor,  # (B, n, d)
     y: Tensor,  # (B, m, d)
 ) -> Tensor:
@@ -40,7 +39,7 @@ def token_costs(
     return 1 - F.normalize(x, dim=2) @ F.normalize(y, dim=2).mT
 
 
-def nearest_plans(
+def _nearest_plans(
     cost: Tensor,  # (B, n, m)
     left_mask: Tensor,  # (B, n) bool
     right_mask: Tensor,  # (B, m) bool
@@ -51,7 +50,7 @@ def nearest_plans(
     return F.one_hot(nearest, cost.shape[2]) * mass[..., None]
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #988c47bb
-def transport_tokens(
+def _transport_tokens(
     x: Tensor,  # (B, n, d)
     plans: Tensor,  # (B, n, m)
     right_mask: Tensor,  # (B, m) bool
@@ -60,7 +59,7 @@ def transport_tokens(
     return right_mask.sum(1)[:, None, None] * (plans.mT @ x)
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #f9428969
-def mmd(
+def _mmd(
     x: Tensor,  # (n, d)
     y: Tensor,  # (m, d)
     bandwidth: float | None = None,  # h, in squared feature units; None: mean squared distance
@@ -131,16 +130,16 @@ class AlignMamba(StateSpaceHead):
 
     def couple(self, cost: Tensor, left_mask: Tensor, right_mask: Tensor) -> Tensor:
         "Plans (n, s, t) from costs, constants for the gradient."
-        return nearest_plans(cost, left_mask, right_mask)
+        return _nearest_plans(cost, left_mask, right_mask)
 
     def fuse(self, tokens: PerModality, masks: PerModality, present: PerModality) -> Tensor:
         length = int(masks[self.anchor].any(0).nonzero().max()) + 1  # the rest is padding
         anchor, mask = tokens[self.anchor][:, :length], masks[self.anchor][:, :length]
         columns = []
         for name in other_modalities(self.widths, self.anchor):
-            cost = token_costs(tokens[name], anchor).detach()
+            cost = _token_costs(tokens[name], anchor).detach()
             plans = self.couple(cost, masks[name], mask)
-            columns.append(transport_tokens(tokens[name], plans, mask))
+            columns.append(_transport_tokens(tokens[name], plans, mask))
         interleaved = torch.stack([*columns, anchor], 2).flatten(1, 2)
         return self.read_sequence(interleaved, mask.repeat_interleave(len(self.widths), 1))
 
@@ -154,7 +153,7 @@ class AlignMamba(StateSpaceHead):
             name: _subsample_tokens(tokens[name][rows], masks[name][rows]) for name in self.widths
         }
         others = other_modalities(self.widths, self.anchor)
-        return self.weight * sum(mmd(samples[name], samples[self.anchor]) for name in others)
+        return self.weight * sum(_mmd(samples[name], samples[self.anchor]) for name in others)
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #819e2016
 class AlignMambaBalanced(AlignMamba):
@@ -233,7 +232,7 @@ class MixupTransport(CrossAttention):
         query = tokens[self.query]
         mixed = query
         for name in other_modalities(self.widths, self.query):
-            cost = token_costs(tokens[name], query).detach()
+            cost = _token_costs(tokens[name], query).detach()
             plans = _balanced_plans(cost, masks[name], masks[self.query], self.epsilon)
             mixed = _mix_tokens(tokens[name], mixed, plans, self.share, self.rng)
         return mixed
@@ -253,7 +252,7 @@ class MixupTransport(CrossAttention):
         return self.weight * _symmetric_divergence(plain_prediction, mixed_prediction)
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #526ad605
-def gaussian_costs(
+def _gaussian_costs(
     means: Tensor,  # (a, d)
     scales: Tensor,  # (a, d) standard deviations
     other_means: Tensor,  # (b, d)
@@ -264,7 +263,7 @@ def gaussian_costs(
     of_scales = (scales[:, None] - other_scales).square().sum(2)
     return of_means + of_scales
 
-
+# %% ../../nbs/fusion/03_token_transport.ipynb #f757580b
 def _moments(x: Tensor) -> Tensor:
     "Mean, variance and skewness of each column, (3, d)."
     centred = x - x.mean(0)
@@ -272,13 +271,18 @@ def _moments(x: Tensor) -> Tensor:
     skewness = centred.pow(3).mean(0) / (variance + 1e-6).pow(1.5)
     return torch.stack((x.mean(0), variance, skewness))
 
-
-def moment_gap(
+# %% ../../nbs/fusion/03_token_transport.ipynb #7f9a815d
+def _moment_gap(
     x: Tensor,  # (n, d)
     y: Tensor,  # (m, d)
 ) -> Tensor:
     "Mean squared difference of mean, variance and skewness, summed (scalar)."
     return (_moments(x) - _moments(y)).square().mean(1).sum()
+
+
+def _distribution_gap(x: Tensor, y: Tensor) -> Tensor:
+    "How far two samples are from one distribution: MMD² and moments (scalar)."
+    return _mmd(x, y) + _moment_gap(x, y)
 
 # %% ../../nbs/fusion/03_token_transport.ipynb #73b81835
 def _prototype_scales(
@@ -289,7 +293,7 @@ def _prototype_scales(
     weighted = torch.einsum("na,nad->ad", assigned, squares)
     return (weighted / assigned.sum(0)[:, None] + 1e-6).sqrt()
 
-
+# %% ../../nbs/fusion/03_token_transport.ipynb #15727d1d
 @torch.no_grad()
 def _prototype_plan(mass: Tensor, other_mass: Tensor, cost: Tensor) -> Tensor:
     "Entropic plan (a, b) between prototypes of given masses."
@@ -298,8 +302,8 @@ def _prototype_plan(mass: Tensor, other_mass: Tensor, cost: Tensor) -> Tensor:
     epsilon = 0.1 * cost.mean()
     return ot.sinkhorn(mass, other_mass, cost, epsilon, numItermax=100, stopThr=1e-3, warn=False)
 
-
-def prototype_loss(
+# %% ../../nbs/fusion/03_token_transport.ipynb #c9bf1bce
+def _prototype_loss(
     items: PerModality,  # two modalities → (n, d) pooled unique parts
     means: PerModality,  # two modalities → (a, d) means of the prototypes
 ) -> Tensor:
@@ -312,7 +316,7 @@ def prototype_loss(
     distances = {key: square.mean(2) for key, square in squares.items()}
     assigned = {name: F.softmax(-distances[name, name], 1) for name in items}
     scales = {name: _prototype_scales(assigned[name], squares[name, name]) for name in items}
-    costs = gaussian_costs(means[one], scales[one], means[other], scales[other])
+    costs = _gaussian_costs(means[one], scales[one], means[other], scales[other])
     cost = costs / means[one].shape[1]
     plan = _prototype_plan(assigned[one].mean(0), assigned[other].mean(0), cost)
     to_other = (assigned[one] * distances[one, other]).sum(1).mean()
@@ -369,11 +373,13 @@ class DecAlign(FusionHead):
         cosines = [F.cosine_similarity(own[name], common[name], dim=1) for name in pooled]
         overlap = sum(cosine.square().mean() for cosine in cosines)
         pairs = list(combinations(pooled, 2))
-        matched = sum(
-            mmd(common[one], common[other]) + moment_gap(common[one], common[other])
-            for one, other in pairs
+        mismatches = [_distribution_gap(common[one], common[other]) for one, other in pairs]
+        couplings = [
+            _prototype_loss(
+                {name: own[name] for name in pair}, {name: self.means[name] for name in pair}
+            )
+            for pair in pairs
+        ]
+        return (
+            self.decoupling * overlap + self.unique * sum(couplings) + self.common * sum(mismatches)
         )
-        coupled = sum(
-            prototype_loss({one: own[one], other: own[other]}, self.means) for one, other in pairs
-        )
-        return self.decoupling * overlap + self.unique * coupled + self.common * matched

@@ -85,7 +85,7 @@ def _check_labels(labels: Tensor, n_items: int, n_out: int) -> None:
             "Build the head with n_out = the number of answers.",
         )
 
-
+# %% ../../nbs/fusion/06_training.ipynb #a0e5506d
 def _check_splits(train: Tensor, val: Tensor) -> None:
     "Raise `InputError` for empty or overlapping splits."
     if not len(train) or not len(val):

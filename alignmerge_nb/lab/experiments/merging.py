@@ -23,24 +23,25 @@ from ...features import Features, encode, item_id
 from ..protocols import fit_aligner
 from ..runs import Outcome, parse_options, sources
 from ..tasks import subsample
-from alignmerge_nb.merging.weights import (
-    Middle,
+from alignmerge_nb.merging.neurons import (
     Orders,
-    State,
     activations,
-    arithmetic,
-    blocks_of,
-    diagonal_fisher,
-    fisher_merge,
-    grams_of,
-    interpolate,
-    length_kept,
     match_activations,
     match_weights,
     permute,
+    shuffle_neurons,
+)
+from ...merging.tail import EncoderTail, gram_matrices
+from alignmerge_nb.merging.weights import (
+    State,
+    arithmetic,
+    diagonal_fisher,
+    fisher_merge,
+    interpolate,
+    norm_preserving_scales,
     read_block,
     regmean,
-    renumbered,
+    transformer_blocks,
     weight_distances,
 )
 from ...metrics.retrieval import relevance, retrieve
@@ -85,8 +86,8 @@ class Setup:
 class Readers:
     "Both readers over the same items: the training pool first, then the test items."
 
-    images: Middle
-    texts: Middle
+    images: EncoderTail
+    texts: EncoderTail
     pool: Tensor  # rows
     test: Tensor  # rows
     groups: Tensor  # (n,) number of each item's group
@@ -100,12 +101,12 @@ def load_reader(
     first: int = 0,  # blocks before the merged ones
     count: int | None = None,  # merged blocks; None: all that are read
     size: int | None = None,  # pixels
-) -> tuple[Middle, Features]:
+) -> tuple[EncoderTail, Features]:
     "An encoder's last blocks with the tokens that enter them, which are kept on disk."
     spec = spec if size is None else replace(spec, size=size)
     entering = encode(replace(spec, layer=first), items, tokens=True)
     encoder = load_encoder(spec)
-    blocks = blocks_of(encoder.model)[first : spec.layer]
+    blocks = transformer_blocks(encoder.model)[first : spec.layer]
     if not 0 < (count or 1) <= len(blocks):
         raise InputError(
             f"{count} merged blocks from block {first} of {spec.name!r} on",
@@ -114,7 +115,7 @@ def load_reader(
         )
     heads = encoder.model.config.num_attention_heads
     mask = entering.mask if spec.modality == "text" else None
-    reader = Middle(blocks, count or len(blocks), heads, entering.values, mask, spec.pooling)
+    reader = EncoderTail(blocks, count or len(blocks), heads, entering.values, mask, spec.pooling)
     return reader, entering
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #dcc82e15
@@ -128,11 +129,11 @@ def _setup_items(setup: Setup) -> list[Item]:
 
 def _load_both(
     setup: Setup, items: Sequence[Item]
-) -> tuple[tuple[Middle, Features], tuple[Middle, Features]]:
+) -> tuple[tuple[EncoderTail, Features], tuple[EncoderTail, Features]]:
     "The readers of images and texts; of equal encoders the second one is a renumbered copy."
     texts, captions = load_reader(encoder_spec(setup.text_encoder), items)
     if setup.image_encoder == setup.text_encoder:
-        return (texts, captions), (renumbered(texts), captions)
+        return (texts, captions), (shuffle_neurons(texts), captions)
     image_spec = encoder_spec(setup.image_encoder)
     images = load_reader(image_spec, items, setup.first, texts.count, setup.size)
     return images, (texts, captions)
@@ -185,7 +186,7 @@ def align_neurons(setup: Setup, alignment: str, rows: tuple[int, ...]) -> Orders
     return find_orders(readers, torch.tensor(rows))
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #1104ca09
-def _merged_parameters(reader: Middle) -> list[tuple[int, str, nn.Parameter]]:
+def _merged_parameters(reader: EncoderTail) -> list[tuple[int, str, nn.Parameter]]:
     "Block, name and value of each parameter of the merged blocks, ready for gradients."
     return [
         (block, name, parameter.requires_grad_())
@@ -195,7 +196,7 @@ def _merged_parameters(reader: Middle) -> list[tuple[int, str, nn.Parameter]]:
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #426964fb
 def reader_fisher(
-    reader: Middle, rows: Tensor, state: State, stream: Tensor | None, seed: int
+    reader: EncoderTail, rows: Tensor, state: State, stream: Tensor | None, seed: int
 ) -> State:
     "The diagonal Fisher information of a reader's merged weights, for `fisher_merge`."
     with torch.no_grad():
@@ -224,7 +225,7 @@ def reader_fisher(
 class MergedSide(NamedTuple):
     "One of the two merged networks."
 
-    reader: Middle
+    reader: EncoderTail
     state: State  # its (reordered) weights
     stream: Tensor | None  # the order of its stream; None: as it is
 
@@ -265,7 +266,9 @@ def scattered(state: State, seed: int) -> State:
 
 # %% ../../../nbs/lab/experiments/50_merging.ipynb #39d3ab4e
 def _merge_regmean(a: State, b: State, context: MergeContext) -> State:
-    grams = [grams_of(side.reader, context.rows, side.state, side.stream) for side in context.sides]
+    grams = [
+        gram_matrices(side.reader, context.rows, side.state, side.stream) for side in context.sides
+    ]
     return regmean((a, b), grams, context.weights, context.shrinkage)
 
 
@@ -279,7 +282,7 @@ def _merge_fisher(a: State, b: State, context: MergeContext) -> State:
 
 MERGES: dict[str, Callable[[State, State, MergeContext], State]] = {
     "interpolate": lambda a, b, context: interpolate(a, b, context.weight),
-    "arithmetic": lambda a, b, context: arithmetic((a, b), length_kept(context.weight)),
+    "arithmetic": lambda a, b, context: arithmetic((a, b), norm_preserving_scales(context.weight)),
     "regmean": _merge_regmean,
     "fisher": _merge_fisher,
     "left_out": blank,
