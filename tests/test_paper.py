@@ -1,4 +1,4 @@
-"""The paper's tool on small repositories: what runs again, what fails and how it says so, what a table check and a comparison find."""
+"""The paper's tool on small repositories: what runs again, what fails, what checks find."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ import nbformat
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+from publication import rendering  # noqa: E402
+from publication.comparison import NEAR_TIE, judge  # noqa: E402
+from publication.document import write_numbers  # noqa: E402
+from publication.notebooks import CellError, scrub  # noqa: E402
+from publication.running import warn_dirty  # noqa: E402
+from publication.sampling import by_cost, first_of_each_set, sample_plan  # noqa: E402
 
 import paper  # noqa: E402
 from alignmerge_nb.lab import runs  # noqa: E402
@@ -115,17 +122,17 @@ def test_uncommitted_changes_are_said_before_computing(
     capsys, monkeypatch, dirty: bool, parameters: dict, said: bool
 ) -> None:
     monkeypatch.setattr(runs, "environment", lambda: {"dirty": dirty})
-    paper.warn_dirty([parameters])
+    warn_dirty([parameters])
     assert ("uncommitted changes" in capsys.readouterr().out) == said
 
 
 def test_tables_are_restored_when_rendering_fails(root: Path, monkeypatch) -> None:
     def broken(*_: object) -> None:
-        raise paper.CellError("no")
+        raise CellError("no")
 
     (root / "paper/tables/cpu").mkdir(parents=True)
     (root / "paper/tables/cpu/tiny.tex").write_text("kept")
-    monkeypatch.setattr(paper, "tables", broken)
+    monkeypatch.setattr(rendering, "tables", broken)
     assert paper.main(["tables", "--check"], root) == 1
     assert (root / "paper/tables/cpu/tiny.tex").read_text() == "kept"
 
@@ -191,7 +198,7 @@ def test_scrub_spares_pictures(tmp_path: Path) -> None:
     cell = nbformat.v4.new_code_cell(
         "1", outputs=outputs, metadata={"papermill": {"duration": 1}, "tags": ["kept"]}
     )
-    done = paper.scrub(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}), tmp_path)
+    done = scrub(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}), tmp_path)
     nbformat.validate(done)
     assert done.cells[0].outputs[0].data == {
         "image/png": where,
@@ -234,7 +241,7 @@ def test_numbers_of_the_default_tier_stand_in(root: Path) -> None:
     sources(root)
     (root / "paper/tables/full").mkdir(parents=True)
     (root / "paper/tables/full/b.numbers.tex").write_text("\\newcommand{\\best}{43.0}% b\n")
-    paper.write_numbers(root, "full")
+    write_numbers(root, "full")
     assert (
         (root / "paper/numbers.tex").read_text()
         == "\\newcommand{\\tier}{full}\n\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\tierB}{full}\n\\newcommand{\\best}{43.0}% b\n"
@@ -362,15 +369,14 @@ def test_what_is_not_wrong() -> None:
     old["config"] |= dict.fromkeys(
         ("dataset", "aligner", "image_encoder", "text_encoder", "head", "options"), None
     )
-    assert paper.judge(old, new).state == "outside"
-    tie = {**old, "metrics": {**old["metrics"], "choice_lead": paper.NEAR_TIE / 2}}
-    assert paper.judge(tie, new).state == "tie"
+    assert judge(old, new).state == "outside"
+    tie = {**old, "metrics": {**old["metrics"], "choice_lead": NEAR_TIE / 2}}
+    assert judge(tie, new).state == "tie"
     assert (
-        paper.judge(tie, {**new, "metrics": {**new["metrics"], "chosen_penalty": 1.0}}).state
-        == "outside"
+        judge(tie, {**new, "metrics": {**new["metrics"], "chosen_penalty": 1.0}}).state == "outside"
     )  # the same choice, another recall
     stale = {**old, "provenance": {**old["provenance"], "closure": "yesterday"}}
-    assert paper.judge(stale, new).state == "stale" and paper.judge(stale, stale).state == "equal"
+    assert judge(stale, new).state == "stale" and judge(stale, stale).state == "equal"
 
 
 def test_compare_missing_and_new_rows(repository: Path, capsys) -> None:
@@ -415,7 +421,7 @@ def test_a_sample_keeps_to_its_time_and_takes_every_experiment_and_method_in_tur
         for seed in range(5)
     ]
     rows += [published("30", "slow", 0, 500.0), published("40", "old", 0, 1.0, task=None)]
-    chosen = paper.sample_plan(rows, 46.0, 100.0)
+    chosen = sample_plan(rows, 46.0, 100.0)
     seconds = {
         name: sum(
             row["provenance"]["seconds"] for row in chosen if row["config"]["experiment"] == name
@@ -433,8 +439,8 @@ def test_a_sample_keeps_to_its_time_and_takes_every_experiment_and_method_in_tur
         "20 b 0",
         "20 a 1",
     ]
-    assert len(paper.first_of_each_set(chosen)) == 1
-    assert paper.by_cost(chosen)[0]["provenance"]["seconds"] == 10.0
+    assert len(first_of_each_set(chosen)) == 1
+    assert by_cost(chosen)[0]["provenance"]["seconds"] == 10.0
 
 
 @pytest.mark.parametrize(

@@ -612,7 +612,7 @@ def inputs_digest() -> str:
         "paper/executed/**/*.ipynb",
         "paper/tables/**/*.md",
         "paper/figures/**/*.png",
-        "tools/*.py",
+        "tools/**/*.py",
         "tools/site/*",
         "mkdocs.yml",
         *DOCUMENTS,
