@@ -216,3 +216,96 @@ def test_code_can_be_copied(visit) -> None:
     browser, address = visit
     browser.open(f"{address}/core.html")
     assert browser.wait("document.querySelectorAll('.md-code__button, .md-clipboard').length") > 5
+
+
+# API blocks
+
+SOURCE = '''
+def scale(
+    values,  # a comment that the docstring replaces
+    factor: float = 2.0,  # 0 … 1
+    *,
+    mode: str = "a|b",
+) -> list:
+    """Scale values.
+
+    Parameters
+    ----------
+    values : list of float
+        What is scaled,
+        in any unit.
+    mode
+        How.
+
+    Returns
+    -------
+    list of float
+        As many as came in.
+
+    Raises
+    ------
+    ValueError
+        If nothing came in.
+
+    References
+    ----------
+    .. [1] Someone, *Scales*, 2020.
+
+    Examples
+    --------
+    Twice:
+
+    >>> scale([1.0])
+    [2.0]
+    """
+
+
+def plain(
+    x: int,  # a number
+) -> int:  # the same number
+    "Return it."
+
+
+class Point:
+    "A point."
+
+    x: float  # to the right
+    y: float = 0.0  # upwards
+
+    def moved(self, by: float) -> "Point":
+        "The point, moved."
+'''
+
+
+@pytest.fixture(scope="module")
+def blocks() -> dict[str, str]:
+    "The API blocks of `SOURCE`."
+    pytest.importorskip("griffe", reason="the docs extra is not installed")
+    sys.path.insert(0, str(ROOT / "tools"))
+    from api import api_block, symbols_of
+
+    return {symbol.name: api_block(symbol) for symbol in symbols_of(SOURCE)}
+
+
+def test_sections_of_a_docstring_become_a_table_and_lists(blocks: dict[str, str]) -> None:
+    text = blocks["scale"].partition("???")[0]
+    rows = [
+        "| Name | Type | Meaning |",
+        "|---|---|---|",
+        "| `values` | `list of float` | What is scaled, in any unit. |",
+        '| `mode` | `str = "a|b"` | How. |'.replace('"', "'"),
+        "| `factor` | `float = 2.0` | 0 … 1 |",
+        "| *returns* | `list of float` | As many as came in. |",
+    ]
+    assert "\n".join(rows) in text
+    assert "**Raises**\n\n- `ValueError`: If nothing came in." in text
+    assert "**References**\n\n1. Someone, *Scales*, 2020." in text
+    assert "**Examples**\n\nTwice:\n\n``` pycon\n>>> scale([1.0])\n[2.0]\n```" in text
+    assert "-----" not in text and "a comment that" not in text
+
+
+def test_comments_beside_parameters_become_a_table(blocks: dict[str, str]) -> None:
+    assert "| `x` | `int` | a number |\n| *returns* | `int` | the same number |" in blocks["plain"]
+    assert "| `y` | `float = 0.0` | upwards |" in blocks["Point"]
+    assert "class Point(x: float, y: float = 0.0)" in blocks["Point"]
+    assert "#### Point.moved { #Point.moved .api-member }" in blocks["Point"]

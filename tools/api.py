@@ -1,25 +1,22 @@
-"""API blocks of the documentation, read from source: a signature, its docstring, a table of the commented parameters, the code folded away."""
+"""API blocks of the documentation, read from source.
+
+A block has a signature, the docstring, a table of parameters, and the code folded away. The table
+comes from the docstring where that has a section of parameters, and else from the comments beside
+the parameters.
+"""
 
 from __future__ import annotations
 
 import ast
 import io
 import tokenize
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from docstrings import Docs, Parameter, parse_docstring
 
 WIDE = 84  # characters of a signature that fit in one line of the page
-SHOWN = {"__call__", "__getitem__", "__len__"}  # special methods that a reader calls
-
-
-@dataclass
-class Parameter:
-    "One parameter, field or return value."
-
-    name: str
-    type: str = ""
-    default: str = ""
-    text: str = ""  # the comment beside it
+CALLED = {"__call__", "__getitem__", "__len__"}  # special methods that a reader calls
 
 
 @dataclass
@@ -29,9 +26,10 @@ class Symbol:
     name: str
     kind: str  # "function", "class" or "constant"
     signature: str
-    text: str  # its docstring
+    text: str  # of its docstring
     source: str
     parameters: list[Parameter] = field(default_factory=list)
+    further: list[str] = field(default_factory=list)  # other sections of its docstring, Markdown
     members: list[Symbol] = field(default_factory=list)
 
     def names(self) -> Iterator[str]:
@@ -41,176 +39,258 @@ class Symbol:
             yield member.name
 
 
+# Source
+
+
 def comments(source: str) -> dict[int, str]:
     "The comment at the end of each line of code, by line number."
-    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    return {
-        token.start[0]: token.string.lstrip("# ").strip()
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    trailing = [
+        token
         for token in tokens
         if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip()
-    }
-
-
-def parameters(node: ast.FunctionDef, said: dict[int, str]) -> tuple[list[Parameter], list[str]]:
-    "The parameters of a function with their comments, and each as it is written in a signature."
-    found, written, given = [], [], node.args
-    plain = [*given.posonlyargs, *given.args]
-    defaults = [None] * (len(plain) - len(given.defaults)) + given.defaults
-    pairs = (
-        list(zip(plain, defaults))
-        + ([(given.vararg, None)] if given.vararg else [])
-        + list(zip(given.kwonlyargs, given.kw_defaults))
-        + ([(given.kwarg, None)] if given.kwarg else [])
-    )
-    lines = [(default or arg).end_lineno for arg, default in pairs]
-    for (arg, default), line in zip(pairs, lines):
-        if arg is (given.kwonlyargs or [None])[0] and not given.vararg:
-            written.append("*")
-        stars = "*" if arg is given.vararg else "**" if arg is given.kwarg else ""
-        kind, value = (ast.unparse(part) if part else "" for part in (arg.annotation, default))
-        written.append(
-            f"{stars}{arg.arg}"
-            + (f": {kind}" if kind else "")
-            + ((" = " if kind else "=") + value if value else "")
-        )
-        if arg.arg not in ("self", "cls"):
-            found.append(
-                Parameter(
-                    stars + arg.arg,
-                    kind,
-                    value,
-                    said.get(line, "") if lines.count(line) == 1 else "",
-                )
-            )
-    if (
-        node.returns
-        and (text := said.get(node.returns.end_lineno, ""))
-        and node.returns.end_lineno not in lines
-    ):
-        found.append(Parameter("returns", ast.unparse(node.returns), "", text))
-    return found, [text for text in written if text not in ("self", "cls")]
-
-
-def signature(name: str, written: list[str], returns: str) -> str:
-    "A signature in one line, or in one line per parameter where that is too long."
-    line = f"{name}({', '.join(written)}){returns}"
-    return (
-        line
-        if len(line) <= WIDE
-        else f"{name}(\n" + "".join(f"    {text},\n" for text in written) + f"){returns}"
-    )
-
-
-def function(node: ast.FunctionDef, source: str, said: dict[int, str], owner: str = "") -> Symbol:
-    "A function or method."
-    found, written = parameters(node, said)
-    name = f"{owner}.{node.name}" if owner else node.name
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    is_property = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
-    shown = (
-        f"{name}{returns.replace(' ->', ':')}" if is_property else signature(name, written, returns)
-    )
-    return Symbol(
-        name, "function", shown, ast.get_docstring(node) or "", segment(source, node), found
-    )
+    ]
+    return {token.start[0]: token.string.lstrip("# ").strip() for token in trailing}
 
 
 def segment(source: str, node: ast.AST) -> str:
     "The lines of a definition with its decorators and trailing comments."
-    first = min(
-        [node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))]
-    )
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
     return "\n".join(source.split("\n")[first - 1 : node.end_lineno])
 
 
-def class_symbol(node: ast.ClassDef, source: str, said: dict[int, str]) -> Symbol:
+def unparsed(node: ast.AST | None) -> str:
+    "The source of an expression; '' where there is none."
+    return ast.unparse(node) if node else ""
+
+
+# Parameters
+
+
+@dataclass
+class Argument:
+    "A parameter as it stands in a signature."
+
+    stars: str  # "", "*" or "**"
+    name: str
+    type: str
+    default: str
+    line: int  # of its end
+
+    @property
+    def written(self) -> str:
+        "The argument in a signature."
+        text = self.stars + self.name
+        if self.type:
+            text += f": {self.type}"
+        if self.default:
+            text += f" = {self.default}" if self.type else f"={self.default}"
+        return text
+
+
+def argument(arg: ast.arg, default: ast.expr | None = None, stars: str = "") -> Argument:
+    "An argument from its node."
+    line = (default or arg).end_lineno
+    return Argument(stars, arg.arg, unparsed(arg.annotation), unparsed(default), line)
+
+
+def arguments(node: ast.FunctionDef) -> list[Argument]:
+    "The arguments of a function in order; a bare star has no name."
+    args = node.args
+    positional = [*args.posonlyargs, *args.args]
+    missing = [None] * (len(positional) - len(args.defaults))
+    found = list(map(argument, positional, [*missing, *args.defaults]))
+    if args.vararg:
+        found.append(argument(args.vararg, stars="*"))
+    elif args.kwonlyargs:
+        found.append(Argument("*", "", "", "", 0))
+    found += map(argument, args.kwonlyargs, args.kw_defaults)
+    if args.kwarg:
+        found.append(argument(args.kwarg, stars="**"))
+    return found
+
+
+def without_self(found: Sequence[Argument]) -> list[Argument]:
+    "The arguments that a caller gives."
+    return [each for each in found if each.name not in ("self", "cls")]
+
+
+def commented_parameters(node: ast.FunctionDef, comment: Mapping[int, str]) -> list[Parameter]:
+    "The parameters of a function, and what it returns, with the comments beside them."
+    named = [each for each in arguments(node) if each.name]
+    lines = [each.line for each in named]
+    parameters = []
+    for each in without_self(named):
+        text = comment.get(each.line, "") if lines.count(each.line) == 1 else ""
+        parameters.append(Parameter(each.stars + each.name, each.type, each.default, text))
+    if node.returns and node.returns.end_lineno not in lines:
+        text = comment.get(node.returns.end_lineno, "")
+        if text:
+            parameters.append(Parameter("returns", unparsed(node.returns), "", text))
+    return parameters
+
+
+def field_parameters(node: ast.ClassDef, comment: Mapping[int, str]) -> list[Parameter]:
+    "The annotated fields of a class with the comments beside them."
+    return [
+        Parameter(
+            part.target.id,
+            unparsed(part.annotation),
+            unparsed(part.value),
+            comment.get(part.end_lineno, ""),
+        )
+        for part in node.body
+        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+    ]
+
+
+def described(parameters: Sequence[Parameter], docs: Docs) -> list[Parameter]:
+    "The parameters of a docstring in its order, then those that it leaves out; with returns."
+    own = {each.name: each for each in parameters}
+    documented = [completed(each, own.get(each.name)) for each in docs.parameters.values()]
+    hidden = {*docs.parameters, "returns"} if docs.returns else {*docs.parameters}
+    others = [each for each in parameters if each.name not in hidden]
+    return [*documented, *others, *docs.returns]
+
+
+def completed(documented: Parameter, own: Parameter | None) -> Parameter:
+    "A parameter of a docstring with the type and default of the signature."
+    if own is None:
+        return documented
+    return replace(documented, type=own.type or documented.type, default=own.default)
+
+
+# Symbols
+
+
+def signature(
+    name: str,
+    written: Sequence[str],  # parameters
+    returns: str = "",  # " -> …"
+) -> str:
+    "A signature in one line, or in one line per parameter where that is too long."
+    line = f"{name}({', '.join(written)}){returns}"
+    if len(line) <= WIDE:
+        return line
+    return "\n".join([f"{name}(", *(f"    {text}," for text in written), f"){returns}"])
+
+
+def function(
+    node: ast.FunctionDef,
+    source: str,
+    comment: Mapping[int, str],
+    owner: str = "",  # the class of a method
+) -> Symbol:
+    "A function or method."
+    docs = parse_docstring(ast.get_docstring(node) or "")
+    name = f"{owner}.{node.name}" if owner else node.name
+    returns = unparsed(node.returns)
+    if any("property" in unparsed(decorator) for decorator in node.decorator_list):
+        shown = f"{name}: {returns}" if returns else name
+    else:
+        written = [each.written for each in without_self(arguments(node))]
+        shown = signature(name, written, f" -> {returns}" if returns else "")
+    return Symbol(
+        name,
+        "function",
+        shown,
+        docs.text,
+        segment(source, node),
+        described(commented_parameters(node, comment), docs),
+        docs.further,
+    )
+
+
+def class_symbol(node: ast.ClassDef, source: str, comment: Mapping[int, str]) -> Symbol:
     "A class: its fields or the parameters of its `__init__`, and its public methods."
+    docs = parse_docstring(ast.get_docstring(node) or "")
     methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
     begin = next((method for method in methods if method.name == "__init__"), None)
     if begin:
-        found, written = parameters(begin, said)
+        parameters = commented_parameters(begin, comment)
+        written = [each.written for each in without_self(arguments(begin))]
     else:
-        fields = [
-            part
-            for part in node.body
-            if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
-        ]
-        found = [
-            Parameter(
-                part.target.id,
-                ast.unparse(part.annotation),
-                ast.unparse(part.value) if part.value else "",
-                said.get(part.end_lineno, ""),
-            )
-            for part in fields
-        ]
-        written = [
-            f"{part.name}: {part.type}" + (f" = {part.default}" if part.default else "")
-            for part in found
-        ]
-    members = [
-        function(method, source, said, node.name)
-        for method in methods
-        if (method.name in SHOWN or not method.name.startswith("_")) and ast.get_docstring(method)
-    ]
+        parameters = field_parameters(node, comment)
+        written = [field_written(each) for each in parameters]
     return Symbol(
         node.name,
         "class",
-        "class " + signature(node.name, written, ""),
-        ast.get_docstring(node) or "",
+        "class " + signature(node.name, written),
+        docs.text,
         segment(source, node),
-        found,
-        members,
+        described(parameters, docs),
+        docs.further,
+        [function(each, source, comment, node.name) for each in methods if is_shown(each)],
     )
+
+
+def field_written(parameter: Parameter) -> str:
+    "A field in the signature of its class."
+    text = f"{parameter.name}: {parameter.type}"
+    return f"{text} = {parameter.default}" if parameter.default else text
+
+
+def is_shown(method: ast.FunctionDef) -> bool:
+    "Whether a method is public and documented."
+    is_public = method.name in CALLED or not method.name.startswith("_")
+    return is_public and bool(ast.get_docstring(method))
 
 
 def symbols_of(source: str) -> list[Symbol]:
     "The public definitions of an export cell, in order."
-    said, found = comments(source), []
+    comment = comments(source)
+    found = []
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            found.append(function(node, source, said))
+            found.append(function(node, source, comment))
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            found.append(class_symbol(node, source, said))
+            found.append(class_symbol(node, source, comment))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if (
-                isinstance(target, ast.Name)
-                and not target.id.startswith("_")
-                and target.id.isupper()
-            ):
-                found.append(Symbol(target.id, "constant", segment(source, node), "", ""))
+            name = getattr(target, "id", "")
+            if name.isupper() and not name.startswith("_"):
+                found.append(Symbol(name, "constant", segment(source, node), "", ""))
     return found
 
 
-def table(found: list[Parameter]) -> str:
-    "The commented parameters as a Markdown table; '' where there are none."
-    if not any(part.text for part in found):
+# Markdown
+
+
+def table(parameters: Sequence[Parameter]) -> str:
+    "The parameters as a Markdown table; '' where nothing is said of any."
+    if not any(each.text for each in parameters):
         return ""
-    cell = lambda text: text.replace("|", "\\|") if "`" not in text else text  # noqa: E731  (a pipe inside a code span is no separator)
-    kind = lambda part: f"`{part.type}" + (f" = {part.default}`" if part.default else "`")  # noqa: E731
-    rows = [
-        f"| {'*returns*' if part.name == 'returns' else f'`{part.name}`'} | {kind(part) if part.type else ''} | {cell(part.text)} |"
-        for part in found
-    ]
-    return (
-        '<div class="parameters" markdown>\n\n| Name | Type | Meaning |\n|---|---|---|\n'
-        + "\n".join(rows)
-        + "\n\n</div>"
-    )
+    head = ["| Name | Type | Meaning |", "|---|---|---|"]
+    rows = "\n".join([*head, *map(table_row, parameters)])
+    return f'<div class="parameters" markdown>\n\n{rows}\n\n</div>'
 
 
-def body(symbol: Symbol, classes: str = "") -> list[str]:
+def table_row(parameter: Parameter) -> str:
+    "A line of the table of parameters."
+    name = "*returns*" if parameter.name == "returns" else f"`{parameter.name}`"
+    kind = parameter.type
+    if kind and parameter.default:
+        kind += f" = {parameter.default}"
+    kind = f"`{kind}`" if kind else ""
+    text = parameter.text
+    if "`" not in text:
+        text = text.replace("|", "\\|")  # a pipe inside a code span is no separator
+    return f"| {name} | {kind} | {text} |"
+
+
+def body(
+    symbol: Symbol,
+    classes: str = "",  # further classes of the signature's block
+) -> list[str]:
     "Signature, docstring and parameters."
-    return [
-        part
-        for part in (
-            f"``` {{ .python .signature{classes} }}\n{symbol.signature}\n```",
-            symbol.text,
-            table(symbol.parameters),
-        )
-        if part
+    parts = [
+        f"``` {{ .python .signature{classes} }}\n{symbol.signature}\n```",
+        symbol.text,
+        table(symbol.parameters),
+        *symbol.further,
     ]
+    return [part for part in parts if part]
 
 
 def api_block(
@@ -222,9 +302,13 @@ def api_block(
     for member in symbol.members:
         parts += [f"#### {member.name} {{ #{member.name} .api-member }}", *body(member)]
     if symbol.source:
-        code = "\n".join(
-            f"    {line}" if line else ""
-            for line in f"``` python\n{symbol.source}\n```".split("\n")
-        )
-        parts.append(f'???{"+" if unfolded else ""} quote "Source of {symbol.name}"\n\n{code}')
+        parts.append(folded_source(symbol, unfolded))
     return "\n\n".join(parts)
+
+
+def folded_source(symbol: Symbol, unfolded: bool) -> str:
+    "The source of a symbol in a block that opens."
+    lines = f"``` python\n{symbol.source}\n```".split("\n")
+    code = "\n".join(f"    {line}" if line else "" for line in lines)
+    mark = "???+" if unfolded else "???"
+    return f'{mark} quote "Source of {symbol.name}"\n\n{code}'
