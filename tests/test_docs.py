@@ -282,7 +282,7 @@ def blocks() -> dict[str, str]:
     "The API blocks of `SOURCE`."
     pytest.importorskip("griffe", reason="the docs extra is not installed")
     sys.path.insert(0, str(ROOT / "tools"))
-    from api import api_block, symbols_of
+    from website.api import api_block, symbols_of
 
     return {symbol.name: api_block(symbol) for symbol in symbols_of(SOURCE)}
 

@@ -13,7 +13,7 @@ import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from docstrings import Docs, Parameter, parse_docstring
+from .docstrings import Docs, Parameter, parse_docstring
 
 WIDE = 84  # characters of a signature that fit in one line of the page
 CALLED = {"__call__", "__getitem__", "__len__"}  # special methods that a reader calls
