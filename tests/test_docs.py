@@ -1,4 +1,4 @@
-"""The documentation site in a real browser: every page renders, formulas are set, search finds symbols, and nothing is asked of another host."""
+"""The documentation site in a real browser: pages, formulas, search, and no other host."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def test_every_page_renders(visit, site: Path) -> None:
             )
             assert wide <= 1, f"{page} is {wide} px wider than a window of {width} px"
             assert browser.ask(
-                "[...document.images].every(image => image.loading == 'lazy' || image.naturalWidth > 0)"
+                "[...document.images].every("
+                "image => image.loading == 'lazy' || image.naturalWidth > 0)"
             ), page
     assert not browser.complaints
     outside = [
@@ -141,6 +142,15 @@ def test_images_exist(site: Path) -> None:
             )
 
 
+PROSE = """[...document.querySelectorAll('article p, article li, article td')]
+    .filter(element => !element.closest('pre, code'))
+    .map(element => {
+        const copy = element.cloneNode(true);
+        copy.querySelectorAll('.katex, code, pre').forEach(part => part.remove());
+        return copy.innerText;
+    })"""
+
+
 def test_formulas_are_set(visit, site: Path) -> None:
     browser, address = visit
     if not (site / "katex").is_dir():
@@ -150,12 +160,15 @@ def test_formulas_are_set(visit, site: Path) -> None:
     for page in pages(site):
         browser.open(f"{address}/{page}")
         browser.wait(
-            "[...document.querySelectorAll('.arithmatex')].every(element => element.querySelector('.katex'))",
+            "[...document.querySelectorAll('.arithmatex')]"
+            ".every(element => element.querySelector('.katex'))",
             5,
         )
         assert (
             browser.ask(
-                "[...document.querySelectorAll('.arithmatex')].filter(element => !element.querySelector('.katex')).map(element => element.innerText)"
+                "[...document.querySelectorAll('.arithmatex')]"
+                ".filter(element => !element.querySelector('.katex'))"
+                ".map(element => element.innerText)"
             )
             == []
         ), page
@@ -165,10 +178,9 @@ def test_formulas_are_set(visit, site: Path) -> None:
             )
             == []
         ), page
-        prose = "[...document.querySelectorAll('article p, article li, article td')].filter(element => !element.closest('pre, code')).map(element => { const copy = element.cloneNode(true); copy.querySelectorAll('.katex, code, pre').forEach(part => part.remove()); return copy.innerText; })"
-        assert [
-            text for text in browser.ask(prose) if "\\(" in text or "\\[" in text or "$$" in text
-        ] == [], page
+        texts = browser.ask(PROSE)
+        unset = [text for text in texts if any(mark in text for mark in ("\\(", "\\[", "$$"))]
+        assert unset == [], page
 
 
 @pytest.mark.parametrize("symbol", ["Coupling", "InputError", "load_dataset"])
@@ -184,10 +196,19 @@ def test_search_finds(visit, symbol: str) -> None:
     browser.open(f"{address}/index.html")
     browser.ask("document.querySelector('label[for=__search]').click(), 1")
     browser.ask(
-        f"(() => {{ const box = document.querySelector('input.md-search__input'); box.focus(); box.value = {symbol!r}; box.dispatchEvent(new Event('input', {{bubbles: true}})); box.dispatchEvent(new Event('keyup', {{bubbles: true}})); }})()"
+        f"""(() => {{
+            const box = document.querySelector('input.md-search__input');
+            box.focus();
+            box.value = {symbol!r};
+            box.dispatchEvent(new Event('input', {{bubbles: true}}));
+            box.dispatchEvent(new Event('keyup', {{bubbles: true}}));
+        }})()"""
     )
     found = browser.wait(
-        f"[...document.querySelectorAll('.md-search-result__link')].map(link => link.getAttribute('href')).find(link => link.endsWith('#{symbol}') || link.includes('#{symbol}?') || link.includes('?h={symbol.lower()}')) || ''"
+        f"""[...document.querySelectorAll('.md-search-result__link')]
+            .map(link => link.getAttribute('href'))
+            .find(link => link.endsWith('#{symbol}') || link.includes('#{symbol}?')
+                || link.includes('?h={symbol.lower()}')) || ''"""
     )
     assert found, f"search does not find {symbol}"
 
@@ -201,7 +222,8 @@ def test_dark_mode(visit) -> None:
         browser.ask("document.body.getAttribute('data-md-color-scheme')"),
     )
     browser.ask(
-        "[...document.querySelectorAll('form[data-md-component=palette] label')].find(label => !label.hidden).click(), 1"
+        "[...document.querySelectorAll('form[data-md-component=palette] label')]"
+        ".find(label => !label.hidden).click(), 1"
     )
     assert browser.wait(f"document.body.getAttribute('data-md-color-scheme') != {scheme!r}")
     assert browser.ask(colour) != before

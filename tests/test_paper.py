@@ -217,7 +217,10 @@ def sources(root: Path, body: str = "") -> None:
     (root / "paper/tables/cpu").mkdir(parents=True, exist_ok=True)
     (root / "paper/tables/cpu/b.numbers.tex").write_text("\\newcommand{\\best}{41.2}% b\n")
     (root / "paper/tables/cpu/a.numbers.tex").write_text("\\newcommand{\\worst}{1.2}% a\n")
-    start = "\\documentclass{article}\n\\input{numbers.tex}\n\\begin{document}\n% results begin\n\\best{} in \\tier.\n% results end\n"
+    start = (
+        "\\documentclass{article}\n\\input{numbers.tex}\n\\begin{document}\n"
+        "% results begin\n\\best{} in \\tier.\n% results end\n"
+    )
     (root / "paper/main.tex").write_text(f"{start}{body}\n\\end{{document}}\n")
 
 
@@ -228,8 +231,9 @@ def test_numbers_and_no_latex(root: Path, capsys, monkeypatch) -> None:
     said = capsys.readouterr().out
     assert len(said.splitlines()) == 1 and "no latexmk" in said and "make system" in said
     assert (
-        (root / "paper/numbers.tex").read_text()
-        == "\\newcommand{\\tier}{cpu}\n\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\tierB}{cpu}\n\\newcommand{\\best}{41.2}% b\n"
+        (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{cpu}\n"
+        "\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n"
+        "\\newcommand{\\tierB}{cpu}\n\\newcommand{\\best}{41.2}% b\n"
     )
     (root / "paper/tables/cpu/c.numbers.tex").write_text("\\newcommand{\\best}{3}% c\n")
     assert paper.main(["pdf"], root) == 1
@@ -243,8 +247,9 @@ def test_numbers_of_the_default_tier_stand_in(root: Path) -> None:
     (root / "paper/tables/full/b.numbers.tex").write_text("\\newcommand{\\best}{43.0}% b\n")
     write_numbers(root, "full")
     assert (
-        (root / "paper/numbers.tex").read_text()
-        == "\\newcommand{\\tier}{full}\n\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\tierB}{full}\n\\newcommand{\\best}{43.0}% b\n"
+        (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{full}\n"
+        "\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n"
+        "\\newcommand{\\tierB}{full}\n\\newcommand{\\best}{43.0}% b\n"
     )
 
 
@@ -363,7 +368,7 @@ def test_compare(
 
 
 def test_what_is_not_wrong() -> None:
-    "A near tie that fell the other way, and a published row of earlier code, are said but do not fail; without either they would."
+    "A near tie that fell the other way, and a row of earlier code, are printed but do not fail."
     old, new = row("a", **METRICS), row("a", **{**METRICS, "chosen_penalty": 2.0, "r10": 45.0})
     old["provenance"]["closure"] = published_rows.closure_hash("retrieval_run", frozenset())
     old["config"] |= dict.fromkeys(
@@ -492,16 +497,22 @@ def test_a_check_that_is_ended_leaves_the_tables(root: Path) -> None:
     "SIGTERM in the middle of `tables --check`: every file as before, no kernel left."
     notebook = root / "nbs/experiments/10_tiny.ipynb"
     content = nbformat.read(notebook, 4)
-    content.cells[
-        1
-    ].source = "import time, pathlib, os\npathlib.Path(os.environ['MARK']).write_text(str(os.getpid()))\ntime.sleep(60)"
+    content.cells[1].source = (
+        "import time, pathlib, os\n"
+        "pathlib.Path(os.environ['MARK']).write_text(str(os.getpid()))\n"
+        "time.sleep(60)"
+    )
     nbformat.write(content, notebook)
     write(root, row("a", r10=1.0))
     table = root / "paper/tables/cpu/tiny.tex"
     table.parent.mkdir(parents=True)
     table.write_text("kept")
     mark = root / "started"
-    script = f"import sys; sys.path.insert(0, {str(Path(paper.__file__).parent)!r}); import pathlib, paper; paper.run_as_program(['tables', '--check'], pathlib.Path({str(root)!r}))"
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(paper.__file__).parent)!r}); "
+        "import pathlib, paper; "
+        f"paper.run_as_program(['tables', '--check'], pathlib.Path({str(root)!r}))"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "MARK": str(mark)},

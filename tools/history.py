@@ -106,8 +106,8 @@ def withdrawn_cells(root: Path) -> set[str]:
 
 def lost_cells(root: Path) -> dict[str, str]:
     "Published cells that are neither there nor withdrawn, with the last commit that held them."
-    accounted = present_cells(root) | withdrawn_cells(root)
     published = published_cells(root)
+    accounted = present_cells(root) | withdrawn_cells(root)
     return {name: commit for name, commit in published.items() if name not in accounted}
 
 
