@@ -41,7 +41,7 @@ class Change:
     what: str
     why: str
 
-
+# %% ../../nbs/paper/04_claims.ipynb #203607f3
 @dataclass(frozen=True)
 class Criterion:
     "One measurable part of a claim."
@@ -58,6 +58,14 @@ class Criterion:
     better: Literal["high", "low"] = "high"  # "low" where a strong rival has a low value
     written: str = ""  # when, as ISO 8601
     changes: tuple[Change, ...] = ()  # later ones, in order
+
+    @property
+    def bound(self) -> float:
+        "The threshold."
+        if self.at_most is not None:
+            return self.at_most
+        assert self.at_least is not None  # one of the two is given
+        return self.at_least
 
     def __post_init__(self) -> None:
         if self.written:
@@ -119,7 +127,7 @@ def read_first_rows(
         )
     return {name: _moment(at).isoformat() for name, at in dates.items()}
 
-
+# %% ../../nbs/paper/04_claims.ipynb #24bb4eb1
 def registered(
     test: Criterion,
     first_rows: Mapping[str, str],  # as `read_first_rows` gives it
@@ -155,7 +163,7 @@ def read_claims(
         raise InputError(f"doubled ids in {path}", "one entry per claim", "Merge them.")
     return claims
 
-
+# %% ../../nbs/paper/04_claims.ipynb #4e3c3dad
 def _claim_entries(path: Path) -> list[dict]:
     "The entries of a YAML file."
     if not path.is_file():
@@ -226,7 +234,7 @@ _COMPUTE: dict[Compute, Callable[[Tensor, Tensor], Tensor]] = {
     "share": operator.truediv,
 }
 
-
+# %% ../../nbs/paper/04_claims.ipynb #268005b3
 def _measure_images(
     test: Criterion,
     a: Sequence[dict],
@@ -257,7 +265,7 @@ def _measure_seeds(
         half = quantile * float(values.std()) / n**0.5
     return mean, mean - half, mean + half
 
-
+# %% ../../nbs/paper/04_claims.ipynb #6f42efc0
 def _by_seed(rows: Sequence[dict], metric: str) -> Tensor:
     "The metric of each seed (seeds,), in the order of seeds."
     if len(seeds_of(rows)) < len(rows):
@@ -279,7 +287,7 @@ def _is_per_image(rows: Sequence[dict], metric: str) -> bool:
         return False
     return True
 
-
+# %% ../../nbs/paper/04_claims.ipynb #4e9d1451
 def _measure(
     test: Criterion,
     a: Sequence[dict],
@@ -309,6 +317,8 @@ def _measure(
 
 # %% ../../nbs/paper/04_claims.ipynb #0fb7d9b2
 State = Literal["holds", "fails", "open"]
+
+
 Verdict = Literal["SUPPORTED", "PARTLY", "REFUTED", "UNTESTED"]
 
 
@@ -331,15 +341,15 @@ class ClaimVerdict:
             return "SUPPORTED"
         return "PARTLY"
 
-
+# %% ../../nbs/paper/04_claims.ipynb #adea009b
 def _state(test: Criterion, cell: Measured) -> State:
     "How a cell stands to the threshold."
     if test.at_most is None:
-        holds = cell.low >= test.at_least
-        fails = cell.high < test.at_least
+        holds = cell.low >= test.bound
+        fails = cell.high < test.bound
     else:
-        holds = cell.high <= test.at_most
-        fails = cell.low > test.at_most
+        holds = cell.high <= test.bound
+        fails = cell.low > test.bound
     if holds:
         return "holds"
     return "fails" if fails else "open"
@@ -370,7 +380,7 @@ def _rivals(test: Criterion, rows: Sequence[dict]) -> list[list[dict]]:
         rivals.append([row for row in rows if _matches(row, settings)])
     return rivals
 
-
+# %% ../../nbs/paper/04_claims.ipynb #34e8d1fa
 def _strongest(test: Criterion, rivals: Sequence[list[dict]]) -> list[dict]:
     "The rival with the best mean over seeds."
     sign = 1 if test.better == "high" else -1
@@ -400,7 +410,7 @@ def _cells(test: Criterion, rows: Iterable[dict]) -> list[Measured]:
             measured.append(_measure(test, a, [], name))
     return measured
 
-
+# %% ../../nbs/paper/04_claims.ipynb #9ef9d940
 def judge(
     claim: Claim,
     rows: Mapping[str, Sequence[dict]],  # experiment → its rows of one tier
@@ -433,17 +443,15 @@ def _format_cell(test: Criterion, cell: Measured) -> str:
     high = _format(test, cell.high)
     return f"{_format(test, cell.value)} [{low}, {high}]"
 
-
+# %% ../../nbs/paper/04_claims.ipynb #91e9a53a
 def threshold(
     test: Criterion,
 ) -> str:
     "The threshold as text."
-    sign = "≥"
-    bound = test.at_least
-    if test.at_most is not None:
-        sign = "≤"
-        bound = test.at_most
-    return f"{sign} {100 * bound:.0f} %" if test.compute in _RATIOS else f"{sign} {bound:g}"
+    sign = "≥" if test.at_most is None else "≤"
+    if test.compute in _RATIOS:
+        return f"{sign} {100 * test.bound:.0f} %"
+    return f"{sign} {test.bound:g}"
 
 # %% ../../nbs/paper/04_claims.ipynb #c2d4fa58
 def summary(
@@ -472,7 +480,7 @@ def _stale_part(cells: Sequence[Measured]) -> str:
         return ""
     return ", earlier code" if stale == len(cells) else f", {stale} cells by earlier code"
 
-
+# %% ../../nbs/paper/04_claims.ipynb #e763a4ec
 def _summaries(verdict: ClaimVerdict) -> list[str]:
     "The summary of each test of a claim."
     parts = zip(verdict.claim.tests, verdict.measured, verdict.states, strict=True)
@@ -485,7 +493,7 @@ def _markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     body = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([f"| {' | '.join(head)} |", rule, *body]) + "\n"
 
-
+# %% ../../nbs/paper/04_claims.ipynb #5261c693
 def claims_markdown(
     judged: Sequence[ClaimVerdict],
     first_rows: Mapping[str, str],  # as `read_first_rows` gives it
@@ -509,7 +517,7 @@ def claims_markdown(
         lines.append(cells)
     return _markdown_table(head, lines)
 
-
+# %% ../../nbs/paper/04_claims.ipynb #23680839
 def changes_markdown(
     claims: Sequence[Claim],
 ) -> str:
@@ -539,7 +547,7 @@ def _tex_signs(text: str) -> str:
         text = text.replace(sign, command)
     return text
 
-
+# %% ../../nbs/paper/04_claims.ipynb #09d80d70
 def _latex_table(
     columns: str,  # their alignment
     head: Sequence[str],
@@ -567,7 +575,7 @@ _CLAIMS_CAPTION = (
     "highest cell of each test."
 )
 
-
+# %% ../../nbs/paper/04_claims.ipynb #6638fa3e
 def claims_latex(
     judged: Sequence[ClaimVerdict],
     first_rows: Mapping[str, str],  # as `read_first_rows` gives it
@@ -608,7 +616,7 @@ def checklist(
     "One line per experiment, from its rows."
     return [_checklist_line(name, experiment_rows) for name, experiment_rows in rows.items()]
 
-
+# %% ../../nbs/paper/04_claims.ipynb #195f169c
 def _checklist_line(name: str, rows: Sequence[dict]) -> tuple[str, ...]:
     "A value for each of `_CHECKED`."
     births = [row["provenance"] for row in rows]
@@ -643,7 +651,7 @@ _CHECKLIST_CAPTION = (
     "process time, encoding apart."
 )
 
-
+# %% ../../nbs/paper/04_claims.ipynb #5d3633e7
 def checklist_latex(
     lines: Sequence[tuple[str, ...]],  # as `checklist` gives them
 ) -> str:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.isotonic import isotonic_regression
@@ -58,7 +58,11 @@ STYLES = {
 
 # %% ../../nbs/paper/03_figures.ipynb #dc7ed7d1
 _COLOURS = ("#4e79a7", "#b07aa1", "#59a14f", "#9c755f", "#76b7b2", "#d37295", "#79706e")
+
+
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+
+
 _LINES = ((0, (3, 1)), (0, (1, 1)), (0, (5, 2)), (0, (3, 1, 1, 1)), (0, (6, 1, 1, 1)))
 
 
@@ -78,7 +82,7 @@ def style_of(
         _LINES[position % len(_LINES)],
     )
 
-
+# %% ../../nbs/paper/03_figures.ipynb #23f4aac9
 def palette(
     names: Iterable[str],  # of methods
 ) -> dict[str, str]:
@@ -117,7 +121,7 @@ def declutter(
     return positions.tolist()
 
 # %% ../../nbs/paper/03_figures.ipynb #81416fbb
-_RC_PARAMS = {
+_RC_PARAMS: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
@@ -137,13 +141,13 @@ _RC_PARAMS = {
     "svg.hashsalt": "alignmerge",
 }
 
-
+# %% ../../nbs/paper/03_figures.ipynb #75b80ae5
 def drawing(
     rows: int,  # of panels
     columns: int,
     width: float,  # inches
     height: float,
-    **options: object,  # of matplotlib's `subplots`
+    **options: Any,  # of matplotlib's `subplots`
 ) -> tuple[Figure, list[Axes]]:
     "An empty figure in the project's look and its panels in reading order."
     import matplotlib.pyplot as plt
@@ -187,7 +191,7 @@ class LineEnd(NamedTuple):
     y: float
     colour: str
 
-
+# %% ../../nbs/paper/03_figures.ipynb #d170cc84
 def label_ends(
     axes: Axes,  # with its final limits
     ends: Sequence[tuple[str, float, float, str]],  # as `LineEnd`
@@ -203,8 +207,8 @@ def label_ends(
     to_axes = axes.transData + axes.transAxes.inverted()
     starts = [to_axes.transform((x, y)) for _, x, y, _ in ends]
     heights = declutter([float(y) for _, y in starts], gap, 0.0, 1.0)
-    for (text, _, _, colour), start, at in zip(ends, starts, heights, strict=True):
-        _label_end(axes, LineEnd(text, *start, colour), at, size)
+    for (text, _, _, colour), (x, y), at in zip(ends, starts, heights, strict=True):
+        _label_end(axes, LineEnd(text, x, y, colour), at, size)
 
 # %% ../../nbs/paper/03_figures.ipynb #9da9808b
 def _label_end(
@@ -267,7 +271,7 @@ class _Series:
         cells = [[row for row in self.rows if _budget(row) == each] for each in self.budgets]
         return [summarise(cell, metric) for cell in cells]
 
-
+# %% ../../nbs/paper/03_figures.ipynb #c4a98f9d
 _KINDS = {  # of unpaired data, in the label of a line
     "none": ", pairs only",
     "disjoint": ", disjoint",
@@ -296,7 +300,7 @@ def _series_of(rows: Sequence[dict]) -> list[_Series]:
 # %% ../../nbs/paper/03_figures.ipynb #880a8ca9
 _KIND_LINES = {"none": (0, (1, 1)), "disjoint": (0, (4, 1.5))}
 
-
+# %% ../../nbs/paper/03_figures.ipynb #4732f612
 def _draw_line(axes: Axes, series: _Series, metric: str) -> LineEnd:
     "Draw a series with its band of intervals."
     style = style_of(series.aligner)
@@ -352,7 +356,7 @@ def _draw_chance(axes: Axes, level: float, right: float) -> LineEnd:
     axes.axhline(level, color=grey, linestyle=":", linewidth=0.8)
     return LineEnd("chance", right, level, grey)
 
-
+# %% ../../nbs/paper/03_figures.ipynb #352e24ed
 def _set_budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
     "A logarithmic axis with a tick at each budget."
     axes.set(xscale="log", xlabel="known pairs")
@@ -385,7 +389,7 @@ def _line_panels(
         axes.set_visible(False)
     return figure, panels[:n]
 
-
+# %% ../../nbs/paper/03_figures.ipynb #c6f4480a
 def line_figure(
     rows: Sequence[dict],
     metric: str = "r10",
@@ -414,6 +418,8 @@ def line_figure(
 
 # %% ../../nbs/paper/03_figures.ipynb #a91a361c
 _GREEN = "#157f3b"
+
+
 _Result = tuple[str | Path, bool]  # a text or the path of an image, and whether it is a hit
 
 
@@ -432,7 +438,7 @@ def _show_image(axes: Axes, path: Path) -> None:
     axes.imshow(ground.convert("RGB"), extent=inset, interpolation="antialiased")
     axes.set(xlim=(0, 1), ylim=(0, 1))
 
-
+# %% ../../nbs/paper/03_figures.ipynb #d7eb99f9
 def _show_text(
     axes: Axes,
     text: str,
@@ -451,7 +457,7 @@ def _show_text(
         linespacing=1.1,
     )
 
-
+# %% ../../nbs/paper/03_figures.ipynb #47e84189
 def _show_tick(axes: Axes) -> None:
     "A tick in the corner of a tile."
     axes.text(
@@ -487,7 +493,7 @@ def _show_tile(
     if hit:
         _show_tick(axes)
 
-
+# %% ../../nbs/paper/03_figures.ipynb #72d0a60f
 def _check_gallery(
     queries: Sequence[str | Path],
     results: Sequence[Sequence[_Result]],

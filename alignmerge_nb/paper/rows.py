@@ -29,10 +29,14 @@ __all__ = ['Tier', 'Split', 'Unpaired', 'LIBRARY', 'RunConfig', 'source_hash', '
 
 # %% ../../nbs/paper/00_rows.ipynb #045a70e1
 Tier = Literal["cpu", "full", "smoke"]
+
+
 Split = Literal["text", "group"]
+
+
 Unpaired = Literal["none", "disjoint", "shuffled"]
 
-
+# %% ../../nbs/paper/00_rows.ipynb #3feb0654
 @dataclass(frozen=True)
 class RunConfig:
     "Everything that decides the numbers of one run."
@@ -107,6 +111,8 @@ _REGISTRIES = (  # tables of which only the named entries count
     "DATASETS",
     "ENCODERS",
 )
+
+
 _SHOW_ONLY = (  # methods that decide no number
     "save_pretrained",
     "write_files",
@@ -115,9 +121,11 @@ _SHOW_ONLY = (  # methods that decide no number
     "__repr__",
     "__str__",
 )
+
+
 _NO_CODE = frozenset({"ctx", "kind", "type_comment", "type_params", "returns"})  # fields of nodes
 
-
+# %% ../../nbs/paper/00_rows.ipynb #9b012520
 def _origin(node: ast.ImportFrom, module: str) -> str | None:
     "The module of the library that an import in `module` takes from; None: another package."
     if node.level:
@@ -184,7 +192,7 @@ def _names(node: ast.AST) -> list[str]:
     "The names in a piece of code."
     return [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
 
-
+# %% ../../nbs/paper/00_rows.ipynb #815afede
 def _words(node: ast.AST) -> set[str]:
     "The string constants in a piece of code."
     constants = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
@@ -209,7 +217,7 @@ def _heads(node: ast.FunctionDef | ast.ClassDef) -> list[ast.expr]:
     keyword_defaults = filter(None, node.args.kw_defaults)
     return [*node.decorator_list, *node.args.defaults, *keyword_defaults]
 
-
+# %% ../../nbs/paper/00_rows.ipynb #0f06077b
 def _definition(
     module: str, node: ast.stmt, scopes: Mapping[int, symtable.SymbolTable]
 ) -> Definition:
@@ -222,7 +230,7 @@ def _definition(
         names.update(name for head in _heads(node) for name in _names(head))
     return Definition(module, node, frozenset(names), frozenset(_words(node)))
 
-# %% ../../nbs/paper/00_rows.ipynb #a5df9675
+# %% ../../nbs/paper/00_rows.ipynb #4b58350b
 _Key = tuple[str, str]  # a module and a name in it
 
 
@@ -235,14 +243,16 @@ class Library(NamedTuple):
 
 def _own_imports(node: ast.AST, module: str) -> dict[str, _Key]:
     "What the imports from the library in a piece of code bind."
-    bound = {}
+    bound: dict[str, _Key] = {}
     for each in ast.walk(node):
-        origin = _origin(each, module) if isinstance(each, ast.ImportFrom) else None
+        if not isinstance(each, ast.ImportFrom):
+            continue
+        origin = _origin(each, module)
         if origin is not None:
             bound |= {alias.asname or alias.name: (origin, alias.name) for alias in each.names}
     return bound
 
-
+# %% ../../nbs/paper/00_rows.ipynb #c29e2e75
 @lru_cache
 def definitions(
     folder: Path,  # of a library
@@ -267,14 +277,18 @@ def _entries(definition: Definition, words: set[str]) -> list[ast.expr]:
     def is_named(node: ast.expr | None) -> bool:
         return isinstance(node, ast.Constant) and node.value in words
 
+    assert isinstance(definition.node, (ast.Assign, ast.AnnAssign))
     value = definition.node.value
     if isinstance(value, ast.Dict):
         pairs = zip(value.keys, value.values, strict=True)
         return [entry for key, entry in pairs if key is None or is_named(key)]
-    calls = value.generators[0].iter.elts
+    assert isinstance(value, ast.DictComp)  # over a tuple of calls
+    entries = value.generators[0].iter
+    assert isinstance(entries, (ast.Tuple, ast.List))
+    calls = [entry for entry in entries.elts if isinstance(entry, ast.Call)]
     return [call for call in calls if is_named(call.args[0])]
 
-
+# %% ../../nbs/paper/00_rows.ipynb #be58a999
 class _Walk:
     "The definitions that can be reached from some names of a library."
 
@@ -305,7 +319,7 @@ class _Walk:
             inner = _own_imports(part.node, part.module)
             self._wait_for(part.module, [*part.names, *inner], inner)
 
-    def _wait_for(self, module: str, names: list[str], inner: Mapping[str, _Key]) -> None:
+    def _wait_for(self, module: str, names: list[str], inner: dict[str, _Key]) -> None:
         "Names that a module mentions, where `inner` holds imports inside a definition."
         bound = self.library.imports[module] | inner
         self.waiting += [bound.get(name, (module, name)) for name in names]
@@ -346,7 +360,7 @@ def closure(
         walk.follow()
     return walk.trees
 
-
+# %% ../../nbs/paper/00_rows.ipynb #3d98ce68
 @cache
 def closure_hash(
     name: str,  # of the function that computes
@@ -368,7 +382,7 @@ def _words_in(value: object) -> frozenset[str]:
         return frozenset().union(*map(_words_in, value))
     return frozenset()
 
-
+# %% ../../nbs/paper/00_rows.ipynb #8d85fe3e
 def depends_on(
     task: str,  # the function that makes the row
     config: Mapping[str, object],  # the fields of a `RunConfig`
@@ -425,7 +439,7 @@ def write_rows(
     with atomic_path(path) as part:
         part.write_text("".join(canonical_json(row) + "\n" for row in ordered))
 
-
+# %% ../../nbs/paper/00_rows.ipynb #e6094b08
 def _parse_row(
     line: str,
     place: str,  # "line 3 of …", for the message
@@ -451,7 +465,7 @@ def _parse_row(
         )
     return row
 
-
+# %% ../../nbs/paper/00_rows.ipynb #da70057e
 def read_rows(
     path: str | Path,  # a .jsonl file
 ) -> list[dict]:

@@ -88,7 +88,7 @@ def _image_recall(
     "Whether each image finds one of its captions among the first `cut`, 0 or 100."
     return 100 * (_vector(vectors, "i2t") <= cut).double()
 
-
+# %% ../../nbs/paper/01_statistics.ipynb #97a233c5
 def _caption_recall(
     vectors: dict[str, Tensor],
     cut: int,
@@ -140,7 +140,7 @@ def interval(
     low, high = values.quantile(ends).tolist()
     return low, high
 
-
+# %% ../../nbs/paper/01_statistics.ipynb #e54948b0
 def estimate(
     values: Tensor,  # (n,) one per image
     seeds: Iterable[int] = (),  # whose mean this is
@@ -176,7 +176,7 @@ def _check_cell(rows: Sequence[dict]) -> None:
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds {sorted(seeds)}", "each seed once", "Remove the doubled rows.")
 
-
+# %% ../../nbs/paper/01_statistics.ipynb #3c9b57b7
 def _check_same_settings(a: dict, b: dict) -> None:
     "Raise an `InputError` where two configurations differ in more than their seeds."
     for key in sorted({*a, *b} - {"seed"}):
@@ -213,7 +213,7 @@ def summarise(
     "Mean over seeds of one cell, with its interval over images."
     return estimate(seed_mean(rows, metric), seeds_of(rows))
 
-
+# %% ../../nbs/paper/01_statistics.ipynb #8187c4b3
 def compare(
     rows_a: Sequence[dict],  # a cell
     rows_b: Sequence[dict],  # another, on the same test images and seeds

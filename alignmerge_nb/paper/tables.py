@@ -78,6 +78,8 @@ _HEAD_NAMES = {
     "mixup_transport": "CMOT mixup (port)",
     "dec_align": "DecAlign (port)",
 }
+
+# %% ../../nbs/paper/02_tables.ipynb #059ba3e6
 _DATA_NAMES = {
     "emoji": "Emoji",
     "emoji2d": "Emoji (flat)",
@@ -116,9 +118,11 @@ _SETTING_NAMES = {
     "r10": "R@10",
     "accuracy": "accuracy",
 }
+
+
 _NAMES = _METHOD_NAMES | _HEAD_NAMES | _DATA_NAMES | _SETTING_NAMES
 
-
+# %% ../../nbs/paper/02_tables.ipynb #dd3c9ce8
 def label(
     value: object,  # of a configuration
 ) -> str:
@@ -162,7 +166,7 @@ def label_of(
     printed = [label(value) for value in values if value != "none" or len(values) == 1]
     return ", ".join(printed)
 
-
+# %% ../../nbs/paper/02_tables.ipynb #ebab5a50
 _TEX_SYMBOLS = {
     "†": r"\textsuperscript{\dag}",
     "‡": r"\textsuperscript{\ddag}",
@@ -193,7 +197,7 @@ def _is_unconverged(row: dict) -> bool:
     "Whether the run says that its coupling did not converge."
     return row["metrics"].get("converged", 1) == 0
 
-
+# %% ../../nbs/paper/02_tables.ipynb #4c9abef3
 def _mixed_code(rows: Sequence[dict]) -> str:
     "The first method whose rows were made by different code, in words; '' where there is none."
     code: dict[tuple, set[str]] = {}  # method, or method and data → the code that made its rows
@@ -233,7 +237,7 @@ def _uncommitted(rows: Sequence[dict]) -> _Fault | None:
         "Commit, then run again",
     )
 
-
+# %% ../../nbs/paper/02_tables.ipynb #e0589dac
 def _several_commits(rows: Sequence[dict]) -> _Fault | None:
     "Rows of several versions of the library or of a data set, or of no commit."
     versions = {(row["config"]["dataset"], row["provenance"].get("data")) for row in rows}
@@ -277,7 +281,7 @@ def _unconverged(rows: Sequence[dict]) -> _Fault | None:
         "Raise epsilon or the iterations",
     )
 
-
+# %% ../../nbs/paper/02_tables.ipynb #78f7c083
 _CHECKS = {
     "dirty": _uncommitted,
     "commits": _several_commits,
@@ -380,7 +384,7 @@ def _numbers_note(shown: Table) -> str:
         f"with 95 % bootstrap intervals over test images ({images}); tier “{shown.tier}”."
     )
 
-
+# %% ../../nbs/paper/02_tables.ipynb #ac725850
 def _marks_notes(shown: Table) -> list[str]:
     "What the marks of a table mean, a sentence for each that occurs."
     notes = []
@@ -441,7 +445,7 @@ def _latex_cell(shown: Table, row: int, column: int) -> tuple[str, str]:
         interval = rf"{{\scriptsize {interval}}}"
     return mean, interval
 
-
+# %% ../../nbs/paper/02_tables.ipynb #ab80fcea
 def _latex_body(shown: Table) -> list[str]:
     "The lines of the methods."
     is_stacked = len(shown.columns) > 3
@@ -503,7 +507,7 @@ def _best_of(
     beats_all = all(estimate(lead - other).low > 0 for other in vectors.values())
     return leader if beats_all else None
 
-
+# %% ../../nbs/paper/02_tables.ipynb #f2e86193
 def reference(
     rows: Sequence[dict],  # of one column
     name: str,  # a key of metrics
@@ -587,7 +591,7 @@ def _marked(
     "The places of the cells with a row that passes the test."
     return frozenset(place for place, cell in grid.cells.items() if any(map(test, cell)))
 
-
+# %% ../../nbs/paper/02_tables.ipynb #ff0e41da
 def _references_of(
     by_column: Sequence[Mapping[int, Sequence[dict]]],
     names: Mapping[str, str],  # metric → label
@@ -628,7 +632,7 @@ def numbers(
         lines.append(rf"\newcommand{{\{name}}}{{{text}}}% {source}")
     return "\n".join(lines) + "\n"
 
-
+# %% ../../nbs/paper/02_tables.ipynb #7078b355
 def _check_macro(name: str, text: str, source: str) -> None:
     "Raise an `InputError` for a macro that TeX would misread."
     if not re.fullmatch(r"[A-Za-z]+", name):
@@ -647,6 +651,8 @@ def _check_macro(name: str, text: str, source: str) -> None:
 
 # %% ../../nbs/paper/02_tables.ipynb #8cd0de16
 _COMMENT = r"(?<!\\)%.*"
+
+
 _ARGUMENT = (
     r"\\(input|includegraphics|(eq|page|auto|[cC])?ref|cite[a-z]*|label)\*?(\[[^]]*\])*\{[^}]*\}"
 )
@@ -658,7 +664,7 @@ def _has_digit(line: str) -> bool:
     prose = re.sub(_ARGUMENT, "", without_comment)
     return re.search(r"\d", prose) is not None
 
-
+# %% ../../nbs/paper/02_tables.ipynb #4f648068
 def check_prose(
     text: str,  # a .tex file
 ) -> list[str]:
