@@ -1,4 +1,4 @@
-"""The documentation site in a real browser: every page renders, formulas are set, search finds symbols, and nothing is asked of another host."""
+"""The documentation site in a real browser: pages, formulas, search, and no other host."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def test_every_page_renders(visit, site: Path) -> None:
             )
             assert wide <= 1, f"{page} is {wide} px wider than a window of {width} px"
             assert browser.ask(
-                "[...document.images].every(image => image.loading == 'lazy' || image.naturalWidth > 0)"
+                "[...document.images].every("
+                "image => image.loading == 'lazy' || image.naturalWidth > 0)"
             ), page
     assert not browser.complaints
     outside = [
@@ -141,6 +142,15 @@ def test_images_exist(site: Path) -> None:
             )
 
 
+PROSE = """[...document.querySelectorAll('article p, article li, article td')]
+    .filter(element => !element.closest('pre, code'))
+    .map(element => {
+        const copy = element.cloneNode(true);
+        copy.querySelectorAll('.katex, code, pre').forEach(part => part.remove());
+        return copy.innerText;
+    })"""
+
+
 def test_formulas_are_set(visit, site: Path) -> None:
     browser, address = visit
     if not (site / "katex").is_dir():
@@ -150,12 +160,15 @@ def test_formulas_are_set(visit, site: Path) -> None:
     for page in pages(site):
         browser.open(f"{address}/{page}")
         browser.wait(
-            "[...document.querySelectorAll('.arithmatex')].every(element => element.querySelector('.katex'))",
+            "[...document.querySelectorAll('.arithmatex')]"
+            ".every(element => element.querySelector('.katex'))",
             5,
         )
         assert (
             browser.ask(
-                "[...document.querySelectorAll('.arithmatex')].filter(element => !element.querySelector('.katex')).map(element => element.innerText)"
+                "[...document.querySelectorAll('.arithmatex')]"
+                ".filter(element => !element.querySelector('.katex'))"
+                ".map(element => element.innerText)"
             )
             == []
         ), page
@@ -165,10 +178,9 @@ def test_formulas_are_set(visit, site: Path) -> None:
             )
             == []
         ), page
-        prose = "[...document.querySelectorAll('article p, article li, article td')].filter(element => !element.closest('pre, code')).map(element => { const copy = element.cloneNode(true); copy.querySelectorAll('.katex, code, pre').forEach(part => part.remove()); return copy.innerText; })"
-        assert [
-            text for text in browser.ask(prose) if "\\(" in text or "\\[" in text or "$$" in text
-        ] == [], page
+        texts = browser.ask(PROSE)
+        unset = [text for text in texts if any(mark in text for mark in ("\\(", "\\[", "$$"))]
+        assert unset == [], page
 
 
 @pytest.mark.parametrize("symbol", ["Coupling", "InputError", "load_dataset"])
@@ -184,10 +196,19 @@ def test_search_finds(visit, symbol: str) -> None:
     browser.open(f"{address}/index.html")
     browser.ask("document.querySelector('label[for=__search]').click(), 1")
     browser.ask(
-        f"(() => {{ const box = document.querySelector('input.md-search__input'); box.focus(); box.value = {symbol!r}; box.dispatchEvent(new Event('input', {{bubbles: true}})); box.dispatchEvent(new Event('keyup', {{bubbles: true}})); }})()"
+        f"""(() => {{
+            const box = document.querySelector('input.md-search__input');
+            box.focus();
+            box.value = {symbol!r};
+            box.dispatchEvent(new Event('input', {{bubbles: true}}));
+            box.dispatchEvent(new Event('keyup', {{bubbles: true}}));
+        }})()"""
     )
     found = browser.wait(
-        f"[...document.querySelectorAll('.md-search-result__link')].map(link => link.getAttribute('href')).find(link => link.endsWith('#{symbol}') || link.includes('#{symbol}?') || link.includes('?h={symbol.lower()}')) || ''"
+        f"""[...document.querySelectorAll('.md-search-result__link')]
+            .map(link => link.getAttribute('href'))
+            .find(link => link.endsWith('#{symbol}') || link.includes('#{symbol}?')
+                || link.includes('?h={symbol.lower()}')) || ''"""
     )
     assert found, f"search does not find {symbol}"
 
@@ -201,7 +222,8 @@ def test_dark_mode(visit) -> None:
         browser.ask("document.body.getAttribute('data-md-color-scheme')"),
     )
     browser.ask(
-        "[...document.querySelectorAll('form[data-md-component=palette] label')].find(label => !label.hidden).click(), 1"
+        "[...document.querySelectorAll('form[data-md-component=palette] label')]"
+        ".find(label => !label.hidden).click(), 1"
     )
     assert browser.wait(f"document.body.getAttribute('data-md-color-scheme') != {scheme!r}")
     assert browser.ask(colour) != before
@@ -216,3 +238,96 @@ def test_code_can_be_copied(visit) -> None:
     browser, address = visit
     browser.open(f"{address}/core.html")
     assert browser.wait("document.querySelectorAll('.md-code__button, .md-clipboard').length") > 5
+
+
+# API blocks
+
+SOURCE = '''
+def scale(
+    values,  # a comment that the docstring replaces
+    factor: float = 2.0,  # 0 … 1
+    *,
+    mode: str = "a|b",
+) -> list:
+    """Scale values.
+
+    Parameters
+    ----------
+    values : list of float
+        What is scaled,
+        in any unit.
+    mode
+        How.
+
+    Returns
+    -------
+    list of float
+        As many as came in.
+
+    Raises
+    ------
+    ValueError
+        If nothing came in.
+
+    References
+    ----------
+    .. [1] Someone, *Scales*, 2020.
+
+    Examples
+    --------
+    Twice:
+
+    >>> scale([1.0])
+    [2.0]
+    """
+
+
+def plain(
+    x: int,  # a number
+) -> int:  # the same number
+    "Return it."
+
+
+class Point:
+    "A point."
+
+    x: float  # to the right
+    y: float = 0.0  # upwards
+
+    def moved(self, by: float) -> "Point":
+        "The point, moved."
+'''
+
+
+@pytest.fixture(scope="module")
+def blocks() -> dict[str, str]:
+    "The API blocks of `SOURCE`."
+    pytest.importorskip("griffe", reason="the docs extra is not installed")
+    sys.path.insert(0, str(ROOT / "tools"))
+    from website.api import api_block, symbols_of
+
+    return {symbol.name: api_block(symbol) for symbol in symbols_of(SOURCE)}
+
+
+def test_sections_of_a_docstring_become_a_table_and_lists(blocks: dict[str, str]) -> None:
+    text = blocks["scale"].partition("???")[0]
+    rows = [
+        "| Name | Type | Meaning |",
+        "|---|---|---|",
+        "| `values` | `list of float` | What is scaled, in any unit. |",
+        '| `mode` | `str = "a|b"` | How. |'.replace('"', "'"),
+        "| `factor` | `float = 2.0` | 0 … 1 |",
+        "| *returns* | `list of float` | As many as came in. |",
+    ]
+    assert "\n".join(rows) in text
+    assert "**Raises**\n\n- `ValueError`: If nothing came in." in text
+    assert "**References**\n\n1. Someone, *Scales*, 2020." in text
+    assert "**Examples**\n\nTwice:\n\n``` pycon\n>>> scale([1.0])\n[2.0]\n```" in text
+    assert "-----" not in text and "a comment that" not in text
+
+
+def test_comments_beside_parameters_become_a_table(blocks: dict[str, str]) -> None:
+    assert "| `x` | `int` | a number |\n| *returns* | `int` | the same number |" in blocks["plain"]
+    assert "| `y` | `float = 0.0` | upwards |" in blocks["Point"]
+    assert "class Point(x: float, y: float = 0.0)" in blocks["Point"]
+    assert "#### Point.moved { #Point.moved .api-member }" in blocks["Point"]

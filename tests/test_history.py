@@ -1,4 +1,4 @@
-"""What was published stays published: the history of rows against the rows of today, and the dates of the claims' tests."""
+"""What was published stays published: rows of the history, and dates of the claims' tests."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ def test_a_cell_that_leaves_without_a_line_is_found(repository: Path, capsys) ->
         and "lost: cpu 10_tiny b ridge 64 pairs" in capsys.readouterr().out
     )
     (repository / "CHANGELOG.md").write_text(
-        "# Changelog\n\n## Withdrawn\n\n| cell | showed |\n|---|---|\n| `cpu 10_tiny b ridge 64 pairs` | R@10 3 |\n\n## 0.1.0\n"
+        "# Changelog\n\n## Withdrawn\n\n| cell | showed |\n|---|---|\n"
+        "| `cpu 10_tiny b ridge 64 pairs` | R@10 3 |\n\n## 0.1.0\n"
     )
     assert (
         history.main(["cells"], repository) == 0

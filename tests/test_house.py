@@ -1,14 +1,19 @@
-"""Where things live: arrows between folders go downwards, modules have no circles, and every import leads to a definition."""
+"""Where things live: imports go up the list of floors, without circles, to definitions."""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from alignmerge_nb.paper import rows
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+import measures  # noqa: E402
+
+from alignmerge_nb.paper import rows  # noqa: E402
 
 LIBRARY = Path(__file__).resolve().parent.parent / "alignmerge_nb"
 LISTED = re.search(r"```text\n(.*?)```", (LIBRARY.parent / "ARCHITECTURE.md").read_text(), re.S)[1]
@@ -101,4 +106,32 @@ def test_the_face_is_small_and_leads_to_its_modules() -> None:
     for name in alignmerge_nb.__all__:
         assert getattr(alignmerge_nb, name).__module__.startswith("alignmerge_nb."), name
     with pytest.raises(AttributeError, match="it offers"):
-        alignmerge_nb.nothing
+        getattr(alignmerge_nb, "nothing")  # noqa: B009  (the attribute is what is tested)
+
+
+# Measures
+
+
+def test_no_measure_is_worse_than_its_bound(capsys) -> None:
+    values = measures.measures(measures.read_modules())
+    assert values.keys() == measures.BOUNDS.keys()
+    assert measures.check(values) == 0, capsys.readouterr().err
+
+
+def test_a_worse_measure_fails_and_a_better_one_is_named(capsys) -> None:
+    values = {name: bound.bound for name, bound in measures.BOUNDS.items()}
+    assert measures.check(values) == 0 and not capsys.readouterr().out
+    assert measures.check({**values, "circles": 1}) == 1
+    assert "circles: 1, bound 0" in capsys.readouterr().err
+    assert measures.check({**values, "floors": 1}) == 0
+    assert "bound of 'floors' can be lowered to 1" in capsys.readouterr().out
+
+
+def test_circles_and_upward_arrows_are_found() -> None:
+    graph = {"lab.a": {"core"}, "core": {"data.b"}, "data.b": {"data.c"}, "data.c": {"data.b"}}
+    assert measures.upward_arrows(graph) == ["core → data.b"]
+    assert measures.circles(graph) in (
+        ["data.b → data.c → data.b"],
+        ["data.c → data.b → data.c"],
+    )
+    assert measures.count_floors(graph) == 4

@@ -1,4 +1,4 @@
-"""The paper's tool on small repositories: what runs again, what fails and how it says so, what a table check and a comparison find."""
+"""The paper's tool on small repositories: what runs again, what fails, what checks find."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ import nbformat
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+from publication import rendering  # noqa: E402
+from publication.comparison import NEAR_TIE, judge  # noqa: E402
+from publication.document import write_numbers  # noqa: E402
+from publication.notebooks import CellError, scrub  # noqa: E402
+from publication.running import warn_dirty  # noqa: E402
+from publication.sampling import by_cost, first_of_each_set, sample_plan  # noqa: E402
 
 import paper  # noqa: E402
 from alignmerge_nb.lab import runs  # noqa: E402
@@ -115,17 +122,17 @@ def test_uncommitted_changes_are_said_before_computing(
     capsys, monkeypatch, dirty: bool, parameters: dict, said: bool
 ) -> None:
     monkeypatch.setattr(runs, "environment", lambda: {"dirty": dirty})
-    paper.warn_dirty([parameters])
+    warn_dirty([parameters])
     assert ("uncommitted changes" in capsys.readouterr().out) == said
 
 
 def test_tables_are_restored_when_rendering_fails(root: Path, monkeypatch) -> None:
     def broken(*_: object) -> None:
-        raise paper.CellError("no")
+        raise CellError("no")
 
     (root / "paper/tables/cpu").mkdir(parents=True)
     (root / "paper/tables/cpu/tiny.tex").write_text("kept")
-    monkeypatch.setattr(paper, "tables", broken)
+    monkeypatch.setattr(rendering, "tables", broken)
     assert paper.main(["tables", "--check"], root) == 1
     assert (root / "paper/tables/cpu/tiny.tex").read_text() == "kept"
 
@@ -191,7 +198,7 @@ def test_scrub_spares_pictures(tmp_path: Path) -> None:
     cell = nbformat.v4.new_code_cell(
         "1", outputs=outputs, metadata={"papermill": {"duration": 1}, "tags": ["kept"]}
     )
-    done = paper.scrub(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}), tmp_path)
+    done = scrub(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}), tmp_path)
     nbformat.validate(done)
     assert done.cells[0].outputs[0].data == {
         "image/png": where,
@@ -210,7 +217,10 @@ def sources(root: Path, body: str = "") -> None:
     (root / "paper/tables/cpu").mkdir(parents=True, exist_ok=True)
     (root / "paper/tables/cpu/b.numbers.tex").write_text("\\newcommand{\\best}{41.2}% b\n")
     (root / "paper/tables/cpu/a.numbers.tex").write_text("\\newcommand{\\worst}{1.2}% a\n")
-    start = "\\documentclass{article}\n\\input{numbers.tex}\n\\begin{document}\n% results begin\n\\best{} in \\tier.\n% results end\n"
+    start = (
+        "\\documentclass{article}\n\\input{numbers.tex}\n\\begin{document}\n"
+        "% results begin\n\\best{} in \\tier.\n% results end\n"
+    )
     (root / "paper/main.tex").write_text(f"{start}{body}\n\\end{{document}}\n")
 
 
@@ -221,8 +231,9 @@ def test_numbers_and_no_latex(root: Path, capsys, monkeypatch) -> None:
     said = capsys.readouterr().out
     assert len(said.splitlines()) == 1 and "no latexmk" in said and "make system" in said
     assert (
-        (root / "paper/numbers.tex").read_text()
-        == "\\newcommand{\\tier}{cpu}\n\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\tierB}{cpu}\n\\newcommand{\\best}{41.2}% b\n"
+        (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{cpu}\n"
+        "\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n"
+        "\\newcommand{\\tierB}{cpu}\n\\newcommand{\\best}{41.2}% b\n"
     )
     (root / "paper/tables/cpu/c.numbers.tex").write_text("\\newcommand{\\best}{3}% c\n")
     assert paper.main(["pdf"], root) == 1
@@ -234,10 +245,11 @@ def test_numbers_of_the_default_tier_stand_in(root: Path) -> None:
     sources(root)
     (root / "paper/tables/full").mkdir(parents=True)
     (root / "paper/tables/full/b.numbers.tex").write_text("\\newcommand{\\best}{43.0}% b\n")
-    paper.write_numbers(root, "full")
+    write_numbers(root, "full")
     assert (
-        (root / "paper/numbers.tex").read_text()
-        == "\\newcommand{\\tier}{full}\n\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n\\newcommand{\\tierB}{full}\n\\newcommand{\\best}{43.0}% b\n"
+        (root / "paper/numbers.tex").read_text() == "\\newcommand{\\tier}{full}\n"
+        "\\newcommand{\\tierA}{cpu}\n\\newcommand{\\worst}{1.2}% a\n"
+        "\\newcommand{\\tierB}{full}\n\\newcommand{\\best}{43.0}% b\n"
     )
 
 
@@ -356,21 +368,20 @@ def test_compare(
 
 
 def test_what_is_not_wrong() -> None:
-    "A near tie that fell the other way, and a published row of earlier code, are said but do not fail; without either they would."
+    "A near tie that fell the other way, and a row of earlier code, are printed but do not fail."
     old, new = row("a", **METRICS), row("a", **{**METRICS, "chosen_penalty": 2.0, "r10": 45.0})
     old["provenance"]["closure"] = published_rows.closure_hash("retrieval_run", frozenset())
     old["config"] |= dict.fromkeys(
         ("dataset", "aligner", "image_encoder", "text_encoder", "head", "options"), None
     )
-    assert paper.judge(old, new).state == "outside"
-    tie = {**old, "metrics": {**old["metrics"], "choice_lead": paper.NEAR_TIE / 2}}
-    assert paper.judge(tie, new).state == "tie"
+    assert judge(old, new).state == "outside"
+    tie = {**old, "metrics": {**old["metrics"], "choice_lead": NEAR_TIE / 2}}
+    assert judge(tie, new).state == "tie"
     assert (
-        paper.judge(tie, {**new, "metrics": {**new["metrics"], "chosen_penalty": 1.0}}).state
-        == "outside"
+        judge(tie, {**new, "metrics": {**new["metrics"], "chosen_penalty": 1.0}}).state == "outside"
     )  # the same choice, another recall
     stale = {**old, "provenance": {**old["provenance"], "closure": "yesterday"}}
-    assert paper.judge(stale, new).state == "stale" and paper.judge(stale, stale).state == "equal"
+    assert judge(stale, new).state == "stale" and judge(stale, stale).state == "equal"
 
 
 def test_compare_missing_and_new_rows(repository: Path, capsys) -> None:
@@ -415,7 +426,7 @@ def test_a_sample_keeps_to_its_time_and_takes_every_experiment_and_method_in_tur
         for seed in range(5)
     ]
     rows += [published("30", "slow", 0, 500.0), published("40", "old", 0, 1.0, task=None)]
-    chosen = paper.sample_plan(rows, 46.0, 100.0)
+    chosen = sample_plan(rows, 46.0, 100.0)
     seconds = {
         name: sum(
             row["provenance"]["seconds"] for row in chosen if row["config"]["experiment"] == name
@@ -433,8 +444,8 @@ def test_a_sample_keeps_to_its_time_and_takes_every_experiment_and_method_in_tur
         "20 b 0",
         "20 a 1",
     ]
-    assert len(paper.first_of_each_set(chosen)) == 1
-    assert paper.by_cost(chosen)[0]["provenance"]["seconds"] == 10.0
+    assert len(first_of_each_set(chosen)) == 1
+    assert by_cost(chosen)[0]["provenance"]["seconds"] == 10.0
 
 
 @pytest.mark.parametrize(
@@ -486,16 +497,22 @@ def test_a_check_that_is_ended_leaves_the_tables(root: Path) -> None:
     "SIGTERM in the middle of `tables --check`: every file as before, no kernel left."
     notebook = root / "nbs/experiments/10_tiny.ipynb"
     content = nbformat.read(notebook, 4)
-    content.cells[
-        1
-    ].source = "import time, pathlib, os\npathlib.Path(os.environ['MARK']).write_text(str(os.getpid()))\ntime.sleep(60)"
+    content.cells[1].source = (
+        "import time, pathlib, os\n"
+        "pathlib.Path(os.environ['MARK']).write_text(str(os.getpid()))\n"
+        "time.sleep(60)"
+    )
     nbformat.write(content, notebook)
     write(root, row("a", r10=1.0))
     table = root / "paper/tables/cpu/tiny.tex"
     table.parent.mkdir(parents=True)
     table.write_text("kept")
     mark = root / "started"
-    script = f"import sys; sys.path.insert(0, {str(Path(paper.__file__).parent)!r}); import pathlib, paper; paper.run_as_program(['tables', '--check'], pathlib.Path({str(root)!r}))"
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(paper.__file__).parent)!r}); "
+        "import pathlib, paper; "
+        f"paper.run_as_program(['tables', '--check'], pathlib.Path({str(root)!r}))"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "MARK": str(mark)},

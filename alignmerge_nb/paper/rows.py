@@ -12,9 +12,9 @@ import symtable
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -23,42 +23,55 @@ import alignmerge_nb
 from ..core import InputError, atomic_path, canonical_json, lookup, sha256_json
 
 # %% auto #0
-__all__ = ['LIBRARY', 'REGISTRIES', 'SHOW_ONLY', 'RunConfig', 'source_hash', 'module_texts', 'origin_of', 'syntax',
-           'global_names', 'Definition', 'bound_names', 'mentioned', 'imported', 'definitions', 'entries', 'closure',
-           'closure_hash', 'words_in', 'depends_on', 'pack', 'unpack', 'is_stale', 'write_rows', 'read_rows']
+__all__ = ['Tier', 'Split', 'Unpaired', 'LIBRARY', 'RunConfig', 'source_hash', 'module_texts', 'Definition', 'Library',
+           'definitions', 'closure', 'closure_hash', 'depends_on', 'pack', 'unpack', 'is_stale', 'write_rows',
+           'read_rows']
 
 # %% ../../nbs/paper/00_rows.ipynb #045a70e1
+Tier = Literal["cpu", "full", "smoke"]
+
+
+Split = Literal["text", "group"]
+
+
+Unpaired = Literal["none", "disjoint", "shuffled"]
+
+# %% ../../nbs/paper/00_rows.ipynb #3feb0654
 @dataclass(frozen=True)
 class RunConfig:
     "Everything that decides the numbers of one run."
 
     experiment: str  # the notebook it belongs to
-    tier: str  # "cpu", "full" or "smoke": rows of different tiers never meet
+    tier: Tier  # rows of different tiers never meet
     dataset: str  # a key of `DATASETS`
     aligner: str  # a key of `ALIGNERS`, or "none"
-    seed: int = 0  # of the pair draw, the folds and the initial weights; the test split does not depend on it
+    seed: int = 0  # of the pair draw, the folds and the initial weights, not of the test split
     image_encoder: str = "efficientnet-lite0"  # a key of `ENCODERS`
     text_encoder: str = "minilm"  # a key of `ENCODERS`
-    split: str = "text"  # "text": no caption on two sides; "group": whole groups held out
+    split: Split = "text"  # "text": no caption on two sides; "group": whole groups held out
     n_pairs: int | None = None  # known pairs; None: all of the training split
-    unpaired: str = "none"  # "none", "disjoint" (images and texts of different items) or "shuffled" (same items, pairing lost)
-    params: dict = field(
-        default_factory=dict, hash=False
-    )  # settings of the aligner that are fixed; the rest is selected on its pairs
+    unpaired: Unpaired = "none"  # "disjoint": other items; "shuffled": same items, pairing lost
+    params: dict = field(default_factory=dict, hash=False)  # fixed settings; the rest is selected
     head: str | None = None  # a key of `HEADS`, for fusion tasks
     options: dict = field(default_factory=dict, hash=False)  # further settings of the task
 
-    def __post_init__(self):
-        lookup(dict.fromkeys(("none", "disjoint", "shuffled")), self.unpaired, "unpaired setting")
-        lookup(dict.fromkeys(("text", "group")), self.split, "split")
+    def __post_init__(self) -> None:
+        lookup(dict.fromkeys(get_args(Tier)), self.tier, "tier")
+        lookup(dict.fromkeys(get_args(Unpaired)), self.unpaired, "unpaired setting")
+        lookup(dict.fromkeys(get_args(Split)), self.split, "split")
         if self.n_pairs is not None and self.n_pairs < 0:
             raise InputError(
-                f"n_pairs = {self.n_pairs}", "None or a count", "Use None for all pairs."
+                f"n_pairs = {self.n_pairs}",
+                "None or a count",
+                "Use None for all pairs.",
             )
 
     @classmethod
-    def from_dict(cls, values: dict) -> RunConfig:
-        "The configuration with these values; a key that is no field raises, with the nearest field named."
+    def from_dict(
+        cls,
+        values: Mapping,  # field → value
+    ) -> RunConfig:
+        "The configuration with these values; a key that is no field raises an `InputError`."
         names = {each.name: each for each in fields(cls)}
         for key in values:
             lookup(names, key, "configuration key")
@@ -80,7 +93,9 @@ def source_hash() -> str:
 
 
 @lru_cache
-def module_texts(folder: Path) -> dict[str, str]:
+def module_texts(
+    folder: Path,  # of a library
+) -> dict[str, str]:
     "The source of every module of a library, by its dotted name."
     return {
         ".".join(path.relative_to(folder).with_suffix("").parts): path.read_text()
@@ -89,68 +104,66 @@ def module_texts(folder: Path) -> dict[str, str]:
     }
 
 # %% ../../nbs/paper/00_rows.ipynb #31167372
-REGISTRIES = (
+_REGISTRIES = (  # tables of which only the named entries count
     "ALIGNERS",
     "HEADS",
     "TOKEN_HEADS",
     "DATASETS",
     "ENCODERS",
-)  # tables of which only the named entries count
-SHOW_ONLY = (
+)
+
+
+_SHOW_ONLY = (  # methods that decide no number
     "save_pretrained",
     "from_pretrained",
     "extra_repr",
     "__repr__",
     "__str__",
-)  # methods that decide no number
+)
 
 
-def origin_of(node: ast.ImportFrom, module: str) -> str | None:
-    "The module of the library that an import in `module` takes from; None where it is another package."
+_NO_CODE = frozenset({"ctx", "kind", "type_comment", "type_params", "returns"})  # fields of nodes
+
+# %% ../../nbs/paper/00_rows.ipynb #9b012520
+def _origin(node: ast.ImportFrom, module: str) -> str | None:
+    "The module of the library that an import in `module` takes from; None: another package."
     if node.level:
-        return ".".join(
-            [*module.split(".")[: -node.level], *([node.module] if node.module else [])]
-        )
+        parents = module.split(".")[: -node.level]
+        return ".".join([*parents, *([node.module] if node.module else [])])
     package, _, rest = (node.module or "").partition(".")
     return rest if package == LIBRARY.name else None
 
 
-def syntax(node: object) -> object:
-    "A syntax tree as JSON, without comments, docstrings, imports from the library, annotations of functions and the methods of `SHOW_ONLY`."
+def _is_own_import(node: object) -> bool:
+    "Whether a statement imports from the library: where a name comes from does not matter."
+    return isinstance(node, ast.ImportFrom) and _origin(node, "") is not None
+
+# %% ../../nbs/paper/00_rows.ipynb #afd089a3
+def _code_fields(node: ast.AST) -> Iterator[tuple[str, object]]:
+    "The fields of a node that decide numbers, by name."
+    skipped = _NO_CODE | ({"annotation"} if isinstance(node, ast.arg) else set())
+    for name, value in ast.iter_fields(node):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and name == "body":
+            value = _code_body(node)
+        if name not in skipped and value not in (None, []):
+            yield name, value
+
+
+def _code_body(node: ast.FunctionDef | ast.ClassDef) -> list[ast.stmt]:
+    "The statements of a function or class without its docstring and its `_SHOW_ONLY` methods."
+    body = [each for each in node.body if getattr(each, "name", "") not in _SHOW_ONLY]
+    has_docstring = ast.get_docstring(node, clean=False) is not None
+    return body[1:] if has_docstring else body
+
+
+def _syntax(node: object) -> object:
+    "A syntax tree as JSON, without comments, docstrings, annotations and `_SHOW_ONLY`."
     if isinstance(node, list):
-        return [
-            syntax(each)
-            for each in node
-            if not (isinstance(each, ast.ImportFrom) and origin_of(each, "") is not None)
-        ]  # where from does not matter
-    if not isinstance(node, ast.AST):
-        return node if isinstance(node, (str, int, bool, type(None))) else repr(node)
-    values = dict(ast.iter_fields(node))
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-        body = [each for each in node.body if getattr(each, "name", "") not in SHOW_ONLY]
-        values["body"] = body[ast.get_docstring(node, clean=False) is not None :]
-    skipped = {"ctx", "kind", "type_comment", "type_params", "returns"}
-    if isinstance(node, ast.arg):
-        skipped.add("annotation")
-    return [
-        type(node).__name__,
-        {
-            name: syntax(value)
-            for name, value in values.items()
-            if name not in skipped and value not in (None, [])
-        },
-    ]
-
-
-def global_names(scope: symtable.SymbolTable) -> Iterator[str]:
-    "The names that a function or class, with all that is defined inside it, takes from its module."
-    if scope.get_name() in SHOW_ONLY:
-        return
-    for symbol in scope.get_symbols():
-        if symbol.is_global():
-            yield symbol.get_name()
-    for inner in scope.get_children():
-        yield from global_names(inner)
+        return [_syntax(each) for each in node if not _is_own_import(each)]
+    if isinstance(node, ast.AST):
+        code = {name: _syntax(value) for name, value in _code_fields(node)}
+        return [type(node).__name__, code]
+    return node if isinstance(node, (str, int, bool, type(None))) else repr(node)
 
 # %% ../../nbs/paper/00_rows.ipynb #8ee8db33
 class Definition(NamedTuple):
@@ -162,180 +175,226 @@ class Definition(NamedTuple):
     words: frozenset[str]  # string constants in it
 
 
-def bound_names(node: ast.stmt) -> list[str]:
+def _bound_names(node: ast.stmt) -> list[str]:
     "The names that a top-level statement binds, imports apart."
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
-    targets = (
-        node.targets
-        if isinstance(node, ast.Assign)
-        else [node.target]
-        if isinstance(node, (ast.AnnAssign, ast.AugAssign))
-        else []
-    )
-    return [
-        each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)
-    ]
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, (ast.AnnAssign, ast.AugAssign)):
+        targets = [node.target]
+    return [name for target in targets for name in _names(target)]
 
 
-def mentioned(
+def _names(node: ast.AST) -> list[str]:
+    "The names in a piece of code."
+    return [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
+
+# %% ../../nbs/paper/00_rows.ipynb #815afede
+def _words(node: ast.AST) -> set[str]:
+    "The string constants in a piece of code."
+    constants = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+    return {value for value in constants if isinstance(value, str)}
+
+# %% ../../nbs/paper/00_rows.ipynb #51b5805b
+def _global_names(scope: symtable.SymbolTable) -> Iterator[str]:
+    "The names that a function or class, with all that is inside it, takes from its module."
+    if scope.get_name() in _SHOW_ONLY:
+        return
+    for symbol in scope.get_symbols():
+        if symbol.is_global():
+            yield symbol.get_name()
+    for inner in scope.get_children():
+        yield from _global_names(inner)
+
+
+def _heads(node: ast.FunctionDef | ast.ClassDef) -> list[ast.expr]:
+    "The expressions that are evaluated when a function or class is defined."
+    if isinstance(node, ast.ClassDef):
+        return [*node.decorator_list, *node.bases]
+    keyword_defaults = filter(None, node.args.kw_defaults)
+    return [*node.decorator_list, *node.args.defaults, *keyword_defaults]
+
+# %% ../../nbs/paper/00_rows.ipynb #0f06077b
+def _definition(
     module: str, node: ast.stmt, scopes: Mapping[int, symtable.SymbolTable]
 ) -> Definition:
-    "A statement with the names and words in it."
+    "A statement with the names and words in it; `scopes` are those of its module, by line."
+    names = set(_names(node))
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-        at = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-        heads = [
-            *node.decorator_list,
-            *(
-                node.bases
-                if isinstance(node, ast.ClassDef)
-                else [*node.args.defaults, *filter(None, node.args.kw_defaults)]
-            ),
-        ]
-        names = {
-            *global_names(scopes.get(node.lineno) or scopes[at]),
-            *(each.id for head in heads for each in ast.walk(head) if isinstance(each, ast.Name)),
-        }
-    else:
-        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-    words = {
-        each.value
-        for each in ast.walk(node)
-        if isinstance(each, ast.Constant) and isinstance(each.value, str)
-    }
-    return Definition(module, node, frozenset(names), frozenset(words))
+        first_line = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        scope = scopes.get(node.lineno) or scopes[first_line]
+        names = set(_global_names(scope))
+        names.update(name for head in _heads(node) for name in _names(head))
+    return Definition(module, node, frozenset(names), frozenset(_words(node)))
+
+# %% ../../nbs/paper/00_rows.ipynb #4b58350b
+_Key = tuple[str, str]  # a module and a name in it
 
 
-def imported(node: ast.AST, module: str) -> dict[str, tuple[str, str]]:
-    "What the imports from the library in a piece of code bind: name → (module, name there)."
-    found = {}
+class Library(NamedTuple):
+    "The definitions of a library, and what its modules import from each other."
+
+    definitions: dict[_Key, list[Definition]]
+    imports: dict[str, dict[str, _Key]]  # module → name in it → where it is defined
+
+
+def _own_imports(node: ast.AST, module: str) -> dict[str, _Key]:
+    "What the imports from the library in a piece of code bind."
+    bound: dict[str, _Key] = {}
     for each in ast.walk(node):
-        if not isinstance(each, ast.ImportFrom) or (origin := origin_of(each, module)) is None:
+        if not isinstance(each, ast.ImportFrom):
             continue
-        found |= {alias.asname or alias.name: (origin, alias.name) for alias in each.names}
-    return found
+        origin = _origin(each, module)
+        if origin is not None:
+            bound |= {alias.asname or alias.name: (origin, alias.name) for alias in each.names}
+    return bound
 
-
+# %% ../../nbs/paper/00_rows.ipynb #c29e2e75
 @lru_cache
 def definitions(
-    folder: Path,
-) -> tuple[dict[tuple[str, str], list[Definition]], dict[str, dict[str, tuple[str, str]]]]:
-    "Every definition of a library by (module, name), and what each module imports from the others."
-    found, imports = {}, {}
+    folder: Path,  # of a library
+) -> Library:
+    "Every definition of a library, and the imports of its modules."
+    by_key: dict[_Key, list[Definition]] = {}
+    imports = {}
     for module, text in module_texts(folder).items():
         tree = ast.parse(text)
-        scopes = {
-            scope.get_lineno(): scope
-            for scope in symtable.symtable(text, module, "exec").get_children()
-        }
-        imports[module] = imported(tree, module)
+        imports[module] = _own_imports(tree, module)
+        top = symtable.symtable(text, module, "exec")
+        scopes = {scope.get_lineno(): scope for scope in top.get_children()}
         for node in tree.body:
-            for name in bound_names(node):
-                found.setdefault((module, name), []).append(mentioned(module, node, scopes))
-    return found, imports
+            for name in _bound_names(node):
+                by_key.setdefault((module, name), []).append(_definition(module, node, scopes))
+    return Library(by_key, imports)
 
 # %% ../../nbs/paper/00_rows.ipynb #511ec7aa
-def entries(definition: Definition, words: set[str]) -> list[ast.expr]:
+def _entries(definition: Definition, words: set[str]) -> list[ast.expr]:
     "The entries of a registry whose key, or first argument, is one of `words`."
+
+    def is_named(node: ast.expr | None) -> bool:
+        return isinstance(node, ast.Constant) and node.value in words
+
+    assert isinstance(definition.node, (ast.Assign, ast.AnnAssign))
     value = definition.node.value
     if isinstance(value, ast.Dict):
-        return [
-            each
-            for key, each in zip(value.keys, value.values)
-            if key is None or isinstance(key, ast.Constant) and key.value in words
-        ]
-    calls = value.generators[0].iter.elts
-    return [
-        call
-        for call in calls
-        if isinstance(call.args[0], ast.Constant) and call.args[0].value in words
-    ]
+        pairs = zip(value.keys, value.values, strict=True)
+        return [entry for key, entry in pairs if key is None or is_named(key)]
+    assert isinstance(value, ast.DictComp)  # over a tuple of calls
+    entries = value.generators[0].iter
+    assert isinstance(entries, (ast.Tuple, ast.List))
+    calls = [entry for entry in entries.elts if isinstance(entry, ast.Call)]
+    return [call for call in calls if is_named(call.args[0])]
 
+# %% ../../nbs/paper/00_rows.ipynb #be58a999
+class _Walk:
+    "The definitions that can be reached from some names of a library."
 
+    def __init__(self, waiting: list[_Key], words: frozenset[str], folder: Path) -> None:
+        self.library = definitions(folder)
+        self.waiting = waiting
+        self.words = set(words)
+        self.registries: set[_Key] = set()
+        self.trees: dict[_Key, object] = {}  # what was reached
+
+    def follow(self) -> None:
+        "Reach every definition that waits, and all that it names; registries are set aside."
+        while self.waiting:
+            key = self.waiting.pop()
+            if key in self.trees or key not in self.library.definitions:
+                continue
+            if key[1] in _REGISTRIES:
+                self.registries.add(key)
+            else:
+                self._reach(key)
+
+    def _reach(self, key: _Key) -> None:
+        "Take in one definition."
+        parts = self.library.definitions[key]
+        self.trees[key] = [_syntax(part.node) for part in parts]
+        for part in parts:
+            self.words |= part.words
+            inner = _own_imports(part.node, part.module)
+            self._wait_for(part.module, [*part.names, *inner], inner)
+
+    def _wait_for(self, module: str, names: list[str], inner: dict[str, _Key]) -> None:
+        "Names that a module mentions, where `inner` holds imports inside a definition."
+        bound = self.library.imports[module] | inner
+        self.waiting += [bound.get(name, (module, name)) for name in names]
+
+    def take_entries(self) -> bool:
+        "Take in the named entries of the registries; whether that brought anything new."
+        before = len(self.trees), len(self.words)
+        for key in self.registries:
+            parts = self.library.definitions[key]
+            chosen = [entry for part in parts for entry in _entries(part, self.words)]
+            self.trees[key] = [_syntax(entry) for entry in chosen]
+            for entry in chosen:
+                self.words |= _words(entry)
+                self._wait_for(key[0], _names(entry), {})
+        reachable = self.library.definitions.keys() - self.trees.keys()
+        self.waiting = [key for key in self.waiting if key in reachable]
+        after = len(self.trees), len(self.words)
+        return bool(self.waiting) or before != after
+
+# %% ../../nbs/paper/00_rows.ipynb #f9b34a12
 def closure(
     name: str,  # of the function that computes
     words: frozenset[str],  # names that the configuration gives
     folder: Path = LIBRARY,
-) -> dict[tuple[str, str], object]:
-    "The syntax trees of all definitions that a function can reach, by (module, name)."
-    found, imports = definitions(folder)
-    start = [key for key in found if key[1] == name and not key[0].startswith("_")]
+) -> dict[_Key, object]:
+    "The syntax trees of all definitions that a function can reach."
+    known = definitions(folder).definitions
+    start = [key for key in known if key[1] == name and not key[0].startswith("_")]
     if len(start) != 1:
         raise InputError(
             f"{len(start)} definitions of {name!r}",
             "exactly one",
             "Name a function of the library.",
         )
-    reached, tables, words, waiting = {}, set(), set(words), start
-    while waiting or tables:
-        if not waiting:  # the words are complete, unless a table's entries bring new ones
-            before = len(reached), len(words)
-            for key in tables:
-                part = [each for one in found[key] for each in entries(one, words)]
-                reached[key] = [syntax(each) for each in part]
-                words |= {
-                    each.value
-                    for one in part
-                    for each in ast.walk(one)
-                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
-                }
-                waiting += [
-                    imports[key[0]].get(each.id, (key[0], each.id))
-                    for one in part
-                    for each in ast.walk(one)
-                    if isinstance(each, ast.Name)
-                ]
-            waiting = [key for key in waiting if key in found and key not in reached]
-            if not waiting and before == (len(reached), len(words)):
-                break
-            continue
-        key = waiting.pop()
-        if key in reached or key not in found:
-            continue
-        if key[1] in REGISTRIES:
-            tables.add(key)
-            continue
-        reached[key] = [syntax(one.node) for one in found[key]]
-        for one in found[key]:
-            words |= one.words
-            local = imports[one.module] | imported(one.node, one.module)
-            waiting += [
-                local.get(each, (one.module, each))
-                for each in (*one.names, *imported(one.node, one.module))
-            ]
-    return reached
+    walk = _Walk(start, words, folder)
+    walk.follow()
+    while walk.registries and walk.take_entries():
+        walk.follow()
+    return walk.trees
 
-
-@lru_cache(maxsize=None)
-def closure_hash(name: str, words: frozenset[str], folder: Path = LIBRARY) -> str:
+# %% ../../nbs/paper/00_rows.ipynb #3d98ce68
+@cache
+def closure_hash(
+    name: str,  # of the function that computes
+    words: frozenset[str],  # names that the configuration gives
+    folder: Path = LIBRARY,
+) -> str:
     "Hash of the closure of a function; where its definitions stand does not matter."
-    return sha256_json(
-        sorted(canonical_json(tree) for tree in closure(name, words, folder).values())
-    )
+    trees = closure(name, words, folder).values()
+    return sha256_json(sorted(canonical_json(tree) for tree in trees))
 
 
-def words_in(value: object) -> frozenset[str]:
+def _words_in(value: object) -> frozenset[str]:
     "All strings in the values of a configuration."
     if isinstance(value, str):
         return frozenset([value])
-    inside = (
-        value.values()
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, (list, tuple))
-        else ()
-    )
-    return frozenset(word for each in inside for word in words_in(each))
+    if isinstance(value, dict):
+        return _words_in(list(value.values()))
+    if isinstance(value, (list, tuple)):
+        return frozenset().union(*map(_words_in, value))
+    return frozenset()
 
-
-def depends_on(task: str, config: Mapping[str, object]) -> str:
+# %% ../../nbs/paper/00_rows.ipynb #8d85fe3e
+def depends_on(
+    task: str,  # the function that makes the row
+    config: Mapping[str, object],  # the fields of a `RunConfig`
+) -> str:
     "The closure hash of a run: of the function `task`, with the names in the configuration."
     named = ("dataset", "aligner", "image_encoder", "text_encoder", "head", "options")
-    return closure_hash(task, words_in({name: config[name] for name in named}))
+    return closure_hash(task, _words_in([config[name] for name in named]))
 
 # %% ../../nbs/paper/00_rows.ipynb #41db93b8
-def pack(values: Tensor) -> str:
-    "Integers in 0 … 65535 as text: base64(zlib(little-endian uint16))."
+def pack(
+    values: Tensor,  # (n,) integers in 0 … 65535
+) -> str:
+    "Integers as text: base64(zlib(little-endian uint16))."
     values = torch.as_tensor(values).long().cpu()
     if values.numel() and (values.min() < 0 or values.max() > 65535):
         raise InputError(
@@ -343,17 +402,23 @@ def pack(values: Tensor) -> str:
             "0 … 65535",
             "Pack ranks or counts.",
         )
-    return base64.b64encode(zlib.compress(values.numpy().astype("<u2").tobytes(), 9)).decode()
+    little_endian = values.numpy().astype("<u2")
+    compressed = zlib.compress(little_endian.tobytes(), 9)
+    return base64.b64encode(compressed).decode()
 
 
-def unpack(text: str) -> Tensor:
-    "The integers (n,) that `pack` wrote."
-    return torch.tensor(
-        memoryview(zlib.decompress(base64.b64decode(text))).cast("H").tolist(), dtype=torch.long
-    )
+def unpack(
+    text: str,  # written by `pack`
+) -> Tensor:
+    "The integers (n,), int64."
+    content = zlib.decompress(base64.b64decode(text))
+    numbers = memoryview(content).cast("H")
+    return torch.tensor(numbers.tolist(), dtype=torch.long)
 
 # %% ../../nbs/paper/00_rows.ipynb #ff7e4a98
-def is_stale(row: Mapping) -> bool:
+def is_stale(
+    row: Mapping,  # as `read_rows` gives it
+) -> bool:
     "Whether a row was made by code that the library no longer holds."
     birth = row.get("provenance", {})
     if not birth.get("task") or not birth.get("closure"):
@@ -369,43 +434,47 @@ def write_rows(
     path: str | Path,  # a .jsonl file, replaced as a whole
 ) -> None:
     "Write rows, sorted by configuration."
+    ordered = sorted(rows, key=lambda row: canonical_json(row["config"]))
     with atomic_path(path) as part:
-        part.write_text(
-            "".join(
-                canonical_json(row) + "\n"
-                for row in sorted(rows, key=lambda row: canonical_json(row["config"]))
-            )
+        part.write_text("".join(canonical_json(row) + "\n" for row in ordered))
+
+# %% ../../nbs/paper/00_rows.ipynb #e6094b08
+def _parse_row(
+    line: str,
+    place: str,  # "line 3 of …", for the message
+) -> dict:
+    "The row of a line; an `InputError` where it is none."
+    restore = "Restore the file from git."
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}, which is no JSON", "one row a line", restore) from error
+    missing = {"key", "config", "metrics", "provenance"} - set(row)
+    if missing:
+        raise InputError(
+            f"{place} without {', '.join(sorted(missing))}",
+            "a whole row",
+            restore,
         )
+    if RunConfig.from_dict(row["config"]).key != row["key"]:
+        raise InputError(
+            f"{place}, whose key does not belong to its configuration",
+            "a row as it was written",
+            restore,
+        )
+    return row
 
-
-def read_rows(path: str | Path) -> list[dict]:
-    "The rows of a .jsonl file; a line that is no row is named."
+# %% ../../nbs/paper/00_rows.ipynb #da70057e
+def read_rows(
+    path: str | Path,  # a .jsonl file
+) -> list[dict]:
+    "The rows of a file; a line that is no row is named."
     path = Path(path)
     if not path.exists():
         raise InputError(
-            f"no file {path}", "rows of an experiment", "Run the experiment first: `make paper`."
+            f"no file {path}",
+            "rows of an experiment",
+            "Run the experiment first: `make paper`.",
         )
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"line {number} of {path}, which is no JSON",
-                "one row a line",
-                "Restore the file from git.",
-            ) from error
-        if missing := {"key", "config", "metrics", "provenance"} - set(row):
-            raise InputError(
-                f"line {number} of {path} without {', '.join(sorted(missing))}",
-                "a whole row",
-                "Restore the file from git.",
-            )
-        if RunConfig.from_dict(row["config"]).key != row["key"]:
-            raise InputError(
-                f"line {number} of {path}, whose key does not belong to its configuration",
-                "a row as it was written",
-                "Restore the file from git.",
-            )
-        rows.append(row)
-    return rows
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return [_parse_row(line, f"line {number} of {path}") for number, line in lines]

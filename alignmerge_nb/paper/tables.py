@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from ..aligners.registry import ALIGNERS
 from ..core import InputError, canonical_json, lookup
+from ..fusion.registry import HEADS
 from .rows import is_stale
 from .statistics import Estimate, estimate, seed_mean, seeds_of, summarise
 
 # %% auto #0
-__all__ = ['NAMES', 'ALLOWABLE', 'label', 'setting', 'label_of', 'tex', 'cell_of', 'unconverged', 'mixed_code', 'check_rows',
-           'Table', 'best_of', 'reference', 'table', 'source_of', 'numbers', 'check_prose']
+__all__ = ['label', 'setting', 'label_of', 'tex', 'cell_of', 'check_rows', 'Table', 'reference', 'table', 'source_of', 'numbers',
+           'check_prose']
 
 # %% ../../nbs/paper/02_tables.ipynb #a315fa6e
-NAMES = {
+_METHOD_NAMES = {
     "align_merge": "AlignMerge",
     "ot_align_merge": "OT-Align&Merge",
     "ridge": "Ridge",
@@ -51,21 +54,10 @@ NAMES = {
     "gromov": "Gromov",
     "fused_gromov": "Fused Gromov",
     "prototypes": "Prototypes",
-    "emoji": "Emoji",
-    "emoji2d": "Emoji (flat)",
-    "tuxpaint": "Tux Paint",
-    "cdda": "CDDA",
-    "openclipart": "Openclipart",
-    "easyvqa": "easy-VQA",
-    "union": "Union",
-    "coco": "COCO",
-    "flickr30k": "Flickr30k",
-    "planted": "Planted",
-    "factors": "Planted factors",
-    "nlvr_shapes": "Two scenes (derived)",
-    "nlvr_pictures": "Two pictures (derived)",
-    "entail_shapes": "Scene entailment (derived)",
-    "entail_pictures": "Picture entailment (derived)",
+}
+
+# %% ../../nbs/paper/02_tables.ipynb #595a9def
+_HEAD_NAMES = {
     "concat": "Concatenation",
     "average": "Average",
     "cross_attention": "Cross-attention",
@@ -85,6 +77,29 @@ NAMES = {
     "align_mamba_balanced": "AlignMamba, both marginals (port)",
     "mixup_transport": "CMOT mixup (port)",
     "dec_align": "DecAlign (port)",
+}
+
+# %% ../../nbs/paper/02_tables.ipynb #059ba3e6
+_DATA_NAMES = {
+    "emoji": "Emoji",
+    "emoji2d": "Emoji (flat)",
+    "tuxpaint": "Tux Paint",
+    "cdda": "CDDA",
+    "openclipart": "Openclipart",
+    "easyvqa": "easy-VQA",
+    "union": "Union",
+    "coco": "COCO",
+    "flickr30k": "Flickr30k",
+    "planted": "Planted",
+    "factors": "Planted factors",
+    "nlvr_shapes": "Two scenes (derived)",
+    "nlvr_pictures": "Two pictures (derived)",
+    "entail_shapes": "Scene entailment (derived)",
+    "entail_pictures": "Picture entailment (derived)",
+}
+
+# %% ../../nbs/paper/02_tables.ipynb #80a7c285
+_SETTING_NAMES = {
     "raw": "raw",
     "aligned": "aligned",
     "rotated": "aligned, rotated",
@@ -105,72 +120,96 @@ NAMES = {
 }
 
 
-def label(value: object) -> str:
-    "How a value of a configuration is printed."
-    return (
-        "all"
-        if value is None
-        else NAMES.get(value, value)
-        if isinstance(value, str)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )
+_NAMES = _METHOD_NAMES | _HEAD_NAMES | _DATA_NAMES | _SETTING_NAMES
+
+# %% ../../nbs/paper/02_tables.ipynb #dd3c9ce8
+def label(
+    value: object,  # of a configuration
+) -> str:
+    "How a value is printed."
+    if value is None:
+        return "all"
+    if isinstance(value, str):
+        return _printed_name(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
 
 
-def setting(row: dict, key: str) -> object:
-    'A value of the row\'s configuration; dots lead into its dicts ("options.input").'
+def _printed_name(value: str) -> str:
+    "The label of an aligner or a head, a name of `_NAMES`, or the value with spaces."
+    for registry in (ALIGNERS, HEADS):
+        own_label = getattr(registry.get(value), "label", "")
+        if own_label:
+            return own_label
+    return _NAMES.get(value, value.replace("_", " "))
+
+# %% ../../nbs/paper/02_tables.ipynb #f09a4f42
+def setting(
+    row: dict,
+    key: str,  # dots lead into dicts: "options.input"
+) -> object:
+    "A value of the row's configuration."
     value = row["config"]
     for part in key.split("."):
         value = lookup(value, part, "configuration key")
     return value
 
 
-def label_of(row: dict, keys: str | Sequence[str]) -> str:
-    'The printed values of one or several keys, separated by commas; "none" is not worth a word beside others.'
-    values = [setting(row, key) for key in ([keys] if isinstance(keys, str) else keys)]
-    return ", ".join(label(value) for value in values if value != "none" or len(values) == 1)
+def label_of(
+    row: dict,
+    keys: str | Sequence[str],  # one or several, as in `setting`
+) -> str:
+    'The printed values of the keys, separated by commas; "none" beside others is left out.'
+    keys = [keys] if isinstance(keys, str) else keys
+    values = [setting(row, key) for key in keys]
+    printed = [label(value) for value in values if value != "none" or len(values) == 1]
+    return ", ".join(printed)
+
+# %% ../../nbs/paper/02_tables.ipynb #ebab5a50
+_TEX_SYMBOLS = {
+    "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
+    "–": "--",
+    "−": "$-$",
+}
 
 
-def tex(text: str) -> str:
+def tex(
+    text: str,
+) -> str:
     "Text with LaTeX's special characters escaped."
-    return (
-        re.sub(r"[&%$#_{}]", lambda found: "\\" + found[0], text)
-        .replace("†", r"\textsuperscript{\dag}")
-        .replace("‡", r"\textsuperscript{\ddag}")
-        .replace("–", "--")
-        .replace("−", "$-$")
-    )
+    text = re.sub(r"[&%$#_{}]", lambda special: "\\" + special[0], text)
+    for symbol, command in _TEX_SYMBOLS.items():
+        text = text.replace(symbol, command)
+    return text
 
-# %% ../../nbs/paper/02_tables.ipynb #949e7820
-ALLOWABLE = ("dirty", "commits", "seeds", "unconverged")
-
-
-def cell_of(row: dict) -> str:
+# %% ../../nbs/paper/02_tables.ipynb #b5ab62cd
+def cell_of(
+    row: dict,
+) -> str:
     "What a row has in common with its other seeds."
-    return canonical_json({key: value for key, value in row["config"].items() if key != "seed"})
+    shared = {key: value for key, value in row["config"].items() if key != "seed"}
+    return canonical_json(shared)
 
 
-def unconverged(row: dict) -> bool:
+def _is_unconverged(row: dict) -> bool:
     "Whether the run says that its coupling did not converge."
     return row["metrics"].get("converged", 1) == 0
 
-
-def mixed_code(rows: Sequence[dict]) -> str:
+# %% ../../nbs/paper/02_tables.ipynb #4c9abef3
+def _mixed_code(rows: Sequence[dict]) -> str:
     "The first method whose rows were made by different code, in words; '' where there is none."
-    code: dict[tuple, set[str]] = {}
+    code: dict[tuple, set[str]] = {}  # method, or method and data → the code that made its rows
     for row in rows:
-        config, birth = row["config"], row["provenance"]
-        method = config.get("aligner"), config.get("head")
+        config = row["config"]
+        birth = row["provenance"]
+        method = (config.get("aligner"), config.get("head"))
         if birth.get("closure"):
+            names = ("dataset", "image_encoder", "text_encoder", "options")
+            data = canonical_json([config.get(name) for name in names])
             code.setdefault(method, set()).add("closure")
-            same = canonical_json(
-                [
-                    config.get(name)
-                    for name in ("dataset", "image_encoder", "text_encoder", "options")
-                ]
-            )
-            code.setdefault((*method, same), set()).add(birth["closure"][:10])
+            code.setdefault((*method, data), set()).add(birth["closure"][:10])
         else:
             code.setdefault(method, set()).add(str(birth.get("source"))[:10])
     for method, hashes in code.items():
@@ -178,58 +217,103 @@ def mixed_code(rows: Sequence[dict]) -> str:
             return f"{label(method[0])} by the code {', '.join(sorted(hashes))}"
     return ""
 
+# %% ../../nbs/paper/02_tables.ipynb #8c1e103d
+class _Fault(NamedTuple):
+    "Why rows may not stand in one table."
 
+    got: str
+    wanted: str
+    do: str
+
+
+def _uncommitted(rows: Sequence[dict]) -> _Fault | None:
+    "Rows computed with uncommitted changes."
+    dirty = sum(row["provenance"].get("dirty", True) for row in rows)
+    if not dirty:
+        return None
+    return _Fault(
+        f"{dirty} of {len(rows)} rows from a checkout with uncommitted changes",
+        "rows of a commit",
+        "Commit, then run again",
+    )
+
+# %% ../../nbs/paper/02_tables.ipynb #e0589dac
+def _several_commits(rows: Sequence[dict]) -> _Fault | None:
+    "Rows of several versions of the library or of a data set, or of no commit."
+    versions = {(row["config"]["dataset"], row["provenance"].get("data")) for row in rows}
+    datasets = {dataset for dataset, _ in versions}
+    commits = {str(row["provenance"].get("commit"))[:10] for row in rows}
+    mixed = _mixed_code(rows)
+    if not mixed and "None" not in commits and len(versions) == len(datasets):
+        return None
+    code = mixed or "one code for each method"
+    return _Fault(
+        f"rows of the commits {', '.join(sorted(commits))} "
+        f"({code}; {len(versions)} versions of data)",
+        "one code for each method and one version of each data set",
+        "Run again from one commit",
+    )
+
+# %% ../../nbs/paper/02_tables.ipynb #a9a922bd
+def _different_seeds(rows: Sequence[dict]) -> _Fault | None:
+    "Cells with different sets of seeds."
+    cells: dict[str, list[dict]] = {}
+    for row in rows:
+        cells.setdefault(cell_of(row), []).append(row)
+    seeds = {seeds_of(cell) for cell in cells.values()}
+    if len(seeds) == 1:
+        return None
+    return _Fault(
+        f"cells with the seeds {sorted(seeds)}",
+        "the same seeds in all cells",
+        "Run the missing seeds",
+    )
+
+
+def _unconverged(rows: Sequence[dict]) -> _Fault | None:
+    "Couplings whose marginals were off."
+    off = [row for row in rows if _is_unconverged(row)]
+    if not off:
+        return None
+    return _Fault(
+        f"{len(off)} rows whose coupling did not converge (first: {cell_of(off[0])})",
+        "converged couplings",
+        "Raise epsilon or the iterations",
+    )
+
+# %% ../../nbs/paper/02_tables.ipynb #78f7c083
+_CHECKS = {
+    "dirty": _uncommitted,
+    "commits": _several_commits,
+    "seeds": _different_seeds,
+    "unconverged": _unconverged,
+}
+
+# %% ../../nbs/paper/02_tables.ipynb #949e7820
 def check_rows(
     rows: Sequence[dict],
-    allow: Sequence[str] = (),  # of `ALLOWABLE`
+    allow: Sequence[str] = (),  # of "dirty", "commits", "seeds", "unconverged"
 ) -> None:
-    "Raise a `InputError` for rows that may not stand in one table."
+    "Raise an `InputError` for rows that may not stand in one table."
     for name in allow:
-        lookup(dict.fromkeys(ALLOWABLE), name, "allowance")
+        lookup(_CHECKS, name, "allowance")
     if not rows:
         raise InputError("no rows", "at least one", "Run the experiment first: `make paper`.")
-    if len(tiers := sorted({row["config"]["tier"] for row in rows})) > 1:
+    tiers = sorted({row["config"]["tier"] for row in rows})
+    if len(tiers) > 1:
         raise InputError(
             f"rows of the tiers {', '.join(tiers)}",
             "one tier",
             "Read the rows of one tier; they never mix.",
         )
-    cells: dict[str, set[int]] = {}
-    for row in rows:
-        cells.setdefault(cell_of(row), set()).add(row["config"]["seed"])
-    dirty = sum(row["provenance"].get("dirty", True) for row in rows)
-    data = {(row["config"]["dataset"], row["provenance"].get("data")) for row in rows}
-    commit, mixed = {str(row["provenance"].get("commit"))[:10] for row in rows}, mixed_code(rows)
-    off = [row for row in rows if unconverged(row)]
-    found = {
-        "dirty": dirty
-        and (
-            f"{dirty} of {len(rows)} rows from a checkout with uncommitted changes",
-            "rows of a commit",
-            "Commit, then run again",
-        ),
-        "commits": (mixed or "None" in commit or len(data) > len({name for name, _ in data}))
-        and (
-            f"rows of the commits {', '.join(sorted(commit))} ({mixed or 'one code for each method'}; {len(data)} versions of data)",
-            "one code for each method and one version of each data set",
-            "Run again from one commit",
-        ),
-        "seeds": len({frozenset(seeds) for seeds in cells.values()}) > 1
-        and (
-            f"cells with the seeds {sorted({tuple(sorted(seeds)) for seeds in cells.values()})}",
-            "the same seeds in all cells",
-            "Run the missing seeds",
-        ),
-        "unconverged": off
-        and (
-            f"{len(off)} rows whose coupling did not converge (first: {cell_of(off[0])})",
-            "converged couplings",
-            "Raise epsilon or the iterations",
-        ),
-    }
-    for name, problem in found.items():
-        if problem and name not in allow:
-            raise InputError(problem[0], problem[1], f"{problem[2]}, or pass allow=({name!r},).")
+    for name, check in _CHECKS.items():
+        fault = check(rows)
+        if fault and name not in allow:
+            raise InputError(
+                fault.got,
+                fault.wanted,
+                f"{fault.do}, or pass allow=({name!r},).",
+            )
 
 # %% ../../nbs/paper/02_tables.ipynb #29774550
 @dataclass(frozen=True)
@@ -241,131 +325,174 @@ class Table:
     cells: tuple[tuple[Estimate | None, ...], ...]  # by row, then column; None: not run
     best: frozenset[tuple[int, int]]  # cells that beat every other one of their column
     daggers: frozenset[tuple[int, int]]  # cells with a coupling that did not converge
-    references: tuple[tuple[str, tuple[float | None, ...]], ...]  # (label, one value per column)
+    references: tuple[tuple[str, tuple[float | None, ...]], ...]  # (label, a value per column)
     n: tuple[int, ...]  # test images of each column
     tier: str
     seeds: tuple[int, ...]
     metric: str
-    stale: frozenset[tuple[int, int]] = (
-        frozenset()
-    )  # cells with a row that was made by earlier code
-
-    @property
-    def note(self) -> str:
-        "What the numbers are, in one sentence or two."
-        seeds = "seed" if len(self.seeds) == 1 else f"mean over {len(self.seeds)} seeds"
-        images = (
-            f"n = {min(self.n):,}"
-            if len(set(self.n)) == 1
-            else f"n = {min(self.n):,} to {max(self.n):,}"
-        )
-        name = label(self.metric)
-        note = f"{name[:1].upper()}{name[1:]} in percent, {seeds} ({', '.join(map(str, self.seeds))}), with 95 % bootstrap intervals over test images ({images}); tier “{self.tier}”."
-        if self.best:
-            note += " Bold: better than every other method of its column (paired bootstrap)."
-        if self.daggers:
-            note += " †: a coupling of this cell did not converge."
-        if self.all_stale:
-            note += " All rows were made by earlier code than the library holds now."
-        elif self.stale:
-            note += " ‡: made by earlier code than the library holds now."
-        return note
+    stale: frozenset[tuple[int, int]] = frozenset()  # cells with a row of earlier code
 
     @property
     def all_stale(self) -> bool:
         "Whether every cell that was run is stale; a mark on each would say nothing."
-        return len(self.stale) == sum(cell is not None for line in self.cells for cell in line)
+        run = [cell for line in self.cells for cell in line if cell is not None]
+        return len(self.stale) == len(run)
 
-    def texts(self, row: int, column: int) -> tuple[str, str]:
+    @property
+    def note(self) -> str:
+        "What the numbers and marks are, in a few sentences."
+        return " ".join([_numbers_note(self), *_marks_notes(self)])
+
+    def texts(
+        self,
+        row: int,
+        column: int,
+    ) -> tuple[str, str]:
         "The printed mean and interval of a cell."
         cell = self.cells[row][column]
         if cell is None:
             return "–", ""
-        marks = "†" * ((row, column) in self.daggers) + "‡" * (
-            (row, column) in self.stale and not self.all_stale
-        )
-        return f"{cell.mean:.1f}{marks}", f"[{cell.low:.1f}, {cell.high:.1f}]"
-
-    def reference_texts(self) -> list[list[str]]:
-        "The printed reference lines."
-        return [
-            [label, *("–" if value is None else f"{value:.1f}" for value in values)]
-            for label, values in self.references
-        ]
+        dagger = "†" if (row, column) in self.daggers else ""
+        stale = "‡" if (row, column) in self.stale and not self.all_stale else ""
+        return f"{cell.mean:.1f}{dagger}{stale}", f"[{cell.low:.1f}, {cell.high:.1f}]"
 
     def markdown(self) -> str:
         "The table for notebooks and the site."
-
-        def cell(i: int, j: int) -> str:
-            mean, interval = self.texts(i, j)
-            return (f"**{mean}**" if (i, j) in self.best else mean) + (
-                f" {interval}" if interval else ""
-            )
-
-        lines = [["", *self.columns], ["---"] * (len(self.columns) + 1)]
-        lines += [
-            [label, *(cell(i, j) for j in range(len(self.columns)))]
-            for i, label in enumerate(self.rows)
-        ]
-        lines += [["*test images*", *(f"{n:,}" for n in self.n)]] + [
-            [f"*{line[0]}*", *line[1:]] for line in self.reference_texts()
-        ]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.note}\n"
+        return _table_markdown(self)
 
     def latex(
         self,
         caption: str,  # LaTeX; the note is added
         label: str,  # for \cref
     ) -> str:
-        "The table for the paper (booktabs); intervals under the means where there are more than three columns."
-        stacked, lines = len(self.columns) > 3, []
-        for i, name in enumerate(self.rows):
-            means, intervals = zip(*(self.latex_cell(i, j) for j in range(len(self.columns))))
-            lines.append([tex(name), *(means if stacked else map("~".join, zip(means, intervals)))])
-            if stacked:
-                lines.append(["", *intervals])
-        body = [
-            " & ".join(line) + r" \\" + ("[2pt]" if stacked and k % 2 else "")
-            for k, line in enumerate(lines)
-        ]
-        foot = [
-            " & ".join(map(tex, line)) + r" \\"
-            for line in [["Test images", *(f"{n:,}" for n in self.n)], *self.reference_texts()]
-        ]
-        head = " & ".join(["", *map(tex, self.columns)]) + r" \\"
-        note = tex(self.note).replace("“", "``").replace("”", "''").replace("95 ", "95~")
-        return "\n".join(
-            [
-                r"\begin{table}[t]",
-                r"\centering\small\setlength{\tabcolsep}{4pt}",
-                rf"\caption{{{caption} {note}}}",
-                rf"\label{{{label}}}",
-                rf"\begin{{tabular}}{{l{'c' * len(self.columns)}}}",
-                r"\toprule",
-                head,
-                r"\midrule",
-                *body,
-                r"\midrule",
-                *foot,
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
+        "The table for the paper (booktabs)."
+        return _table_latex(self, caption, label)
 
-    def latex_cell(self, row: int, column: int) -> tuple[str, str]:
-        "Mean, bold where best, and small interval."
-        mean, interval = self.texts(row, column)
-        mean = (
-            tex(mean) if mean == "–" or len(mean.split(".")[0]) > 1 else r"\phantom{0}" + tex(mean)
-        )
-        return (rf"\textbf{{{mean}}}" if (row, column) in self.best else mean), (
-            rf"{{\scriptsize {interval}}}" if interval else ""
-        )
+# %% ../../nbs/paper/02_tables.ipynb #b8ea0afc
+def _numbers_note(shown: Table) -> str:
+    "What the numbers of a table are, in one sentence."
+    metric = label(shown.metric)
+    metric = metric[:1].upper() + metric[1:]
+    count = len(shown.seeds)
+    seeds = "seed" if count == 1 else f"mean over {count} seeds"
+    listed = ", ".join(map(str, shown.seeds))
+    images = f"n = {min(shown.n):,}"
+    if len(set(shown.n)) > 1:
+        images += f" to {max(shown.n):,}"
+    return (
+        f"{metric} in percent, {seeds} ({listed}), "
+        f"with 95 % bootstrap intervals over test images ({images}); tier “{shown.tier}”."
+    )
 
-# %% ../../nbs/paper/02_tables.ipynb #3a97b479
-def best_of(
+# %% ../../nbs/paper/02_tables.ipynb #ac725850
+def _marks_notes(shown: Table) -> list[str]:
+    "What the marks of a table mean, a sentence for each that occurs."
+    notes = []
+    if shown.best:
+        notes.append("Bold: better than every other method of its column (paired bootstrap).")
+    if shown.daggers:
+        notes.append("†: a coupling of this cell did not converge.")
+    if shown.all_stale:
+        notes.append("All rows were made by earlier code than the library holds now.")
+    elif shown.stale:
+        notes.append("‡: made by earlier code than the library holds now.")
+    return notes
+
+
+def _reference_texts(shown: Table) -> list[list[str]]:
+    "The printed reference lines."
+    lines = []
+    for name, values in shown.references:
+        printed = ["–" if value is None else f"{value:.1f}" for value in values]
+        lines.append([name, *printed])
+    return lines
+
+# %% ../../nbs/paper/02_tables.ipynb #7237f9f5
+def _markdown_cell(shown: Table, row: int, column: int) -> str:
+    "Mean, bold where best, and interval."
+    mean, interval = shown.texts(row, column)
+    if (row, column) in shown.best:
+        mean = f"**{mean}**"
+    return f"{mean} {interval}" if interval else mean
+
+
+def _table_markdown(shown: Table) -> str:
+    "A table in Markdown, with its note."
+    across = range(len(shown.columns))
+    lines = [
+        ["", *shown.columns],
+        ["---"] * (len(shown.columns) + 1),
+    ]
+    for row, name in enumerate(shown.rows):
+        lines.append([name, *(_markdown_cell(shown, row, column) for column in across)])
+    lines.append(["*test images*", *(f"{n:,}" for n in shown.n)])
+    for name, *values in _reference_texts(shown):
+        lines.append([f"*{name}*", *values])
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{body}\n\n{shown.note}\n"
+
+# %% ../../nbs/paper/02_tables.ipynb #3fb39f4b
+def _latex_cell(shown: Table, row: int, column: int) -> tuple[str, str]:
+    "Mean, bold where best, and small interval."
+    mean, interval = shown.texts(row, column)
+    is_narrow = mean != "–" and len(mean.split(".")[0]) == 1
+    mean = tex(mean)
+    if is_narrow:
+        mean = r"\phantom{0}" + mean
+    if (row, column) in shown.best:
+        mean = rf"\textbf{{{mean}}}"
+    if interval:
+        interval = rf"{{\scriptsize {interval}}}"
+    return mean, interval
+
+# %% ../../nbs/paper/02_tables.ipynb #ab80fcea
+def _latex_body(shown: Table) -> list[str]:
+    "The lines of the methods."
+    is_stacked = len(shown.columns) > 3
+    lines = []
+    for row, name in enumerate(shown.rows):
+        cells = [_latex_cell(shown, row, column) for column in range(len(shown.columns))]
+        means = [mean for mean, _ in cells]
+        intervals = [interval for _, interval in cells]
+        if is_stacked:
+            lines.append(_latex_line([tex(name), *means]))
+            lines.append(_latex_line(["", *intervals]) + "[2pt]")
+        else:
+            lines.append(_latex_line([tex(name), *map("~".join, cells)]))
+    return lines
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    "A line of a LaTeX table."
+    return " & ".join(cells) + r" \\"
+
+# %% ../../nbs/paper/02_tables.ipynb #6df645c4
+def _table_latex(shown: Table, caption: str, reference: str) -> str:
+    "A table in LaTeX, with its note in the caption."
+    counts = ["Test images", *(f"{n:,}" for n in shown.n)]
+    foot = [_latex_line(map(tex, line)) for line in [counts, *_reference_texts(shown)]]
+    note = tex(shown.note).replace("“", "``").replace("”", "''").replace("95 ", "95~")
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{caption} {note}}}",
+        rf"\label{{{reference}}}",
+        rf"\begin{{tabular}}{{l{'c' * len(shown.columns)}}}",
+        r"\toprule",
+        _latex_line(["", *map(tex, shown.columns)]),
+        r"\midrule",
+        *_latex_body(shown),
+        r"\midrule",
+        *foot,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+# %% ../../nbs/paper/02_tables.ipynb #ec5dcdb8
+def _best_of(
     cells: Mapping[int, Sequence[dict]],  # row number → rows of one column
     metric: str,
 ) -> int | None:
@@ -373,74 +500,110 @@ def best_of(
     if len(cells) < 2:
         return None
     vectors = {index: seed_mean(rows, metric) for index, rows in cells.items()}
-    leader = max(vectors, key=lambda index: float(vectors[index].mean()))
     if len({len(vector) for vector in vectors.values()}) > 1:
         return None  # different test sets cannot be compared image by image
-    return (
-        leader
-        if all(
-            estimate(vectors[leader] - other).low > 0
-            for index, other in vectors.items()
-            if index != leader
-        )
-        else None
-    )
+    leader = max(vectors, key=lambda index: float(vectors[index].mean()))
+    lead = vectors.pop(leader)
+    beats_all = all(estimate(lead - other).low > 0 for other in vectors.values())
+    return leader if beats_all else None
 
-
+# %% ../../nbs/paper/02_tables.ipynb #f2e86193
 def reference(
     rows: Sequence[dict],  # of one column
     name: str,  # a key of metrics
     unit: float,  # factor to percent
 ) -> float | None:
     "The highest mean over seeds among the column's cells; None where no row has it."
-    values: dict[str, list[float]] = {}
+    by_cell: dict[str, list[float]] = {}
     for row in rows:
         if name in row["metrics"]:
-            values.setdefault(cell_of(row), []).append(unit * row["metrics"][name])
-    return max((sum(each) / len(each) for each in values.values()), default=None)
+            by_cell.setdefault(cell_of(row), []).append(unit * row["metrics"][name])
+    means = [sum(values) / len(values) for values in by_cell.values()]
+    return max(means, default=None)
 
+# %% ../../nbs/paper/02_tables.ipynb #3a97b479
+class _Grid:
+    "Rows by their place in a table: labels in the order in which they come."
 
+    def __init__(
+        self,
+        data: Sequence[dict],
+        row_keys: str | Sequence[str],
+        column_keys: str | Sequence[str],
+    ) -> None:
+        places = [(label_of(row, row_keys), label_of(row, column_keys)) for row in data]
+        self.rows = list(dict.fromkeys(row for row, _ in places))
+        self.columns = list(dict.fromkeys(column for _, column in places))
+        self.cells: dict[tuple[int, int], list[dict]] = {}
+        for row, (down, across) in zip(data, places, strict=True):
+            place = self.rows.index(down), self.columns.index(across)
+            self.cells.setdefault(place, []).append(row)
+
+    def column(self, j: int) -> dict[int, list[dict]]:
+        "The cells of a column that have rows, by row number."
+        down = range(len(self.rows))
+        return {i: self.cells[i, j] for i in down if (i, j) in self.cells}
+
+# %% ../../nbs/paper/02_tables.ipynb #40652d4f
 def table(
     data: Sequence[dict],  # rows of results
     rows: str | Sequence[str] = "aligner",  # configuration key(s) that name the table's rows
     columns: str | Sequence[str] = "dataset",  # … and its columns
     metric: str = "r10",  # as in `per_unit`
-    references: Mapping[str, str]
-    | None = None,  # {"chance_r10": "Chance", …}: lines below the methods
+    references: Mapping[str, str] | None = None,  # {"chance_r10": "Chance"}: lines at the foot
     unit: float = 1.0,  # factor from reference metrics to percent: 100 for shares
     allow: Sequence[str] = (),  # as in `check_rows`
 ) -> Table:
     "Group checked rows into cells, in the order in which they come."
     check_rows(data, allow)
-    labels = [list(dict.fromkeys(label_of(row, keys) for row in data)) for keys in (rows, columns)]
-    groups: dict[tuple[int, int], list[dict]] = {}
-    for row in data:
-        groups.setdefault(
-            tuple(names.index(label_of(row, keys)) for names, keys in zip(labels, (rows, columns))),
-            [],
-        ).append(row)
-    found = {place: summarise(cell, metric) for place, cell in groups.items()}
-    down, across = map(range, map(len, labels))
-    best = {
-        (best_of({i: groups[i, j] for i in down if (i, j) in groups}, metric), j) for j in across
-    }
-    column = [[row for i in down for row in groups.get((i, j), [])] for j in across]
-    lines = tuple(
-        (label, tuple(reference(each, name, unit) for each in column))
-        for name, label in (references or {}).items()
-    )
+    grid = _Grid(data, rows, columns)
+    estimates = {place: summarise(cell, metric) for place, cell in grid.cells.items()}
+    by_column = [grid.column(j) for j in range(len(grid.columns))]
+    leaders = [_best_of(column, metric) for column in by_column]
     return Table(
-        *map(tuple, labels),
-        tuple(tuple(found.get((i, j)) for j in across) for i in down),
-        frozenset((i, j) for i, j in best if i is not None),
-        frozenset(place for place, cell in groups.items() if any(map(unconverged, cell))),
-        lines,
-        tuple(next(found[i, j].n for i in down if (i, j) in found) for j in across),
-        data[0]["config"]["tier"],
-        seeds_of(data),
-        metric,
-        frozenset(place for place, cell in groups.items() if any(map(is_stale, cell))),
+        rows=tuple(grid.rows),
+        columns=tuple(grid.columns),
+        cells=_lines_of(estimates, len(grid.rows), len(grid.columns)),
+        best=frozenset((i, j) for j, i in enumerate(leaders) if i is not None),
+        daggers=_marked(grid, _is_unconverged),
+        references=_references_of(by_column, references or {}, unit),
+        n=tuple(estimates[min(column), j].n for j, column in enumerate(by_column)),
+        tier=data[0]["config"]["tier"],
+        seeds=seeds_of(data),
+        metric=metric,
+        stale=_marked(grid, is_stale),
     )
+
+# %% ../../nbs/paper/02_tables.ipynb #87bf53a0
+def _lines_of(
+    estimates: Mapping[tuple[int, int], Estimate],
+    height: int,
+    width: int,
+) -> tuple[tuple[Estimate | None, ...], ...]:
+    "The cells of a table, line by line."
+    return tuple(tuple(estimates.get((i, j)) for j in range(width)) for i in range(height))
+
+
+def _marked(
+    grid: _Grid,
+    test: Callable[[dict], bool],  # of a row
+) -> frozenset[tuple[int, int]]:
+    "The places of the cells with a row that passes the test."
+    return frozenset(place for place, cell in grid.cells.items() if any(map(test, cell)))
+
+# %% ../../nbs/paper/02_tables.ipynb #ff0e41da
+def _references_of(
+    by_column: Sequence[Mapping[int, Sequence[dict]]],
+    names: Mapping[str, str],  # metric → label
+    unit: float,
+) -> tuple[tuple[str, tuple[float | None, ...]], ...]:
+    "The reference lines of a table."
+    columns = [[row for cell in column.values() for row in cell] for column in by_column]
+    lines = []
+    for name, printed in names.items():
+        values = tuple(reference(rows, name, unit) for rows in columns)
+        lines.append((printed, values))
+    return tuple(lines)
 
 # %% ../../nbs/paper/02_tables.ipynb #0b3856d7
 def source_of(
@@ -448,16 +611,15 @@ def source_of(
     *keys: str,  # configuration keys that name the cell
 ) -> str:
     "Which rows a number comes from, for a comment."
-    values = [
-        f"{key}={' '.join(dict.fromkeys(str(setting(row, key)) for row in rows))}"
-        for key in ("tier", *keys)
-    ]
+    experiments = " ".join(sorted({row["config"]["experiment"] for row in rows}))
+    settings = []
+    for key in ("tier", *keys):
+        values = dict.fromkeys(str(setting(row, key)) for row in rows)
+        settings.append(f"{key}={' '.join(values)}")
     hashes = sorted({str(row["provenance"].get("source"))[:10] for row in rows})
-    old = sum(map(is_stale, rows))
-    return (
-        f"{' '.join(sorted({row['config']['experiment'] for row in rows}))}: {', '.join(values)}; {len(rows)} rows, library {' '.join(hashes)}"
-        + (f", {old} of earlier code" if old else "")
-    )
+    stale = sum(map(is_stale, rows))
+    source = f"{experiments}: {', '.join(settings)}; {len(rows)} rows, library {' '.join(hashes)}"
+    return f"{source}, {stale} of earlier code" if stale else source
 
 
 def numbers(
@@ -466,49 +628,66 @@ def numbers(
     "The text of numbers.tex, sorted by name."
     lines = ["% Generated from the rows of results; do not edit."]
     for name, (text, source) in sorted(values.items()):
-        if not re.fullmatch(r"[A-Za-z]+", name):
-            raise InputError(
-                f"the macro name {name!r}",
-                "letters only, as TeX wants",
-                "Spell numbers out: SixtyFour.",
-            )
-        if "\n" in text + source or re.search(r"(?<!\\)%", text):
-            raise InputError(
-                f"the text {text!r} of \\{name}",
-                "one line without a bare %",
-                "Write \\% for per cent.",
-            )
+        _check_macro(name, text, source)
         lines.append(rf"\newcommand{{\{name}}}{{{text}}}% {source}")
     return "\n".join(lines) + "\n"
 
+# %% ../../nbs/paper/02_tables.ipynb #7078b355
+def _check_macro(name: str, text: str, source: str) -> None:
+    "Raise an `InputError` for a macro that TeX would misread."
+    if not re.fullmatch(r"[A-Za-z]+", name):
+        raise InputError(
+            f"the macro name {name!r}",
+            "letters only, as TeX wants",
+            "Spell numbers out: SixtyFour.",
+        )
+    has_bare_percent = re.search(r"(?<!\\)%", text)
+    if "\n" in text + source or has_bare_percent:
+        raise InputError(
+            f"the text {text!r} of \\{name}",
+            "one line without a bare %",
+            "Write \\% for per cent.",
+        )
 
+# %% ../../nbs/paper/02_tables.ipynb #8cd0de16
+_COMMENT = r"(?<!\\)%.*"
+
+
+_ARGUMENT = (
+    r"\\(input|includegraphics|(eq|page|auto|[cC])?ref|cite[a-z]*|label)\*?(\[[^]]*\])*\{[^}]*\}"
+)
+
+
+def _has_digit(line: str) -> bool:
+    "Whether a line has a digit outside of comments, references and inputs."
+    without_comment = re.sub(_COMMENT, "", line)
+    prose = re.sub(_ARGUMENT, "", without_comment)
+    return re.search(r"\d", prose) is not None
+
+# %% ../../nbs/paper/02_tables.ipynb #4f648068
 def check_prose(
     text: str,  # a .tex file
 ) -> list[str]:
-    "Lines with a digit in results passages, as 'line 12: …'; arguments of references and inputs, and comments, do not count."
-    offending, inside, passages = [], False, 0
+    "Lines with a digit in results passages, as 'line 12: …'."
+    offending = []
+    passages = 0
+    is_inside = False
     for number, line in enumerate(text.splitlines(), 1):
-        if mark := re.fullmatch(r"\s*% results (begin|end)\s*", line):
-            if inside == (mark[1] == "begin"):
+        mark = re.fullmatch(r"\s*% results (begin|end)\s*", line)
+        if mark:
+            if is_inside == (mark[1] == "begin"):
                 raise InputError(
                     f"line {number}: '% results {mark[1]}' for the second time",
                     "begin and end in turn",
                     "Correct the comment lines.",
                 )
-            inside = not inside
-            passages += inside
-        elif inside:
-            plain = re.sub(r"(?<!\\)%.*", "", line)
-            plain = re.sub(
-                r"\\(input|includegraphics|(eq|page|auto|[cC])?ref|cite[a-z]*|label)\*?(\[[^]]*\])*\{[^}]*\}",
-                "",
-                plain,
-            )
-            if re.search(r"\d", plain):
-                offending.append(f"line {number}: {line.strip()}")
-    if inside or not passages:
+            is_inside = not is_inside
+            passages += is_inside
+        elif is_inside and _has_digit(line):
+            offending.append(f"line {number}: {line.strip()}")
+    if is_inside or not passages:
         raise InputError(
-            "no results passage" if not passages else "a results passage without end",
+            "a results passage without end" if passages else "no results passage",
             "% results begin … % results end",
             "Add the comment lines.",
         )

@@ -123,9 +123,7 @@ def references(
 
 def shared_config(config: RunConfig) -> RunConfig:
     "What the runs of all aligners on the same rows have in common."
-    return replace(
-        config, experiment="", tier="", aligner="procrustes", params={}, head=None, options={}
-    )
+    return replace(config, experiment="", aligner="procrustes", params={}, head=None, options={})
 
 # %% ../../../nbs/lab/experiments/75_similarity.ipynb #0bdc1888
 def similarity_material(config: RunConfig) -> tuple[RetrievalData, Aligner]:

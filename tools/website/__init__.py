@@ -1,0 +1,1 @@
+"The documentation site and README.md, made from the notebooks."
