@@ -32,6 +32,7 @@ from alignmerge_nb.paper.rows import RunConfig, pack, read_rows, source_hash, un
 
 CONFIG = RunConfig("10_retrieval", "cpu", "emoji", "ridge", n_pairs=64, params={"penalty": 1.0})
 OTHER = {
+    "tier": "full",
     "seed": 1,
     "n_pairs": None,
     "unpaired": "disjoint",

@@ -16,7 +16,6 @@ from typing import Literal, get_args
 
 import torch
 import yaml
-from scipy.stats import t as student_t
 from torch import Tensor
 
 from ..core import InputError, lookup
@@ -255,6 +254,8 @@ def _measure_seeds(
     b: Sequence[dict],
 ) -> tuple[float, float, float]:
     "Mean over seeds and its Student interval; without width for one seed."
+    from scipy.stats import t as student_t
+
     compute = _COMPUTE[test.compute]
     values = compute(_by_seed(a, test.metric), _by_seed(b, test.metric))
     n = len(values)

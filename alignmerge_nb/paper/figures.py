@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
 
 from ..aligners.registry import ALIGNERS
 from ..core import InputError, atomic_path, lookup
@@ -110,6 +109,8 @@ def declutter(
     high: float = math.inf,  # largest position
 ) -> list[float]:
     "Positions in the order of `wishes`, at least `gap` apart, with least squared displacement."
+    from sklearn.isotonic import isotonic_regression
+
     if not wishes:
         return []
     order = np.argsort(wishes, kind="stable")
