@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from pathlib import Path
 
+import measures
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-
-import measures  # noqa: E402
-
-from alignmerge_nb.paper import rows  # noqa: E402
+from alignmerge_nb.paper import rows
 
 LIBRARY = Path(__file__).resolve().parent.parent / "alignmerge_nb"
 LISTED = re.search(r"```text\n(.*?)```", (LIBRARY.parent / "ARCHITECTURE.md").read_text(), re.S)[1]
@@ -24,6 +20,15 @@ MODULES = {
     for path in sorted(LIBRARY.rglob("[a-z]*.py"))
 }
 LATE = {("aligners.base", "aligners.registry")}  # a saved aligner is found by the name of its class
+
+
+def imported_from(node: ast.ImportFrom, module: str) -> str | None:
+    "The module of the library that a statement imports from; None: another package."
+    if node.level:
+        parents = module.split(".")[: -node.level]
+        return ".".join([*parents, *filter(None, [node.module])])
+    package, _, rest = (node.module or "").partition(".")  # nbdev leaves what is in parentheses
+    return rest if package == "alignmerge_nb" else None
 
 
 def imports(module: str, path: Path) -> list[tuple[str, str, bool]]:
@@ -39,11 +44,10 @@ def imports(module: str, path: Path) -> list[tuple[str, str, bool]]:
     for node in ast.walk(tree):
         if id(node) in typing:
             continue
-        if isinstance(node, ast.ImportFrom) and node.level:
-            origin = ".".join(
-                [*module.split(".")[: -node.level], *([node.module] if node.module else [])]
-            )
-            found += [(origin, alias.name, id(node) in top) for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            origin = imported_from(node, module)
+            if origin is not None:
+                found += [(origin, alias.name, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.Import):
             found += [
                 (alias.name.removeprefix("alignmerge_nb."), "", id(node) in top)
