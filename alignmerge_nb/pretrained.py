@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, wraps
 from importlib import import_module
@@ -59,7 +60,7 @@ def _is_number(value: object, kind: type) -> bool:
 
 
 def _has_type(value: object, hint: Any) -> bool:
-    "Whether a value is of an annotated type: a number, text, a choice, a sequence, or a union of these."
+    "Whether a value is of a type: a number, text, a choice, a sequence, or a union of these."
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in arguments
@@ -124,7 +125,10 @@ def _refuse_unknown(kind: type) -> None:
 # %% ../nbs/05_pretrained.ipynb #54853d78
 @dataclass_transform(field_specifiers=(setting, field), kw_only_default=True)
 class Pretrained(nn.Module):
-    "A module whose fields are its settings, saved as `config.json` and `model.safetensors`. Subclasses write `build`."
+    """A module whose fields are its settings, saved as `config.json` and `model.safetensors`.
+
+    Subclasses write `build`.
+    """
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -169,7 +173,7 @@ class Pretrained(nn.Module):
     def from_pretrained(
         cls: type[_Model], folder: str | Path, encoders: Mapping[str, str] | None = None
     ) -> _Model:
-        "The model saved in `folder`, bit for bit; `encoders` of the features at hand are checked when given."
+        "The model saved in `folder`, bit for bit; `encoders` of the features are checked if given."
         return read_model(cls, folder, encoders)
 
 # %% ../nbs/05_pretrained.ipynb #c6ac2579
@@ -222,10 +226,8 @@ def _class_of(record: Mapping[str, Any], base: type[_Model]) -> type[_Model]:
     "The class that a record names, a subclass of `base`."
     module, name = str(record["module"]), str(record["class"])
     if module.startswith("alignmerge_nb."):
-        try:
+        with suppress(ImportError):  # reported below
             import_module(module)
-        except ImportError:
-            pass  # reported below
     kind = getattr(sys.modules.get(module), name, None)
     if not (inspect.isclass(kind) and issubclass(kind, base)):
         raise InputError(
