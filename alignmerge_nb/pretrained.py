@@ -9,13 +9,22 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
-from functools import lru_cache, wraps
+from dataclasses import Field, dataclass, field, fields
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from torch import Tensor, nn
@@ -103,24 +112,18 @@ SAVED = ("config.json", "model.safetensors", "README.md")  # what a saved model 
 _Model = TypeVar("_Model", bound="Pretrained")
 
 
-@lru_cache
-def _hints(kind: type) -> dict[str, Any]:
-    "The types of a class's fields."
-    return get_type_hints(kind)
-
-
-def _refuse_unknown(kind: type) -> None:
+def _refuse_unknown(kind: type[Pretrained]) -> None:
     "Let the constructor of a class name the nearest setting when it is given an unknown one."
-    generated = kind.__init__
+    generated: Callable[..., None] = vars(kind)["__init__"]
     names = {each.name: each for each in fields(kind)}
 
     @wraps(generated)
-    def checked(self, *values, **settings):
+    def checked(self: Pretrained, *values: Any, **settings: Any) -> None:
         for name in settings:
             lookup(names, name, f"setting of {kind.__name__}")
         generated(self, *values, **settings)
 
-    kind.__init__ = checked
+    type.__setattr__(kind, "__init__", checked)
 
 # %% ../nbs/05_pretrained.ipynb #54853d78
 @dataclass_transform(field_specifiers=(setting, field), kw_only_default=True)
@@ -130,20 +133,21 @@ class Pretrained(nn.Module):
     Subclasses write `build`.
     """
 
-    def __init_subclass__(cls, **kwargs):
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # set by `dataclass` on each subclass
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         has_own = "__init__" in cls.__dict__
         dataclass(eq=False, repr=False)(cls)
         if not has_own:
             _refuse_unknown(cls)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
+        hints = get_type_hints(type(self))
         for each in fields(self):
             value = getattr(self, each.name)
-            check_setting(
-                type(self).__name__, each.name, value, _hints(type(self))[each.name], each.metadata
-            )
+            check_setting(type(self).__name__, each.name, value, hints[each.name], each.metadata)
             if isinstance(value, list):
                 setattr(self, each.name, tuple(value))
         self.widths: tuple[int, ...] = ()  # what `build` was called with, once the model is fitted
