@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import measures
@@ -111,6 +112,14 @@ def test_the_face_is_small_and_leads_to_its_modules() -> None:
         assert getattr(alignmerge_nb, name).__module__.startswith("alignmerge_nb."), name
     with pytest.raises(AttributeError, match="it offers"):
         getattr(alignmerge_nb, "nothing")  # noqa: B009  (the attribute is what is tested)
+
+
+def test_types_of_every_api_package_are_checked() -> None:
+    settings = tomllib.loads((LIBRARY.parent / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert set(settings["packages"]) == {f"alignmerge_nb.{name}" for name in measures.API}
+    for override in settings.get("overrides", []):
+        for name in override["module"]:
+            assert name.removeprefix("alignmerge_nb.") in MODULES, f"{name} is no module"
 
 
 # Measures

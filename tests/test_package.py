@@ -109,10 +109,11 @@ def run(python: str, script: str, cwd: Path) -> str:
 def test_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     inside = [name for name in names if ".dist-info/" not in name]
-    assert inside and all(re.fullmatch(r"alignmerge_nb/(\w+/)*\w+\.py", name) for name in inside), (
-        inside
-    )
-    assert set(inside) == {
+    marker = "alignmerge_nb/py.typed"  # type checkers read the annotations of a package that has it
+    assert marker in inside
+    modules = set(inside) - {marker}
+    assert all(re.fullmatch(r"alignmerge_nb/(\w+/)*\w+\.py", name) for name in modules), modules
+    assert modules == {
         str(path.relative_to(ROOT)) for path in (ROOT / "alignmerge_nb").rglob("*.py")
     }
     assert any(name.endswith("LICENSE") for name in names)
