@@ -13,7 +13,7 @@ from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core import InputError, generator, progress
 from .base import FusionHead
@@ -21,7 +21,7 @@ from .items import TokenItems, predict, project_items
 from ..training import warm_up_factor
 
 # %% auto #0
-__all__ = ['TrainOptions', 'epoch_batches', 'evaluate', 'check_training', 'EpochRecord', 'train_head']
+__all__ = ['TrainOptions', 'epoch_batches', 'evaluate', 'check_training', 'EpochRecord', 'BestEpoch', 'train_head']
 
 # %% ../../nbs/fusion/06_training.ipynb #831ec2eb
 @dataclass(frozen=True)
@@ -126,22 +126,34 @@ class EpochRecord(TypedDict):
     val_accuracy: float  # in [0, 1]
     seconds: float
 
-
-class _BestEpoch:
+# %% ../../nbs/fusion/06_training.ipynb #7265a055
+@dataclass
+class BestEpoch:
     "The weights of the best epoch so far."
 
-    def __init__(self) -> None:
-        self.score = (-1.0, 0.0)  # accuracy, minus the loss
-        self.weights: dict[str, Tensor] = {}
-        self.stale = 0  # epochs since
+    score: tuple[float, ...] = (-math.inf,)  # compared from the left; larger is better
+    weights: dict[str, Tensor] | None = None
+    stale: int = 0  # epochs since the best one
 
-    def update(self, head: FusionHead, score: tuple[float, float]) -> None:
-        "Keep a copy of the weights where the score is higher than before."
+    def update(
+        self,
+        model: nn.Module,  # as it is after the epoch
+        score: tuple[float, ...],
+    ) -> None:
+        "Count an epoch; keep its weights if its score is higher than before."
         self.stale += 1
         if score > self.score:
-            self.score = score
-            self.weights = {key: value.clone() for key, value in head.state_dict().items()}
-            self.stale = 0
+            self.keep(model, score)
+
+    def keep(
+        self,
+        model: nn.Module,
+        score: tuple[float, ...],
+    ) -> None:
+        "Keep a copy of the weights as the best so far."
+        self.score = score
+        self.weights = {name: value.clone() for name, value in model.state_dict().items()}
+        self.stale = 0
 
 # %% ../../nbs/fusion/06_training.ipynb #275d12b4
 def _train_epoch(
@@ -183,7 +195,7 @@ def train_head(
     rng = generator(seed, "batches")
     steps = math.ceil(len(train) / options.batch)  # per epoch
     history: list[EpochRecord] = []
-    best = _BestEpoch()
+    best = BestEpoch()
     for epoch in progress(range(options.epochs), f"training {type(head).__name__}"):
         start = time.perf_counter()
         batches = epoch_batches(items, train, options.batch, rng)

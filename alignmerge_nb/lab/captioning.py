@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from ..core import InputError, atomic_path, generator, lookup, progress
 from ..fusion.base import FusionHead
-from ..fusion.training import TrainOptions
+from ..fusion.training import BestEpoch, TrainOptions
 from ..metrics.retrieval import ranks, recalls
 
 # %% auto #0
 __all__ = ['PAD', 'START', 'END', 'UNKNOWN', 'SPECIAL', 'DECODERS', 'words_of_caption', 'join_words', 'Vocabulary', 'Decoder',
-           'GRUDecoder', 'TransformerDecoder', 'make_decoder', 'copy_weights', 'rate_factor', 'parameter_groups',
-           'Progress', 'Training', 'train_one_epoch', 'epoch_learning_rates', 'new_training', 'run_epoch',
-           'train_epochs', 'caption_loss', 'train_decoder', 'word_log_probabilities', 'beam_search', 'planted_captions',
-           'nearest', 'medoid', 'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'standardized',
-           'reranked', 'reranked_ranks', 'recall_metrics', 'planted_matches']
+           'GRUDecoder', 'TransformerDecoder', 'make_decoder', 'rate_factor', 'parameter_groups', 'Training',
+           'train_one_epoch', 'epoch_learning_rates', 'new_training', 'run_epoch', 'train_epochs', 'caption_loss',
+           'train_decoder', 'word_log_probabilities', 'beam_search', 'planted_captions', 'nearest', 'medoid',
+           'Sequences', 'match_logits', 'candidates', 'match_loss', 'judged', 'standardized', 'reranked',
+           'reranked_ranks', 'recall_metrics', 'planted_matches']
 
 # %% ../../nbs/lab/02_captioning.ipynb #e531a1d3
 PAD, START, END, UNKNOWN = range(4)
@@ -206,11 +206,6 @@ def make_decoder(
         return kind(d, vocabulary, width)
 
 # %% ../../nbs/lab/02_captioning.ipynb #727a3981
-def copy_weights(model: nn.Module) -> dict[str, Tensor]:
-    "A copy of all weights."
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
 def rate_factor(
     name: str,  # of a parameter
     rates: Mapping[str, float],  # prefix of names → factor
@@ -233,37 +228,6 @@ def parameter_groups(
             groups.setdefault(rate_factor(name, rates), []).append(parameter)
     return [{"params": members, "factor": factor} for factor, members in groups.items()]
 
-# %% ../../nbs/lab/02_captioning.ipynb #eb986471
-@dataclass
-class Progress:
-    "How far a training has come."
-
-    history: list[dict[str, float]] = field(default_factory=list)  # one entry per epoch
-    best_score: float = -math.inf
-    best_weights: dict[str, Tensor] | None = None
-    stale: int = 0  # epochs since the best one
-
-    def add(
-        self,
-        model: nn.Module,  # as it is after the epoch
-        epoch: dict[str, float],  # its loss, score and seconds
-    ) -> None:
-        "Record an epoch; keep the weights if it is the best so far."
-        self.history.append(epoch)
-        self.stale += 1
-        if epoch["score"] > self.best_score:
-            self.keep(model, epoch["score"])
-
-    def keep(
-        self,
-        model: nn.Module,
-        score: float,
-    ) -> None:
-        "Keep the weights as the best so far."
-        self.best_score = score
-        self.best_weights = copy_weights(model)
-        self.stale = 0
-
 # %% ../../nbs/lab/02_captioning.ipynb #941e0b70
 @dataclass
 class Training:
@@ -272,15 +236,22 @@ class Training:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     rng: torch.Generator  # of the order of the batches
-    progress: Progress
+    history: list[dict[str, float]] = field(default_factory=list)  # one entry per epoch
+    best: BestEpoch = field(default_factory=BestEpoch)
 
     def save(self, path: Path) -> None:
         "Write a checkpoint, whole or not at all."
+        so_far = {
+            "history": self.history,
+            "best_score": self.best.score[0],
+            "best_weights": self.best.weights,
+            "stale": self.best.stale,
+        }
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.get_state(),
-            "progress": vars(self.progress),
+            "progress": so_far,
         }
         with atomic_path(path) as part:
             torch.save(state, part)
@@ -298,7 +269,10 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.set_state(state["rng"])
-        self.progress = Progress(**state["progress"])
+        so_far = state["progress"]
+        self.history = so_far["history"]
+        score = (so_far["best_score"],)
+        self.best = BestEpoch(score, so_far["best_weights"], so_far["stale"])
 
 # %% ../../nbs/lab/02_captioning.ipynb #282d1452
 def train_one_epoch(
@@ -353,7 +327,7 @@ def new_training(
         lr=options.learning_rate,
         weight_decay=options.weight_decay,
     )
-    return Training(model, optimizer, generator(seed, "batches"), Progress())
+    return Training(model, optimizer, generator(seed, "batches"))
 
 # %% ../../nbs/lab/02_captioning.ipynb #34af6709
 def run_epoch(
@@ -374,7 +348,8 @@ def run_epoch(
         reached = score()
     seconds = time.perf_counter() - start
     record = {"loss": total / len(rows), "score": reached, "seconds": seconds}
-    training.progress.add(training.model, record)
+    training.history.append(record)
+    training.best.update(training.model, (reached,))
 
 # %% ../../nbs/lab/02_captioning.ipynb #0527944a
 def train_epochs(
@@ -394,19 +369,18 @@ def train_epochs(
         training.restore(checkpoint)
     elif warm:
         with torch.no_grad():
-            training.progress.keep(model, score())
-    state = training.progress
-    remaining = range(len(state.history), options.epochs)
+            training.best.keep(model, (score(),))
+    remaining = range(len(training.history), options.epochs)
     for epoch in progress(remaining, f"training {type(model).__name__}"):
-        if state.stale >= options.patience:
+        if training.best.stale >= options.patience:
             break
         run_epoch(training, epoch, rows, loss, score, options)
         if checkpoint:
             training.save(checkpoint)
-    if state.best_weights:
-        model.load_state_dict(state.best_weights)
+    if training.best.weights:
+        model.load_state_dict(training.best.weights)
     model.eval()
-    return state.history
+    return training.history
 
 # %% ../../nbs/lab/02_captioning.ipynb #6a325995
 def caption_loss(
