@@ -43,11 +43,12 @@ docs: venv ## The documentation site in _docs/
 	@bash tools/system.sh npm
 	@$(IN_VENV) tools/docs.py site
 
-check: venv ## Format, lint, export in sync, and the tests that need no data (two minutes)
+check: venv ## Format, lint, types, export in sync, and the tests that need no data (two minutes)
 	ruff format --check nbs tests tools data_scripts
 	ruff check nbs tests tools data_scripts
 	nbdev_export
 	git diff --exit-code --stat -- alignmerge_nb
+	mypy
 	@$(IN_VENV) tools/measures.py
 	pytest -q tests/test_house.py tests/test_determined.py tests/test_report.py tests/test_runs.py tests/test_paper.py tests/test_history.py tests/test_pictures.py tests/test_couplings.py
 
@@ -83,5 +84,5 @@ system: ## The programs that pip does not bring: LaTeX, rsvg-convert, npm, Chrom
 	@bash tools/system.sh latex rsvg npm chromium
 
 clean: ## Remove what was built (not data/, rows, or the virtual environment)
-	rm -rf _docs _proc build dist paper/build .pytest_cache
+	rm -rf _docs _proc build dist paper/build .mypy_cache .pytest_cache .ruff_cache
 	find alignmerge_nb data_scripts nbs tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -26,6 +26,7 @@ setuptools.setup(
     license="Apache-2.0",
     url=config["git_url"],
     packages=setuptools.find_packages(include=[config["lib_path"], config["lib_path"] + ".*"]),
+    package_data={config["lib_path"]: ["py.typed"]},
     install_requires=words("requirements"),
     extras_require={key.removesuffix("_requirements"): words(key) for key in config if key.endswith("_requirements")},
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",

@@ -9,12 +9,22 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import lru_cache, wraps
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import Field, dataclass, field, fields
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +69,7 @@ def _is_number(value: object, kind: type) -> bool:
 
 
 def _has_type(value: object, hint: Any) -> bool:
-    "Whether a value is of an annotated type: a number, text, a choice, a sequence, or a union of these."
+    "Whether a value is of a type: a number, text, a choice, a sequence, or a union of these."
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in arguments
@@ -102,44 +112,42 @@ SAVED = ("config.json", "model.safetensors", "README.md")  # what a saved model 
 _Model = TypeVar("_Model", bound="Pretrained")
 
 
-@lru_cache
-def _hints(kind: type) -> dict[str, Any]:
-    "The types of a class's fields."
-    return get_type_hints(kind)
-
-
-def _refuse_unknown(kind: type) -> None:
+def _refuse_unknown(kind: type[Pretrained]) -> None:
     "Let the constructor of a class name the nearest setting when it is given an unknown one."
-    generated = kind.__init__
+    generated: Callable[..., None] = vars(kind)["__init__"]
     names = {each.name: each for each in fields(kind)}
 
     @wraps(generated)
-    def checked(self, *values, **settings):
+    def checked(self: Pretrained, *values: Any, **settings: Any) -> None:
         for name in settings:
             lookup(names, name, f"setting of {kind.__name__}")
         generated(self, *values, **settings)
 
-    kind.__init__ = checked
+    type.__setattr__(kind, "__init__", checked)
 
 # %% ../nbs/05_pretrained.ipynb #54853d78
 @dataclass_transform(field_specifiers=(setting, field), kw_only_default=True)
 class Pretrained(nn.Module):
-    "A module whose fields are its settings, saved as `config.json` and `model.safetensors`. Subclasses write `build`."
+    """A module whose fields are its settings, saved as `config.json` and `model.safetensors`.
 
-    def __init_subclass__(cls, **kwargs):
+    Subclasses write `build`.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # set by `dataclass` on each subclass
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         has_own = "__init__" in cls.__dict__
         dataclass(eq=False, repr=False)(cls)
         if not has_own:
             _refuse_unknown(cls)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
+        hints = get_type_hints(type(self))
         for each in fields(self):
             value = getattr(self, each.name)
-            check_setting(
-                type(self).__name__, each.name, value, _hints(type(self))[each.name], each.metadata
-            )
+            check_setting(type(self).__name__, each.name, value, hints[each.name], each.metadata)
             if isinstance(value, list):
                 setattr(self, each.name, tuple(value))
         self.widths: tuple[int, ...] = ()  # what `build` was called with, once the model is fitted
@@ -169,7 +177,7 @@ class Pretrained(nn.Module):
     def from_pretrained(
         cls: type[_Model], folder: str | Path, encoders: Mapping[str, str] | None = None
     ) -> _Model:
-        "The model saved in `folder`, bit for bit; `encoders` of the features at hand are checked when given."
+        "The model saved in `folder`, bit for bit; `encoders` of the features are checked if given."
         return read_model(cls, folder, encoders)
 
 # %% ../nbs/05_pretrained.ipynb #c6ac2579
@@ -222,10 +230,8 @@ def _class_of(record: Mapping[str, Any], base: type[_Model]) -> type[_Model]:
     "The class that a record names, a subclass of `base`."
     module, name = str(record["module"]), str(record["class"])
     if module.startswith("alignmerge_nb."):
-        try:
+        with suppress(ImportError):  # reported below
             import_module(module)
-        except ImportError:
-            pass  # reported below
     kind = getattr(sys.modules.get(module), name, None)
     if not (inspect.isclass(kind) and issubclass(kind, base)):
         raise InputError(

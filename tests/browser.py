@@ -1,4 +1,4 @@
-"""A headless Chromium over its DevTools protocol: open a page, ask it things, hear its console, list what it requested."""
+"""A headless Chromium over its DevTools protocol: pages, scripts, console and requests."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ class Server:
 
 
 class Browser:
-    "One tab. `requests` and `complaints` (console errors, exceptions, failed loads) grow as pages are opened."
+    """One tab.
+
+    `requests` and `complaints` (console errors, exceptions, failed loads) grow as pages are opened.
+    """
 
     def __init__(self, chromium: str):
         from websocket import create_connection
@@ -103,9 +106,9 @@ class Browser:
         elif method == "Network.responseReceived" and said["response"]["status"] >= 400:
             self.complaints.append(f"{said['response']['status']} {said['response']['url']}")
         elif method == "Runtime.exceptionThrown":
-            self.complaints.append(
-                f"exception: {said['exceptionDetails'].get('exception', {}).get('description', said['exceptionDetails']['text'])}"
-            )
+            details = said["exceptionDetails"]
+            words = details.get("exception", {}).get("description", details["text"])
+            self.complaints.append(f"exception: {words}")
         elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "assert"):
             self.complaints.append(
                 "console: "

@@ -1,4 +1,4 @@
-"""What every test shares: a torchvision that can be imported, and no network except loopback asked for by accident."""
+"""What every test shares: a torchvision that can be imported, and no network but loopback."""
 
 from __future__ import annotations
 
@@ -9,4 +9,5 @@ os.environ.setdefault(
 )  # a test that would reach for a hub fails at once instead of waiting
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import alignmerge_nb  # noqa: E402, F401  (its import repairs a CUDA torchvision beside a CPU torch, before timm or transformers load it)
+# Importing the package repairs a CUDA torchvision beside a CPU torch: before timm and transformers.
+import alignmerge_nb  # noqa: E402, F401  (after the environment is set; for its effect)

@@ -1,4 +1,8 @@
-"""The command line as a user has it: from captions to found pictures in processes of their own, bad input in one line, results that a script can read."""
+"""The command line as a user has it.
+
+From captions to found pictures in processes of their own, bad input in one line, results that a
+script can read.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +49,14 @@ PROGRAM = [sys.executable, "-c", "import sys; from alignmerge_nb.cli import main
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch) -> Path:
-    "An empty working folder with features x and y of a planted world, and an aligner that was fitted on them."
+    "An empty working folder with features x and y of a planted world, and a fitted aligner."
     home = data_home().resolve()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALIGNMERGE_DATA", str(home))
     x, y = planted(40, dx=12, dy=8)
     save_features(Features(x, [f"i{k}" for k in range(40)], encoder="eye"), "x")
     save_features(Features(y, [f"i{k}#0" for k in range(40)], encoder="ear"), "y")
-    assert cli.main("fit ridge --x x --y y --out known".split()) == 0
+    assert cli.main(["fit", "ridge", "--x", "x", "--y", "y", "--out", "known"]) == 0
     return tmp_path
 
 
@@ -143,7 +147,7 @@ def test_fit_and_evaluate_on_a_data_set(here: Path, capsys) -> None:
         scores["images"] == 95
         and round(scores["metrics"]["r10"], 1) == fitted["val_r10"] > fitted["val_chance_r10"] + 20
     )
-    assert cli.main("evaluate tux --dataset tuxpaint --split val".split()) == 0
+    assert cli.main(["evaluate", "tux", "--dataset", "tuxpaint", "--split", "val"]) == 0
     assert f"{scores['metrics']['i2t_r10']:.1f}" in capsys.readouterr().out
 
 
@@ -159,7 +163,12 @@ def test_a_broken_picture_is_said_and_left_out(here: Path, capsys, monkeypatch) 
     (here / "photos" / "notes.txt").write_text("no image either")
     for _ in range(2):  # computed, and from the cache
         capsys.readouterr()
-        assert cli.main("encode photos --encoder efficientnet-lite0 --out p --json".split()) == 0
+        assert (
+            cli.main(
+                ["encode", "photos", "--encoder", "efficientnet-lite0", "--out", "p", "--json"]
+            )
+            == 0
+        )
         out, err = capsys.readouterr()
         assert (
             json.loads(out)["rows"] == 2
@@ -338,7 +347,7 @@ def test_interruption_is_no_traceback(here: Path, monkeypatch, capsys) -> None:
 
     monkeypatch.setattr(cli, "load_features", interrupt)
     assert (
-        cli.main("fit ridge --x x --y y --out o".split()) == 130
+        cli.main(["fit", "ridge", "--x", "x", "--y", "y", "--out", "o"]) == 130
         and capsys.readouterr().err == "alignmerge: interrupted\n"
     )
 
@@ -361,10 +370,10 @@ def checkout(tmp_path: Path, monkeypatch) -> Path:
 
 def test_paper_passes_words_and_status_on(checkout: Path, capfd) -> None:
     assert (
-        cli.main("paper run --tier full".split()) == 0
+        cli.main(["paper", "run", "--tier", "full"]) == 0
         and capfd.readouterr().out == "run --tier full\n"
     )
-    assert cli.main("paper tables --check --json".split()) == 1
+    assert cli.main(["paper", "tables", "--check", "--json"]) == 1
     out, err = capfd.readouterr()
     assert (
         json.loads(out) == {"job": "tables", "tier": "cpu", "status": 1}
@@ -389,7 +398,7 @@ def test_claims_are_judged_from_the_rows(checkout: Path, capsys) -> None:
         "value"
     ] == pytest.approx(1e-6)
     assert {claim["verdict"] for name, claim in found.items() if name != "C5"} == {"UNTESTED"}
-    assert cli.main("claims --tier cpu".split()) == 0
+    assert cli.main(["claims", "--tier", "cpu"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("tier cpu\n") and "C5     SUPPORTED" in out and "no rows" in out
 

@@ -1,4 +1,4 @@
-"""Couplings at their limits: small and large ε, strange scales, single points, and honest words where a solver did not get there."""
+"""Couplings at their limits: small and large ε, strange scales, single points, no convergence."""
 
 from __future__ import annotations
 

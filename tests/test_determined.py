@@ -1,4 +1,7 @@
-"""Maps from few pairs are determined by the data alone: not by the order of rows, the number of threads, or the last digit of the input."""
+"""Maps from few pairs are determined by the data alone.
+
+Not by the order of rows, the number of threads, or the last digit of the input.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def world() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def similarity(aligner: Aligner) -> Tensor:
-    "Cosines of items that `fit` did not see; free of the turns that the shared space may make as a whole."
+    "Cosines of items that `fit` did not see; free of rotations of the whole shared space."
     x, y, _ = world()
     return aligner.similarity(x[ROWS:], y[ROWS:])
 
@@ -62,7 +65,10 @@ def threads() -> Iterator[None]:
 def test_the_same_map_from_noise_order_and_threads(name: str, threads: None) -> None:
     x, y, pairs = world()
     x, y = x[:ROWS], y[:ROWS]
-    fit = lambda *data: similarity(make_aligner(name, **CLOSED_FORMS[name]).fit(*data))
+
+    def fit(*data: Tensor) -> Tensor:
+        return similarity(make_aligner(name, **CLOSED_FORMS[name]).fit(*data))
+
     torch.set_num_threads(1)
     first = fit(x, y, pairs)
     order = torch.randperm(PAIRS, generator=generator(0, "order"))

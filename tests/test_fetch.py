@@ -12,28 +12,26 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import common
+import fetch_coco
+import fetch_emoji
+import fetch_flickr30k
+import fetch_gqa
+import fetch_nlvr2
+import fetch_openclipart
+import fetch_snli_ve
+import fetch_statements
+import fetch_tuxpaint
+import fetch_vqa2
 import pytest
+from common import Package, download, fetch, finish
+
+from alignmerge_nb.core import InputError
+from alignmerge_nb.data.datasets import load_dataset, write_manifest
+from alignmerge_nb.data.vqa import load_statements, official_pictures
+from alignmerge_nb.lab.derived import DERIVED, read_statements
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "data_scripts"))
-import common  # noqa: E402
-import fetch_coco  # noqa: E402
-import fetch_emoji  # noqa: E402
-import fetch_flickr30k  # noqa: E402
-import fetch_gqa  # noqa: E402
-import fetch_nlvr2  # noqa: E402
-import fetch_openclipart  # noqa: E402
-import fetch_snli_ve  # noqa: E402
-import fetch_statements  # noqa: E402
-import fetch_tuxpaint  # noqa: E402
-import fetch_vqa2  # noqa: E402
-from common import Package, download, fetch, finish  # noqa: E402
-
-from alignmerge_nb.core import InputError  # noqa: E402
-from alignmerge_nb.data.datasets import load_dataset, write_manifest  # noqa: E402
-from alignmerge_nb.data.vqa import load_statements, official_pictures  # noqa: E402
-from alignmerge_nb.lab.derived import DERIVED, read_statements  # noqa: E402
-
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import history
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-
-import history  # noqa: E402
-
-from alignmerge_nb.paper.claims import read_claims, read_first_rows, registered  # noqa: E402
+from alignmerge_nb.paper.claims import read_claims, read_first_rows, registered
 
 WHOLE = pytest.mark.skipif(
     not history.is_complete(history.ROOT), reason="a checkout without its whole history"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
+import tomllib
 from pathlib import Path
 
+import measures
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-
-import measures  # noqa: E402
-
-from alignmerge_nb.paper import rows  # noqa: E402
+from alignmerge_nb.paper import rows
 
 LIBRARY = Path(__file__).resolve().parent.parent / "alignmerge_nb"
 LISTED = re.search(r"```text\n(.*?)```", (LIBRARY.parent / "ARCHITECTURE.md").read_text(), re.S)[1]
@@ -24,6 +21,15 @@ MODULES = {
     for path in sorted(LIBRARY.rglob("[a-z]*.py"))
 }
 LATE = {("aligners.base", "aligners.registry")}  # a saved aligner is found by the name of its class
+
+
+def imported_from(node: ast.ImportFrom, module: str) -> str | None:
+    "The module of the library that a statement imports from; None: another package."
+    if node.level:
+        parents = module.split(".")[: -node.level]
+        return ".".join([*parents, *filter(None, [node.module])])
+    package, _, rest = (node.module or "").partition(".")  # nbdev leaves what is in parentheses
+    return rest if package == "alignmerge_nb" else None
 
 
 def imports(module: str, path: Path) -> list[tuple[str, str, bool]]:
@@ -39,11 +45,10 @@ def imports(module: str, path: Path) -> list[tuple[str, str, bool]]:
     for node in ast.walk(tree):
         if id(node) in typing:
             continue
-        if isinstance(node, ast.ImportFrom) and node.level:
-            origin = ".".join(
-                [*module.split(".")[: -node.level], *([node.module] if node.module else [])]
-            )
-            found += [(origin, alias.name, id(node) in top) for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            origin = imported_from(node, module)
+            if origin is not None:
+                found += [(origin, alias.name, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.Import):
             found += [
                 (alias.name.removeprefix("alignmerge_nb."), "", id(node) in top)
@@ -107,6 +112,14 @@ def test_the_face_is_small_and_leads_to_its_modules() -> None:
         assert getattr(alignmerge_nb, name).__module__.startswith("alignmerge_nb."), name
     with pytest.raises(AttributeError, match="it offers"):
         getattr(alignmerge_nb, "nothing")  # noqa: B009  (the attribute is what is tested)
+
+
+def test_types_of_every_api_package_are_checked() -> None:
+    settings = tomllib.loads((LIBRARY.parent / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert set(settings["packages"]) == {f"alignmerge_nb.{name}" for name in measures.API}
+    for override in settings.get("overrides", []):
+        for name in override["module"]:
+            assert name.removeprefix("alignmerge_nb.") in MODULES, f"{name} is no module"
 
 
 # Measures

@@ -1,4 +1,4 @@
-"""The package as `pip install` users get it: what the wheel holds, what its metadata says, and what importing it costs."""
+"""The package as `pip install` users get it: the wheel, its metadata, and the cost of importing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def settings() -> configparser.SectionProxy:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    "The wheel, built from a copy of what git tracks or would track, so that stray files of this checkout cannot help."
+    "The wheel, built from a copy of what git tracks or would track, without stray files."
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
@@ -84,7 +84,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def clean_python(wheel: Path, tmp_path_factory) -> str:
-    "A fresh environment with the wheel in it and this environment's packages behind it, without the editable checkout."
+    "A fresh environment with the wheel, and this one's packages without the editable checkout."
     home = tmp_path_factory.mktemp("venv")
     venv.create(home, with_pip=False)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)}))
@@ -109,10 +109,11 @@ def run(python: str, script: str, cwd: Path) -> str:
 def test_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     inside = [name for name in names if ".dist-info/" not in name]
-    assert inside and all(re.fullmatch(r"alignmerge_nb/(\w+/)*\w+\.py", name) for name in inside), (
-        inside
-    )
-    assert set(inside) == {
+    marker = "alignmerge_nb/py.typed"  # type checkers read the annotations of a package that has it
+    assert marker in inside
+    modules = set(inside) - {marker}
+    assert all(re.fullmatch(r"alignmerge_nb/(\w+/)*\w+\.py", name) for name in modules), modules
+    assert modules == {
         str(path.relative_to(ROOT)) for path in (ROOT / "alignmerge_nb").rglob("*.py")
     }
     assert any(name.endswith("LICENSE") for name in names)
@@ -159,7 +160,8 @@ import torch
 before, start = set(sys.modules), time.perf_counter()
 import alignmerge_nb
 seconds = time.perf_counter() - start
-print(json.dumps([seconds, sorted({{name.partition('.')[0] for name in set(sys.modules) - before}} & set({HEAVY!r}))]))
+packages = {{name.partition('.')[0] for name in set(sys.modules) - before}}
+print(json.dumps([seconds, sorted(packages & set({HEAVY!r}))]))
 """
     run(clean_python, script, tmp_path)  # the first one writes byte code
     told = [json.loads(run(clean_python, script, tmp_path)) for _ in range(3)]
@@ -179,7 +181,9 @@ import torch
 seen, blame = set(sys.modules), {{}}
 for module in {modules!r}:
     importlib.import_module("alignmerge_nb." + module)
-    if heavy := {{name.partition(".")[0] for name in set(sys.modules) - seen}} & set({HEAVY!r}): blame[module] = sorted(heavy)
+    packages = {{name.partition(".")[0] for name in set(sys.modules) - seen}}
+    if heavy := packages & set({HEAVY!r}):
+        blame[module] = sorted(heavy)
     seen = set(sys.modules)
 print(json.dumps(blame))
 """

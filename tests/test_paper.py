@@ -13,21 +13,18 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from publication import rendering
+from publication.comparison import NEAR_TIE, judge
+from publication.document import write_numbers
+from publication.notebooks import CellError, scrub
+from publication.running import warn_dirty
+from publication.sampling import by_cost, first_of_each_set, sample_plan
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-
-from publication import rendering  # noqa: E402
-from publication.comparison import NEAR_TIE, judge  # noqa: E402
-from publication.document import write_numbers  # noqa: E402
-from publication.notebooks import CellError, scrub  # noqa: E402
-from publication.running import warn_dirty  # noqa: E402
-from publication.sampling import by_cost, first_of_each_set, sample_plan  # noqa: E402
-
-import paper  # noqa: E402
-from alignmerge_nb.lab import runs  # noqa: E402
-from alignmerge_nb.lab.experiments.phase import phase_run  # noqa: E402
-from alignmerge_nb.paper import rows as published_rows  # noqa: E402
-from alignmerge_nb.paper.rows import RunConfig  # noqa: E402
+import paper
+from alignmerge_nb.lab import runs
+from alignmerge_nb.lab.experiments.phase import phase_run
+from alignmerge_nb.paper import rows as published_rows
+from alignmerge_nb.paper.rows import RunConfig
 
 PARAMETERS = "tier = 'smoke'\nrender_only = False\nsize = 1  # of the row\n"
 BODY = """import json, os, sys

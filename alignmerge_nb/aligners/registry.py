@@ -22,7 +22,7 @@ from alignmerge_nb.aligners.matching import (
     SeededGraphMatching,
 )
 from .sequences import TimeWarping
-from .sigmoid import FuseMix, SOTAlign, Sail, Structure
+from .sigmoid import FuseMix, Sail, SOTAlign, Structure
 from ..core import InputError, lookup
 
 # %% auto #0

@@ -28,7 +28,10 @@ def choose(
     grid: Sequence[dict]
     | None = None,  # settings to choose from; the class's `search_space` by default
 ) -> tuple[dict, float]:
-    "The settings of `grid` with the best held-out mean soft reciprocal rank, and its lead over the second best; 1 where there is no choice."
+    """The settings of `grid` with the best held-out mean soft reciprocal rank, and their lead.
+
+    The lead is over the second best; 1 where there is no choice.
+    """
     grid = list(lookup(ALIGNERS, name, "aligner").search_space if grid is None else grid)
     if len(grid) == 1:
         return grid[0], 1.0

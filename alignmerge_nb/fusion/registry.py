@@ -21,8 +21,11 @@ from alignmerge_nb.fusion.attention import (
     GraphFusion,
     HybridFusion,
     KernelFusion,
+    LateFusion,
+    MeanPoolControl,
+    QFormer,
+    TokenExchange,
 )
-from .attention import LateFusion, MeanPoolControl, QFormer, TokenExchange
 from .base import Average, Concat, CrossAttention, FusionHead
 from .sequence import MambaFusion, PrefixDecoder
 from alignmerge_nb.fusion.token_transport import (
