@@ -109,7 +109,7 @@ def test_masses_that_are_none(masses, say):
 def test_memory_is_checked_before_it_is_taken(monkeypatch):
     x, y = clouds()
     coupling = sinkhorn(PointCloudCost(x, y), memory=0.0)
-    monkeypatch.setattr(module, "free_memory", lambda device: 1000.0)
+    monkeypatch.setattr(module, "_free_memory", lambda device: 1000.0)
     for call, instead in (
         (lambda: squared_euclidean(x, y), "PointCloudCost"),
         (lambda: coupling.plan, "barycenters"),

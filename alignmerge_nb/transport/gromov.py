@@ -108,7 +108,7 @@ def gromov(
         if not len(known.free_rows):
             return Coupling(known.join(None, x), cost, a, b, tolerance, epsilon)
         kernel = GibbsKernel(
-            cost if pairs is None else cost.part(known.free_rows, known.free_columns),
+            cost if pairs is None else cost.select(known.free_rows, known.free_columns),
             epsilon,
             free_a,
             4e9,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..core import InputError, progress
-from .costs import MatrixCost, LowRankCost, check_memory
-from .coupling import Coupling, check_masses, row_blocks
+from .costs import MatrixCost, LowRankCost, check_memory, row_blocks
+from .coupling import Coupling, check_masses
 
 # %% auto #0
 __all__ = ['DRIFT', 'FLOOR', 'TINY', 'Anderson', 'GibbsKernel', 'sinkhorn_scaling', 'LowPrecisionKernel', 'solve', 'FixedPairs',
@@ -346,7 +346,7 @@ def sinkhorn(
     )
     if not len(known.free_rows):
         return whole(known.join(None, cost.like))
-    free = cost if pairs is None else cost.part(known.free_rows, known.free_columns)
+    free = cost if pairs is None else cost.select(known.free_rows, known.free_columns)
     inner = working_type(free, step, tolerance)
     free_a, free_b = (masses.to(inner) for masses in known.masses)
     exponent = 1.0 if marginal_penalty is None else marginal_penalty / (marginal_penalty + epsilon)
