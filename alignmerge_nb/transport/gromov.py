@@ -11,7 +11,9 @@ from torch import Tensor
 from ..core import InputError, check_features, progress
 from .costs import PointCloudCost, LowRankCost
 from .coupling import Coupling, check_masses
-from .sinkhorn import GibbsKernel, fix_pairs, sinkhorn_scaling
+from .kernel import GibbsKernel
+from .pairs import fix_pairs
+from .scaling import sinkhorn_scaling
 
 # %% auto #0
 __all__ = ['ROUGH', 'standardize', 'feature_columns', 'gromov', 'gromov_loss']
@@ -86,7 +88,7 @@ def gromov(
     )
     a, b = check_masses(a, len(x), "a").to(x.device), check_masses(b, len(y), "b").to(x.device)
     known = fix_pairs(pairs, a, b)
-    a, b, free_a, free_b = (masses.to(x) for masses in (a, b, *known.masses))
+    a, b, free_a, free_b = (masses.to(x) for masses in (a, b, *known.free_masses))
     (x, r), (y, s) = standardize(x, a), standardize(y, b)
     alpha, (left, right) = (
         (1.0, (x[:, :0], y[:, :0]))
