@@ -149,7 +149,15 @@ def test_wrong_features_are_refused_at_birth(values, ids, mask, message):
 
 @pytest.mark.parametrize(
     "name",
-    ["features", "data.datasets", "data.splits", "transport.coupling", "transport.sinkhorn"],
+    [
+        "features",
+        "data.datasets",
+        "data.splits",
+        "transport.coupling",
+        "transport.sinkhorn",
+        "transport.gromov",
+        "transport.divergence",
+    ],
 )
 def test_the_examples_of_the_docstrings_hold(name):
     results = doctest.testmod(import_module(f"alignmerge_nb.{name}"))

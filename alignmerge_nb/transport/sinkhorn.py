@@ -176,8 +176,7 @@ def sinkhorn(
 
     References
     ----------
-    Cuturi 2013, https://arxiv.org/abs/1306.0895; Schmitzer 2019, https://arxiv.org/abs/1610.06519;
-    with penalties Chizat et al. 2018, https://arxiv.org/abs/1607.05816
+    Cuturi 2013, arXiv:1306.0895; Schmitzer 2019, arXiv:1610.06519; Chizat 2018, arXiv:1607.05816
 
     Examples
     --------
