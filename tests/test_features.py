@@ -157,6 +157,7 @@ def test_wrong_features_are_refused_at_birth(values, ids, mask, message):
         "transport.sinkhorn",
         "transport.gromov",
         "transport.divergence",
+        "metrics.retrieval",
     ],
 )
 def test_the_examples_of_the_docstrings_hold(name):
