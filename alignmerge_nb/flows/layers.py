@@ -187,7 +187,7 @@ def _glow_steps(
         previous = frame
     return [*layers, InvertibleLinear(previous.T, bound)]
 
-
+# %% ../../nbs/flows/00_layers.ipynb #d16acaa6
 def _realnvp_steps(
     d: int, steps: int, hidden: int, bound: float, rng: torch.Generator
 ) -> list[nn.Module]:

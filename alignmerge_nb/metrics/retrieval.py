@@ -21,7 +21,7 @@ def _normalise_text(text: str) -> str:
     "The form in which two captions are compared: lower case, single spaces."
     return " ".join(text.lower().split())
 
-
+# %% ../../nbs/metrics/00_retrieval.ipynb #0a417ff3
 def relevance(
     image_ids: Sequence[str],  # n images
     caption_owners: Sequence[str],  # m captions: the id of the image each was written for

@@ -55,7 +55,7 @@ def cka(kx: Tensor, ky: Tensor) -> float:
     "Debiased centred kernel alignment: 1 for equal geometry, about 0 for none in common."
     return _normalised(_hsic, kx, ky)
 
-
+# %% ../../nbs/metrics/01_similarity.ipynb #72f28fb2
 def _biased_cka(kx: Tensor, ky: Tensor) -> float:
     "CKA as it is mostly computed, of centred kernels."
     return _normalised(_plain_hsic, kx, ky)
@@ -78,7 +78,7 @@ def mutual_knn(kx: Tensor, ky: Tensor, neighbours: int = 10) -> float:
     common = float(_nearest_in_both(kx, ky, neighbours).sum())
     return common / (min(neighbours, len(kx) - 1) * len(kx))
 
-
+# %% ../../nbs/metrics/01_similarity.ipynb #c4bf712e
 def cknna(kx: Tensor, ky: Tensor, neighbours: int = 10) -> float:
     "Debiased CKA over the pairs of items that are near in both."
 
@@ -120,7 +120,7 @@ class PermutationTest:
         null = f"shuffled: {mean:.3f}, 95 % below {quantile:.3f}"
         return f"{self.value:.3f} ({null}; p = {self.p:.3g})"
 
-
+# %% ../../nbs/metrics/01_similarity.ipynb #56c2fa20
 def permutation_null(
     measure: Callable[[Tensor, Tensor], float],  # of two kernels; larger is more alike
     kx: Tensor,  # (n, n)
@@ -161,7 +161,7 @@ def _paired_cosine(zx: Tensor, zy: Tensor) -> float:
     "Mean cosine of partners, in [−1, 1]."
     return float(F.cosine_similarity(zx, zy, dim=1).double().mean())
 
-
+# %% ../../nbs/metrics/01_similarity.ipynb #b0751cf3
 def _modality_gap(zx: Tensor, zy: Tensor) -> float:
     "Distance between the centroids of the two clouds of unit vectors, in [0, 2]."
     return float((F.normalize(zx, dim=1).mean(0) - F.normalize(zy, dim=1).mean(0)).norm())
@@ -210,7 +210,7 @@ def jackknife(
         for name in results[0]
     }
 
-
+# %% ../../nbs/metrics/01_similarity.ipynb #cf6b4c28
 def interval(replicated: Tensor) -> tuple[float, float, float]:
     "Value and 95 % interval from replicates (1 + groups,)."
     from scipy.stats import t

@@ -176,7 +176,7 @@ def _squared_norms(cloud: Tensor) -> Tensor:
     "Squared norms of the rows (n,), summed in float64."
     return torch.linalg.vector_norm(cloud, dim=1, dtype=torch.float64).square()
 
-
+# %% ../../nbs/transport/00_costs.ipynb #9cb41fc7
 class PointCloudCost(LowRankCost):
     "The ground cost between two clouds."
 

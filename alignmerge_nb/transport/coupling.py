@@ -72,7 +72,7 @@ def _check_cloud(cloud: Tensor, name: str, side: str, size: int) -> None:
         got = f"{name} with {len(cloud)} rows"
         raise InputError(got, f"{size}, the plan's {side}", "Pass the cloud that was coupled.")
 
-
+# %% ../../nbs/transport/01_coupling.ipynb #5d43678a
 class _PlanMap(_Plan):
     "A transport plan as a map between the clouds."
 
@@ -194,7 +194,7 @@ def _dual_certificate(coupling: Coupling) -> tuple[Tensor, Tensor, float]:
     bound = coupling.a.double() @ f.double() + coupling.b.double() @ g.double()
     return f, g, coupling.transport_cost - float(bound)
 
-
+# %% ../../nbs/transport/01_coupling.ipynb #a4db9227
 def _describe(coupling: Coupling) -> str:
     "One line: size, solver, state, quality."
     solver = "exact"

@@ -80,7 +80,7 @@ class _Geometry:
         "The moment of the first guess (dx, dy): of the known pairs alone, or zero."
         return self.moment(pairs) / (pairs.carried.sum().to(self.x) or 1.0)
 
-
+# %% ../../nbs/transport/05_gromov.ipynb #3ece708b
 def _geometry(
     x: Tensor,  # (n, dx)
     y: Tensor,  # (m, dy)
@@ -136,7 +136,7 @@ class _Steps(NamedTuple):
     psi: Tensor  # column log-scaling of its last sweep
     sweeps: int  # of all steps
 
-
+# %% ../../nbs/transport/05_gromov.ipynb #d4a4ff09
 def _proximal_steps(geometry: _Geometry, pairs: FixedPairs, options: _Options) -> _Steps:
     "Steps until the moment of the plan stays as it is."
     x, y = geometry.x, geometry.y
@@ -229,7 +229,7 @@ def gromov(
     Returns
     -------
     Coupling
-        The plan; `converged` says whether its marginals hold, not whether it is the best one.
+        The plan; `converged` is whether its marginals hold, not whether it is the best one.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def _check_pairs(pairs: Tensor, n: int, m: int) -> None:
             "Count from 0, in the order of the clouds.",
         )
 
-
+# %% ../../nbs/transport/01_pairs.ipynb #3752e022
 def fix_pairs(
     pairs: Tensor | None,  # (p, 2) rows of x and y that belong together; several may share a row
     a: Tensor,  # (n,) row masses

@@ -48,7 +48,7 @@ class _Options:
         penalty = self.marginal_penalty
         return 1.0 if penalty is None else penalty / (penalty + self.epsilon)
 
-
+# %% ../../nbs/transport/02_sinkhorn.ipynb #dc320c93
 def _checked_cost(cost: Tensor | GroundCost) -> GroundCost:
     "The ground cost; one without a positive unit is refused."
     ground = MatrixCost(cost) if isinstance(cost, Tensor) else cost
@@ -167,7 +167,7 @@ def sinkhorn(
     Returns
     -------
     Coupling
-        The plan; `converged` says whether its marginals hold.
+        The plan; `converged` is whether its marginals hold.
 
     Raises
     ------
