@@ -16,17 +16,17 @@ from ..core import InputError
 from .costs import GroundCost, check_memory, row_blocks
 
 # %% auto #0
-__all__ = ['PlanRows', 'Coupling', 'check_masses']
+__all__ = ['Coupling', 'check_masses']
 
 # %% ../../nbs/transport/01_coupling.ipynb #5a8527f0
-PlanRows = Callable[[slice], Tensor]  # rows of a plan (k, m)
+_PlanRows = Callable[[slice], Tensor]  # rows of a plan (k, m)
 
 
 @dataclass(frozen=True, repr=False)
 class _Plan:
     "A transport plan by blocks of rows."
 
-    rows: PlanRows
+    rows: _PlanRows
     cost: GroundCost
     a: Tensor
     b: Tensor

@@ -5,11 +5,12 @@
 # %% ../../nbs/transport/01_kernel.ipynb #5704b656
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from .costs import GroundCost, check_memory, row_blocks
-from .coupling import PlanRows
 
 # %% auto #0
 __all__ = ['GibbsKernel', 'LowPrecisionKernel']
@@ -132,7 +133,7 @@ class GibbsKernel(_SweptKernel):
             products.append(self.u[rows, None] * (block @ scaled))
         return torch.cat(products)
 
-    def plan(self, psi: Tensor) -> PlanRows:
+    def plan(self, psi: Tensor) -> Callable[[slice], Tensor]:
         "Rows of the plan after a sweep with `psi`; a kept kernel becomes the plan."
         u = self.u[:, None]
         v = self.column_factors(psi).to(self.values)

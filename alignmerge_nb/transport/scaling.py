@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core import InputError, progress
 
 # %% auto #0
-__all__ = ['Scaling', 'ScaledKernel', 'sinkhorn_scaling', 'refined_scaling']
+__all__ = ['Scaling', 'sinkhorn_scaling', 'refined_scaling']
 
 # %% ../../nbs/transport/01_scaling.ipynb #4548017a
 class _Anderson:
@@ -59,7 +59,7 @@ class Scaling(NamedTuple):
     error: float  # L1, of the column masses; the rows are exact
 
 
-class ScaledKernel(Protocol):
+class _ScaledKernel(Protocol):
     "What a scaling needs of a kernel."
 
     exponent: float  # of the scaling: below 1, marginals are relaxed
@@ -73,7 +73,7 @@ class ScaledKernel(Protocol):
 
 # %% ../../nbs/transport/01_scaling.ipynb #1f2f769e
 def sinkhorn_scaling(
-    kernel: ScaledKernel,
+    kernel: _ScaledKernel,
     b: Tensor,  # (m,) column masses
     tolerance: float,  # on the L1 error of the column masses
     max_iterations: int,  # sweeps over the kernel
@@ -108,8 +108,8 @@ _ROUNDS = 4  # of refinement at most
 
 
 def refined_scaling(
-    exact: ScaledKernel,
-    rounded: ScaledKernel,  # the same kernel in low precision
+    exact: _ScaledKernel,
+    rounded: _ScaledKernel,  # the same kernel in low precision
     b: Tensor,  # (m,) column masses
     tolerance: float,  # on the L1 error of the column masses
     max_iterations: int,  # sweeps over both kernels
