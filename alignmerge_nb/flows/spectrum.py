@@ -30,26 +30,19 @@ def _exact_ends(
     return torch.linalg.svdvals(columns.unflatten(0, (count, -1)))[:, [-1, 0]]
 
 # %% ../../nbs/flows/00_spectrum.ipynb #a9c1a2f8
-def _max_singular_value(
-    function: Callable[[Tensor], Tensor],  # (p, d) → (p, k), each row by itself
-    points: Tensor,  # (p, d)
-    steps: int = 16,  # of Lanczos' iteration
-    seed: int = 0,  # of its start
+def _lanczos(
+    product: Callable[[Tensor], Tensor],  # (p, d) → (p, d), a symmetric matrix for each row
+    start: Tensor,  # (p, d), of norm 1
+    steps: int,
 ) -> Tensor:
-    "The largest singular value of the Jacobian at each point (p,)."
-
-    def push(v: Tensor) -> Tensor:
-        return torch.func.jvp(function, (points,), (v,))[1]
-
-    pull = torch.func.vjp(function, points)[1]
-    start = torch.randn(points.shape, generator=generator(seed, "Lanczos")).to(points)
-    vector = F.normalize(start, dim=1)
+    "The symmetric tridiagonal matrix of Lanczos' iteration for each row (p, steps, steps)."
+    vector = start
     previous = torch.zeros_like(vector)
-    beta = points.new_zeros(len(points))
+    beta = start.new_zeros(len(start))
     diagonal = []
     off_diagonal = []
-    for _ in range(min(steps, points.shape[1])):
-        image = pull(push(vector))[0] - beta[:, None] * previous
+    for _ in range(steps):
+        image = product(vector) - beta[:, None] * previous
         diagonal.append((image * vector).sum(1))
         image = image - diagonal[-1][:, None] * vector
         beta = image.norm(dim=1)
@@ -57,7 +50,23 @@ def _max_singular_value(
         previous = vector
         vector = image / beta.clamp(min=1e-30)[:, None]
     band = torch.diag_embed(torch.stack(off_diagonal, 1)[:, :-1], 1)
-    tridiagonal = torch.diag_embed(torch.stack(diagonal, 1)) + band + band.mT
+    return torch.diag_embed(torch.stack(diagonal, 1)) + band + band.mT
+
+# %% ../../nbs/flows/00_spectrum.ipynb #02e62b38
+def _max_singular_value(
+    function: Callable[[Tensor], Tensor],  # (p, d) → (p, k), each row by itself
+    points: Tensor,  # (p, d)
+    steps: int = 16,  # of Lanczos' iteration
+    seed: int = 0,  # of its start
+) -> Tensor:
+    "The largest singular value of the Jacobian at each point (p,)."
+    pull = torch.func.vjp(function, points)[1]
+
+    def product(v: Tensor) -> Tensor:
+        return pull(torch.func.jvp(function, (points,), (v,))[1])[0]
+
+    start = torch.randn(points.shape, generator=generator(seed, "Lanczos")).to(points)
+    tridiagonal = _lanczos(product, F.normalize(start, dim=1), min(steps, points.shape[1]))
     return torch.linalg.eigvalsh(tridiagonal)[:, -1].clamp(min=0).sqrt()
 
 # %% ../../nbs/flows/00_spectrum.ipynb #11133908
