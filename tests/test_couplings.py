@@ -11,7 +11,8 @@ import alignmerge_nb.transport.costs as module
 from alignmerge_nb.core import InputError, generator
 from alignmerge_nb.lab.experiments.cost import planted_clouds, potentials_error
 from alignmerge_nb.transport.costs import PointCloudCost, squared_euclidean
-from alignmerge_nb.transport.sinkhorn import emd, sinkhorn, working_type
+from alignmerge_nb.transport.exact import emd
+from alignmerge_nb.transport.sinkhorn import _working_dtype, sinkhorn
 
 
 def clouds(n: int = 200, m: int = 150, d: int = 16):
@@ -32,7 +33,7 @@ def test_hard_settings_converge_in_float64_potentials(epsilon, tolerance):
         potentials_error(x, y, *coupling.potentials, coupling.epsilon) <= tolerance + 1e-6
     )  # float32 clouds, centred
     if tolerance == 1e-6:
-        assert working_type(cost, coupling.epsilon, tolerance) == torch.float64
+        assert _working_dtype(cost, coupling.epsilon, tolerance) == torch.float64
 
 
 def test_an_unfinished_plan_says_so():
@@ -109,7 +110,7 @@ def test_masses_that_are_none(masses, say):
 def test_memory_is_checked_before_it_is_taken(monkeypatch):
     x, y = clouds()
     coupling = sinkhorn(PointCloudCost(x, y), memory=0.0)
-    monkeypatch.setattr(module, "free_memory", lambda device: 1000.0)
+    monkeypatch.setattr(module, "_free_memory", lambda device: 1000.0)
     for call, instead in (
         (lambda: squared_euclidean(x, y), "PointCloudCost"),
         (lambda: coupling.plan, "barycenters"),

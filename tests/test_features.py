@@ -147,7 +147,19 @@ def test_wrong_features_are_refused_at_birth(values, ids, mask, message):
         Features(values, ids, mask)
 
 
-@pytest.mark.parametrize("name", ["features", "data.datasets", "data.splits"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "features",
+        "data.datasets",
+        "data.splits",
+        "transport.coupling",
+        "transport.sinkhorn",
+        "transport.gromov",
+        "transport.divergence",
+        "metrics.retrieval",
+    ],
+)
 def test_the_examples_of_the_docstrings_hold(name):
     results = doctest.testmod(import_module(f"alignmerge_nb.{name}"))
     assert results.attempted and not results.failed

@@ -206,7 +206,7 @@ def hash_after(library: Path, module: str, old: str, new: str) -> str:
             "unpaired_weight: float = setting(0.2, above=0)  # of an unpaired row",
         ),  # a default
         ("aligners/linear", "correlation[0].clamp(min=1e-20)", "correlation[0].clamp(min=1e-10)"),
-        ("transport/sinkhorn", "DRIFT =", "DRIFT = 2 *"),
+        ("transport/kernel", "_DRIFT =", "_DRIFT = 2 *"),
         ("aligners/selection", "if len(pairs) <= 256", "if len(pairs) <= 255"),
         ("lab/protocols", "half = len(rest) // 2", "half = len(rest) // 3"),
         ("lab/tasks", "class RetrievalData", "@final\nclass RetrievalData"),

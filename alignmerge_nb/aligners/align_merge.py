@@ -19,7 +19,7 @@ from .linear import canonical_directions, weighted_ridge
 from .scores import soft_reciprocal_ranks
 from ..core import check_features, generator
 from ..flows.certificate import Certificate, certificate, subsample_evenly
-from ..flows.layers import Flow, norm
+from ..flows.layers import Flow, spectral_norm
 from ..pretrained import setting
 from ..training import train
 from ..transport.costs import PointCloudCost, gaussian, median_distance
@@ -451,7 +451,7 @@ class InvertibleView(nn.Module):
     def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
         "Bounds on ‖J‖, on the norm of the inverse's Jacobian, and on the length of codes, for x of length `radius` at most."
         one, lift, before = self.aligner, self.aligner.lift_x, float(1 / self.aligner.spread.min())
-        kernel = norm(lift.root) * len(lift.support) ** 0.5 if len(lift.support) else 0.0
+        kernel = spectral_norm(lift.root) * len(lift.support) ** 0.5 if len(lift.support) else 0.0
         longest = (
             ((radius + float(lift.centre.norm())) / float(lift.unit))
             + kernel

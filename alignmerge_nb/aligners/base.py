@@ -23,7 +23,7 @@ from ..transport.costs import cosine_distance
 from ..transport.coupling import Coupling
 
 # %% auto #0
-__all__ = ['Ranking', 'Aligner']
+__all__ = ['Ranking', 'SharedMaps', 'Aligner']
 
 # %% ../../nbs/aligners/00_base.ipynb #90ce3838
 class Ranking(NamedTuple):
@@ -51,57 +51,16 @@ def _check_same_encoder(
                 "Encode with the same encoder, or fit again.",
             )
 
-# %% ../../nbs/aligners/00_base.ipynb #764d17ce
-_Self = TypeVar("_Self", bound="Aligner")
+# %% ../../nbs/aligners/00_base.ipynb #7b825eaf
+_Maps = TypeVar("_Maps", bound="SharedMaps")
 
 
-class Aligner(Pretrained, ABC):
-    """Two maps into one space, fitted on paired (and unpaired) rows of two encoders.
-
-    Subclasses list their settings as fields and write `build`, `_fit`, `_transform_x` and
-    `_transform_y`; the notebook of `alignmerge_nb.aligners.selection` holds them to a contract.
-
-    Attributes
-    ----------
-    config : dict
-        The settings.
-    widths : tuple of int
-        Widths of x and of y (and numbers of stored rows); empty before `fit`.
-    encoders : dict
-        Names of the encoders of x and y, where `fit` was given `Features`.
-    fitted_on : tuple of int
-        Pairs, rows of x and rows of y that `fit` was given; empty after loading.
-    coupling : Coupling or None
-        The transport plan that `fit` ended with, where the method makes one.
-
-    Examples
-    --------
-    >>> from alignmerge_nb import Ridge
-    >>> from alignmerge_nb.testing import planted
-    >>> x, y = planted(100)
-    >>> aligner = Ridge(penalty=0.3).fit(x, y)
-    >>> aligner.similarity(x[:5], y).shape
-    torch.Size([5, 100])
-    """
-
-    label: ClassVar[str] = ""  # in tables and figures; "": the registry's name
-    search_space: ClassVar[Sequence[Mapping[str, Any]]] = ({},)  # what `select` chooses from
-    uses_unpaired: ClassVar[bool] = False  # whether rows outside `pairs` change the result
+class SharedMaps(Pretrained, ABC):
+    "Two maps into one space, once they are fitted: transform, compare, search, save."
 
     def __post_init__(self):
         super().__post_init__()
-        self.coupling: Coupling | None = None
-        self.fitted_on: tuple[int, ...] = ()
-        self.prior = ""  # where the prior of `fit` came from
         self._certificate: Certificate | None = None
-
-    @abstractmethod
-    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
-        "Fill parameters and buffers from checked data."
-
-    def _fit_with_prior(self, x: Tensor, y: Tensor, pairs: Tensor, prior: Prior) -> None:
-        "As `_fit`; by default some images are paired with their guesses, a share of the prior's weight."
-        self._fit(x, *pseudo_pairs(prior, y, pairs, prior.weight or PRIOR_WEIGHT))
 
     @abstractmethod
     def _transform_x(self, x: Tensor) -> Tensor:
@@ -114,56 +73,6 @@ class Aligner(Pretrained, ABC):
     def _stored_rows(self) -> tuple[int, ...]:
         "What `build` needs beside the two widths to be called again: numbers of stored rows."
         return ()
-
-    def with_seed(self: _Self, seed: int) -> _Self:
-        "The same method unfitted, with this seed where it draws random numbers."
-        return type(self)(**self.config | ({"seed": seed} if "seed" in self.config else {}))
-
-    def fit(
-        self: _Self, x: Cloud, y: Cloud, pairs: Pairs | None = None, prior: Prior | None = None
-    ) -> _Self:
-        """Learn both maps.
-
-        Parameters
-        ----------
-        x, y : Features, Tensor or ndarray
-            Vision features (n, dx) and text features (m, dy), paired and unpaired rows.
-        pairs : Tensor, ndarray or sequence of pairs of ids, optional
-            Rows of x and y that belong together, (p, 2). By default rows with the same id, and
-            row i with row i where there are no ids.
-        prior : Prior, optional
-            What is known of each row of x beforehand, as by `classifier_prior`. With it, no pair
-            at all is a legal input: ``pairs=[]``.
-
-        Returns
-        -------
-        Aligner
-            The aligner itself.
-
-        Raises
-        ------
-        InputError
-            For fewer than two pairs without a prior, rows out of range, NaN, or features that
-            are not (n, d).
-        """
-        values_x, values_y = as_tensor(x, "x", min_rows=2), as_tensor(y, "y", min_rows=2)
-        rows = as_pairs(pairs, x, y, min_pairs=0 if prior else 2).to(values_x.device)
-        self.build(values_x.shape[1], values_y.shape[1])
-        self.to(values_x)
-        if prior:
-            check_prior(prior, values_x, values_y)
-            self._fit_with_prior(values_x.detach(), values_y.detach(), rows, prior)
-        else:
-            self._fit(values_x.detach(), values_y.detach(), rows)
-        self.prior = prior.source or "a prior of the caller's" if prior else ""
-        self.widths = values_x.shape[1], values_y.shape[1], *self._stored_rows()
-        for name, record in (("encoder", self.encoders), ("weights", self.weights)):
-            record.clear()
-            for side, features in (("x", x), ("y", y)):
-                if value := getattr(features, name, ""):
-                    record[side] = value
-        self.fitted_on = len(rows), len(values_x), len(values_y)
-        return self.eval().requires_grad_(False)
 
     def _checked(self, values: Cloud, side: Literal["x", "y"]) -> Tensor:
         "The numbers of one side, of the width and the encoder that `fit` saw."
@@ -215,6 +124,137 @@ class Aligner(Pretrained, ABC):
             ids = [[gallery.ids[row] for row in row_numbers] for row_numbers in rows.tolist()]
         return Ranking(rows, best.values[:, :k], ids)
 
+    @property
+    def certificate(self) -> Certificate | None:
+        "How exactly x's map is undone, and how much it stretches; None without an inverse."
+        return self._certificate
+
+    def require_fit(self) -> tuple[int, ...]:
+        "The widths seen in `fit`, or an `InputError` when there was none."
+        if self.widths:
+            return self.widths
+        raise InputError(
+            f"an unfitted {type(self).__name__}",
+            "a fitted one",
+            "Call `fit(x, y, pairs)` or `from_pretrained` first.",
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls: type[_Maps], folder: str | Path, encoders: Mapping[str, str] | None = None
+    ) -> _Maps:
+        "The aligner saved in `folder`, bit for bit; `encoders` are checked when given."
+        model = super().from_pretrained(folder, encoders)
+        if certificate := read_config(folder).get("certificate"):
+            model._certificate = Certificate.from_dict(certificate)
+        return model
+
+    def extra_repr(self) -> str:
+        settings = [f"{name}={value!r}" for name, value in self.config.items()]
+        text = ", ".join([*settings, "fitted" if self.widths else "not fitted"])
+        return f"{text}\n{self._certificate!r}" if self._certificate else text
+
+# %% ../../nbs/aligners/00_base.ipynb #764d17ce
+_Self = TypeVar("_Self", bound="Aligner")
+
+
+class Aligner(SharedMaps):
+    """Two maps into one space, fitted on paired (and unpaired) rows of two encoders.
+
+    Subclasses list their settings as fields and write `build`, `_fit`, `_transform_x` and
+    `_transform_y`; the notebook of `alignmerge_nb.aligners.selection` holds them to a contract.
+
+    Attributes
+    ----------
+    config : dict
+        The settings.
+    widths : tuple of int
+        Widths of x and of y (and numbers of stored rows); empty before `fit`.
+    encoders : dict
+        Names of the encoders of x and y, where `fit` was given `Features`.
+    fitted_on : tuple of int
+        Pairs, rows of x and rows of y that `fit` was given; empty after loading.
+    coupling : Coupling or None
+        The transport plan that `fit` ended with, where the method makes one.
+
+    Examples
+    --------
+    >>> from alignmerge_nb import Ridge
+    >>> from alignmerge_nb.testing import planted
+    >>> x, y = planted(100)
+    >>> aligner = Ridge(penalty=0.3).fit(x, y)
+    >>> aligner.similarity(x[:5], y).shape
+    torch.Size([5, 100])
+    """
+
+    label: ClassVar[str] = ""  # in tables and figures; "": the registry's name
+    search_space: ClassVar[Sequence[Mapping[str, Any]]] = ({},)  # what `select` chooses from
+    uses_unpaired: ClassVar[bool] = False  # whether rows outside `pairs` change the result
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.coupling: Coupling | None = None
+        self.fitted_on: tuple[int, ...] = ()
+        self.prior = ""  # where the prior of `fit` came from
+
+    @abstractmethod
+    def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:
+        "Fill parameters and buffers from checked data."
+
+    def _fit_with_prior(self, x: Tensor, y: Tensor, pairs: Tensor, prior: Prior) -> None:
+        "As `_fit`; by default some images are paired with their guesses."
+        self._fit(x, *pseudo_pairs(prior, y, pairs, prior.weight or PRIOR_WEIGHT))
+
+    def with_seed(self: _Self, seed: int) -> _Self:
+        "The same method unfitted, with this seed where it draws random numbers."
+        return type(self)(**self.config | ({"seed": seed} if "seed" in self.config else {}))
+
+    def fit(
+        self: _Self, x: Cloud, y: Cloud, pairs: Pairs | None = None, prior: Prior | None = None
+    ) -> _Self:
+        """Learn both maps.
+
+        Parameters
+        ----------
+        x, y : Features, Tensor or ndarray
+            Vision features (n, dx) and text features (m, dy), paired and unpaired rows.
+        pairs : Tensor, ndarray or sequence of pairs of ids, optional
+            Rows of x and y that belong together, (p, 2). By default rows with the same id, and
+            row i with row i where there are no ids.
+        prior : Prior, optional
+            What is known of each row of x beforehand, as by `classifier_prior`. With it, no pair
+            at all is a legal input: ``pairs=[]``.
+
+        Returns
+        -------
+        Aligner
+            The aligner itself.
+
+        Raises
+        ------
+        InputError
+            For fewer than two pairs without a prior, rows out of range, NaN, or features that
+            are not (n, d).
+        """
+        values_x, values_y = as_tensor(x, "x", min_rows=2), as_tensor(y, "y", min_rows=2)
+        rows = as_pairs(pairs, x, y, min_pairs=0 if prior else 2).to(values_x.device)
+        self.build(values_x.shape[1], values_y.shape[1])
+        self.to(values_x)
+        if prior:
+            check_prior(prior, values_x, values_y)
+            self._fit_with_prior(values_x.detach(), values_y.detach(), rows, prior)
+        else:
+            self._fit(values_x.detach(), values_y.detach(), rows)
+        self.prior = prior.source or "a prior of the caller's" if prior else ""
+        self.widths = values_x.shape[1], values_y.shape[1], *self._stored_rows()
+        for name, record in (("encoder", self.encoders), ("weights", self.weights)):
+            record.clear()
+            for side, features in (("x", x), ("y", y)):
+                if value := getattr(features, name, ""):
+                    record[side] = value
+        self.fitted_on = len(rows), len(values_x), len(values_y)
+        return self.eval().requires_grad_(False)
+
     def convergence(self) -> dict[str, float]:
         "Whether the coupling that `fit` ended with converged; empty for methods without one."
         if not self.coupling:
@@ -231,27 +271,12 @@ class Aligner(Pretrained, ABC):
         "What a fitted aligner reports for the row of a run."
         return self.convergence()
 
-    @property
-    def certificate(self) -> Certificate | None:
-        "How exactly the map of x is undone and how much it stretches; None without an exact inverse."
-        return self._certificate
-
-    def require_fit(self) -> tuple[int, ...]:
-        "The widths seen in `fit`, or an `InputError` when there was none."
-        if self.widths:
-            return self.widths
-        raise InputError(
-            f"an unfitted {type(self).__name__}",
-            "a fitted one",
-            "Call `fit(x, y, pairs)` or `from_pretrained` first.",
-        )
-
     def save_pretrained(
         self,
         folder: str | Path,  # made where missing
         about: Mapping[str, object] | None = None,  # lines of the card: {"licence": "GPL-2"}
     ) -> Path:
-        "Write `config.json` (with the certificate), `model.safetensors` and, for people, the card `README.md`."
+        "Write `config.json` with the certificate, `model.safetensors` and the card `README.md`."
         self.require_fit()
         with atomic_folder(folder, SAVED) as new:
             certificate = self.certificate
@@ -259,18 +284,3 @@ class Aligner(Pretrained, ABC):
             write_model(self, new, more)
             (new / "README.md").write_text(model_card(self, about or {}), encoding="utf-8")
         return Path(folder)
-
-    @classmethod
-    def from_pretrained(
-        cls: type[_Self], folder: str | Path, encoders: Mapping[str, str] | None = None
-    ) -> _Self:
-        "The aligner saved in `folder`, bit for bit; `encoders` of the features at hand are checked when given."
-        model = super().from_pretrained(folder, encoders)
-        if certificate := read_config(folder).get("certificate"):
-            model._certificate = Certificate.from_dict(certificate)
-        return model
-
-    def extra_repr(self) -> str:
-        settings = [f"{name}={value!r}" for name, value in self.config.items()]
-        text = ", ".join([*settings, "fitted" if self.widths else "not fitted"])
-        return f"{text}\n{self._certificate!r}" if self._certificate else text

@@ -121,8 +121,7 @@ def as_pairs(
 ) -> Tensor:
     "Row numbers (p, 2) of rows that belong together, checked."
     n, m = len(x), len(y)
-    by_id = isinstance(x, Features) and isinstance(y, Features)
-    if pairs is None and by_id:
+    if pairs is None and isinstance(x, Features) and isinstance(y, Features):
         pairs = match(x, y)
     elif pairs is None:
         if n != m:
@@ -137,7 +136,7 @@ def as_pairs(
     elif not isinstance(pairs, Tensor):
         if not len(pairs):
             return check_pairs(torch.empty(0, 2, dtype=torch.long), n, m, min_pairs)
-        if not by_id:
+        if not isinstance(x, Features) or not isinstance(y, Features):
             raise InputError(
                 "pairs of ids for features without ids",
                 "row numbers, or two `Features`",

@@ -228,7 +228,7 @@ class DeepCCA(Contrastive):
 
     def build(self, dx: int, dy: int) -> None:
         super().build(dx, dy)
-        self.top = CCA(self.shrinkage)
+        self.top = CCA(shrinkage=self.shrinkage)
         self.top.build(self.d, self.d)
 
     def _fit(self, x: Tensor, y: Tensor, pairs: Tensor) -> None:

@@ -133,7 +133,7 @@ def pseudo_pairs(
     weight: float,  # of a guess beside a pair's 1
     seed: int = 0,  # of the draw of images
 ) -> tuple[Tensor, Tensor]:
-    "Text features with guesses as further rows, and pairs with the images that they belong to: for methods that know only pairs."
+    "Texts with guesses as further rows, and pairs with their images: for methods of pairs."
     count = max(1, min(len(prior), round(weight * len(prior))))
     order = torch.randperm(len(prior), generator=generator(seed, "pseudo-pairs"))
     images = order[:count].sort().values

@@ -7,93 +7,64 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core import check_features, generator
+from .layers import InvertibleMap
+from .spectrum import spectrum_ends
 
 # %% auto #0
-__all__ = ['THRESHOLD', 'max_singular_value', 'spectrum_ends', 'Certificate', 'round_trip', 'off_distribution_probes',
-           'subsample_evenly', 'certificate']
+__all__ = ['subsample_evenly', 'Certificate', 'certificate']
 
-# %% ../../nbs/flows/01_certificate.ipynb #da70ffaa
-def max_singular_value(
-    function: Callable[[Tensor], Tensor],  # (p, d) → (p, k), each row by itself
-    points: Tensor,  # (p, d)
-    steps: int = 16,  # of Lanczos' iteration
-    seed: int = 0,  # of its start
-) -> Tensor:
-    "The largest singular value of the Jacobian at each point (p,)."
-    pull, push = (
-        torch.func.vjp(function, points)[1],
-        lambda v: torch.func.jvp(function, (points,), (v,))[1],
-    )
-    here = F.normalize(
-        torch.randn(points.shape, generator=generator(seed, "Lanczos")).to(points), dim=1
-    )
-    before, beta, diagonal, beside = torch.zeros_like(here), points.new_zeros(len(points)), [], []
-    for _ in range(min(steps, points.shape[1])):
-        there = pull(push(here))[0] - beta[:, None] * before
-        diagonal.append((there * here).sum(1))
-        there = there - diagonal[-1][:, None] * here
-        beside.append(beta := there.norm(dim=1))
-        before, here = here, there / beta.clamp(min=1e-30)[:, None]
-    band = torch.diag_embed(torch.stack(beside, 1)[:, :-1], 1)
-    return (
-        torch.linalg.eigvalsh(torch.diag_embed(torch.stack(diagonal, 1)) + band + band.mT)[:, -1]
-        .clamp(min=0)
-        .sqrt()
-    )
+# %% ../../nbs/flows/01_certificate.ipynb #04875a2f
+def subsample_evenly(cloud: Tensor, count: int) -> Tensor:
+    "At most `count` rows, at even steps."
+    count = min(count, len(cloud))
+    return cloud[torch.arange(count) * len(cloud) // count]
 
 
-def spectrum_ends(
-    model: nn.Module,  # `model(z)[0]` is the image (p, k), each row by itself, and `model.inverse` undoes it
-    points: Tensor,  # (p, d)
-    widest: int = 512,  # Jacobians up to this width are written down
-) -> Tensor:
-    "Smallest and largest singular value of the Jacobian at each point (p, 2)."
-    image = model(points)[0]
-    if max(points.shape[1], image.shape[1]) > widest:
-        return torch.stack(
-            (
-                1 / max_singular_value(model.inverse, image),
-                max_singular_value(lambda z: model(z)[0], points),
-            ),
-            1,
-        )
-    directions = torch.eye(points.shape[1]).to(points).repeat(len(points), 1)
-    columns = torch.func.jvp(
-        lambda z: model(z)[0], (points.repeat_interleave(points.shape[1], 0),), (directions,)
-    )[1]
-    return torch.linalg.svdvals(columns.unflatten(0, (len(points), -1)))[:, [-1, 0]]
+def _off_distribution_probes(cloud: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    "Clouds that are no data, each as large as `cloud` (n, d)."
+    mean = cloud.mean(0)
+    spread = (cloud - mean).square().mean().sqrt()
+    noise = torch.randn(cloud.shape, generator=generator(seed, "away")).to(cloud)
+    return {
+        "3 × as wide": mean + 3 * (cloud - mean),
+        "10 × as wide": mean + 10 * (cloud - mean),
+        "noise": mean + spread * noise,
+    }
+
+
+def _round_trip(model: InvertibleMap, cloud: Tensor) -> float:
+    "Largest error of a row (n, d) in units of the cloud's spread; infinite where it overflows."
+    returned = model.inverse(model(cloud)[0])
+    spread = (cloud - cloud.mean(0)).square().sum(1).mean().sqrt()
+    error = float((returned - cloud).norm(dim=1).max() / spread)
+    return error if math.isfinite(error) else math.inf
 
 # %% ../../nbs/flows/01_certificate.ipynb #997617da
-THRESHOLD = 1e-3  # relative error above which a round trip is a fault
+_THRESHOLD = 1e-3  # relative error above which a round trip is a fault
 
 
 @dataclass(frozen=True)
 class Certificate:
-    "How exactly a map is undone and how much it stretches: measured at some points, and bounded from its weights."
+    "How exactly a map is undone and how much it stretches: measured, and bounded from its weights."
 
     rows: int  # of the data that the round trips were measured on
     widths: tuple[int, int]  # of a point and of its image
-    round_trip_f32: (
-        float  # largest error of a row, in units of the data's spread; infinite: it overflows
-    )
+    round_trip_f32: float  # largest error of a row, in units of the data's spread; may be infinite
     round_trip_f64: float
     probes: dict[str, tuple[float, float]]  # the same two errors on clouds that are no data
-    points: int  # at which the Jacobian was looked at
+    points: int  # at which the Jacobian was measured
     exact: bool  # whether it was written down; else its singular values are estimates from inside
     sigma_min: float  # smallest singular value at any of the points
     sigma_max: float
     condition: float  # largest σ_max / σ_min at one point
-    log_det: tuple[
-        float, float
-    ]  # smallest and largest over the data, of the flow alone where there is more
+    log_det: tuple[float, float]  # smallest and largest over the data, of the flow alone
     radius: float  # of the ball that the bounds hold in, around 0
     bound: float  # on σ_max in the ball, from the weights
     inverse_bound: float  # on 1 / σ_min
@@ -106,98 +77,84 @@ class Certificate:
     @property
     def warnings(self) -> tuple[str, ...]:
         "What speaks against relying on the inverse."
-        faults = {
-            "float64 round trip": self.round_trip_f64,
-            "float32 round trip": self.round_trip_f32,
-        } | {f"float32 round trip of {name}": single for name, (single, _) in self.probes.items()}
-        found = [
-            f"{name} {error:.1g} above {THRESHOLD:g}"
-            for name, error in faults.items()
-            if error > THRESHOLD
-        ]
-        risk = self.condition * torch.finfo(torch.float32).eps
-        return (
-            *found,
-            *(
-                [
-                    f"condition number {self.condition:.1g}: float32 images may lose features to {risk:.1g}"
-                ]
-                if not risk <= THRESHOLD
-                else []
-            ),
-        )
+        return _warnings(self)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         "Plain numbers for JSON; what is not finite becomes None."
-        plain = lambda value: (
-            value if not isinstance(value, float) or math.isfinite(value) else None
-        )
-        pairs = {key: [*map(plain, value)] for key, value in asdict(self)["probes"].items()}
-        return {
-            key: [*map(plain, value)] if isinstance(value, tuple) else plain(value)
-            for key, value in asdict(self).items()
-        } | {"probes": pairs}
+        return {key: _to_json(value) for key, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict) -> Certificate:
+    def from_dict(cls, values: dict[str, Any]) -> Certificate:
         "The certificate that `as_dict` wrote."
-        full = lambda value: math.inf if value is None else value
-        return cls(
-            **{
-                key: tuple(map(full, value)) if isinstance(value, list) else full(value)
-                for key, value in values.items()
-            }
-            | {"probes": {key: tuple(map(full, value)) for key, value in values["probes"].items()}}
-        )
+        return cls(**{key: _from_json(value) for key, value in values.items()})
 
     def __repr__(self) -> str:
-        errors = {"data": (self.round_trip_f32, self.round_trip_f64), **self.probes}
-        lines = [f"Certificate: {self.widths[0]} → {self.widths[1]} dimensions and back"]
-        lines += [
-            f"  there and back, {name:<12} float32 {single:.1e}  float64 {double:.1e}"
-            for name, (single, double) in errors.items()
-        ]
-        how = "exact" if self.exact else "Lanczos"
-        lines += [
-            f"  Jacobian           σ {self.sigma_min:.3g} … {self.sigma_max:.3g}, condition {self.condition:.3g} ({how}, {self.points} points)",
-            f"  log-determinant    {self.log_det[0]:.3g} … {self.log_det[1]:.3g}",
-            f"  bound from weights σ {1 / self.inverse_bound:.2g} … {self.bound:.2g} within {self.radius:.3g} of 0",
-        ]
-        return "\n".join(
-            [*lines, *(f"  doubt: {doubt}" for doubt in self.warnings)]
-            if self.warnings
-            else [*lines, "  no doubts"]
-        )
+        return _describe(self)
+
+# %% ../../nbs/flows/01_certificate.ipynb #47ae5ba9
+def _to_json(value: Any) -> Any:
+    "A value for JSON: tuples become lists, and what is not finite None."
+    if isinstance(value, dict):
+        return {key: _to_json(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_to_json(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    "The value that `_to_json` wrote; None becomes infinity."
+    if isinstance(value, dict):
+        return {key: _from_json(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return tuple(_from_json(entry) for entry in value)
+    return math.inf if value is None else value
+
+# %% ../../nbs/flows/01_certificate.ipynb #11a0b1e8
+def _warnings(certificate: Certificate) -> tuple[str, ...]:
+    "What speaks against relying on the inverse."
+    errors = {
+        "float64 round trip": certificate.round_trip_f64,
+        "float32 round trip": certificate.round_trip_f32,
+    }
+    for name, (single, _) in certificate.probes.items():
+        errors[f"float32 round trip of {name}"] = single
+    warnings = [
+        f"{name} {error:.1g} above {_THRESHOLD:g}"
+        for name, error in errors.items()
+        if error > _THRESHOLD
+    ]
+    condition = certificate.condition
+    risk = condition * torch.finfo(torch.float32).eps
+    if not risk <= _THRESHOLD:
+        loss = f"float32 images may lose features to {risk:.1g}"
+        warnings.append(f"condition number {condition:.1g}: {loss}")
+    return tuple(warnings)
+
+# %% ../../nbs/flows/01_certificate.ipynb #1a2fa383
+def _describe(certificate: Certificate) -> str:
+    "The certificate as lines of text."
+    c = certificate
+    errors = {"data": (c.round_trip_f32, c.round_trip_f64), **c.probes}
+    how = "exact" if c.exact else "Lanczos"
+    lines = [f"Certificate: {c.widths[0]} → {c.widths[1]} dimensions and back"]
+    for name, (single, double) in errors.items():
+        lines.append(f"  there and back, {name:<12} float32 {single:.1e}  float64 {double:.1e}")
+    lines += [
+        f"  Jacobian           σ {c.sigma_min:.3g} … {c.sigma_max:.3g}, "
+        f"condition {c.condition:.3g} ({how}, {c.points} points)",
+        f"  log-determinant    {c.log_det[0]:.3g} … {c.log_det[1]:.3g}",
+        f"  bound from weights σ {1 / c.inverse_bound:.2g} … {c.bound:.2g} "
+        f"within {c.radius:.3g} of 0",
+    ]
+    doubts = [f"  doubt: {warning}" for warning in c.warnings]
+    return "\n".join([*lines, *(doubts or ["  no doubts"])])
 
 # %% ../../nbs/flows/01_certificate.ipynb #29ac094e
-def round_trip(model: nn.Module, cloud: Tensor) -> float:
-    "Largest distance of a row (n, d) from where it comes back to, in units of the cloud's spread; infinite where it overflows."
-    error = float(
-        (model.inverse(model(cloud)[0]) - cloud).norm(dim=1).max()
-        / (cloud - cloud.mean(0)).square().sum(1).mean().sqrt()
-    )
-    return error if math.isfinite(error) else math.inf
-
-
-def off_distribution_probes(cloud: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    "Clouds that are no data, each as large as `cloud` (n, d)."
-    mean, spread = cloud.mean(0), (cloud - cloud.mean(0)).square().mean().sqrt()
-    noise = torch.randn(cloud.shape, generator=generator(seed, "away")).to(cloud)
-    return {
-        "3 × as wide": mean + 3 * (cloud - mean),
-        "10 × as wide": mean + 10 * (cloud - mean),
-        "noise": mean + spread * noise,
-    }
-
-
-def subsample_evenly(cloud: Tensor, count: int) -> Tensor:
-    "At most `count` rows, at even steps."
-    return cloud[torch.arange(min(count, len(cloud))) * len(cloud) // min(count, len(cloud))]
-
-
 @torch.no_grad()
 def certificate(
-    model: nn.Module,  # `model(z)` is (image, log-determinant), `model.inverse` undoes it, `model.slopes` bounds it
+    model: InvertibleMap,
     cloud: Tensor,  # (n, d) data
     rows: int = 256,  # at most, for the round trips
     points: int = 8,  # at most, for the Jacobian
@@ -205,24 +162,30 @@ def certificate(
 ) -> Certificate:
     "The certificate of a map at these data."
     cloud = subsample_evenly(check_features(cloud, "cloud", min_rows=2), rows)
-    single, double = copy.deepcopy(model).float(), copy.deepcopy(model).double()
-    both = lambda some: (round_trip(single, some.float()), round_trip(double, some.double()))
+    single = copy.deepcopy(model).float()
+    double = copy.deepcopy(model).double()
+
+    def errors(cloud: Tensor) -> tuple[float, float]:
+        return _round_trip(single, cloud.float()), _round_trip(double, cloud.double())
+
+    round_trip_f32, round_trip_f64 = errors(cloud)
     image, log_det = double(cloud.double())
     low, high = spectrum_ends(double, subsample_evenly(cloud.double(), points), widest).T
     radius = float(cloud.norm(dim=1).max())
     bound, inverse_bound, _ = double.lipschitz_bounds(radius)
     return Certificate(
-        len(cloud),
-        (cloud.shape[1], image.shape[1]),
-        *both(cloud),
-        {name: both(some) for name, some in off_distribution_probes(cloud).items()},
-        min(points, len(cloud)),
-        max(cloud.shape[1], image.shape[1]) <= widest,
-        float(low.min()),
-        float(high.max()),
-        float((high / low).max()),
-        (float(log_det.min()), float(log_det.max())),
-        radius,
-        bound,
-        inverse_bound,
+        rows=len(cloud),
+        widths=(cloud.shape[1], image.shape[1]),
+        round_trip_f32=round_trip_f32,
+        round_trip_f64=round_trip_f64,
+        probes={name: errors(probe) for name, probe in _off_distribution_probes(cloud).items()},
+        points=min(points, len(cloud)),
+        exact=max(cloud.shape[1], image.shape[1]) <= widest,
+        sigma_min=float(low.min()),
+        sigma_max=float(high.max()),
+        condition=float((high / low).max()),
+        log_det=(float(log_det.min()), float(log_det.max())),
+        radius=radius,
+        bound=bound,
+        inverse_bound=inverse_bound,
     )

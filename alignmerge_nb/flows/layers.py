@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Protocol, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +16,34 @@ from torch import Tensor, nn
 from ..core import InputError, generator
 
 # %% auto #0
-__all__ = ['FLOWS', 'norm', 'AffineCoupling', 'InvertibleLinear', 'random_rotation', 'glow_steps', 'realnvp_steps', 'Flow']
+__all__ = ['FLOWS', 'InvertibleMap', 'AffineCoupling', 'spectral_norm', 'InvertibleLinear', 'Flow']
+
+# %% ../../nbs/flows/00_layers.ipynb #fa654e8f
+class InvertibleMap(Protocol):
+    "A module that maps R^d to R^k and back."
+
+    def __call__(self, z: Tensor, /) -> tuple[Tensor, Tensor]:
+        "The image of `z` (n, k) and the log-determinant of the Jacobian (n,)."
+
+    def inverse(self, z: Tensor, /) -> Tensor:
+        "The point whose image is `z` (n, d)."
+
+    def lipschitz_bounds(self, radius: float, /) -> tuple[float, float, float]:
+        "Bounds on ‖J‖ and ‖J⁻¹‖ up to a distance `radius` from 0, and on the images' length there."
+
+    def float(self) -> Self:
+        "The map in float32."
+
+    def double(self) -> Self:
+        "The map in float64."
 
 # %% ../../nbs/flows/00_layers.ipynb #d0795216
-def norm(matrix: Tensor) -> float:
-    "The largest singular value."
-    return float(torch.linalg.matrix_norm(matrix.detach().double(), 2))
-
-
 class AffineCoupling(nn.Module):
-    "One RealNVP step on R^d: half of the coordinates is scaled and shifted by a small network of the other half."
+    "One RealNVP step on R^d: a small network of half the coordinates scales and shifts the others."
+
+    driver: Tensor  # coordinates that go into the network
+    driven: Tensor  # coordinates that are scaled and shifted
+    back: Tensor  # from (driver, driven) to the order of the input
 
     def __init__(
         self,
@@ -37,58 +57,73 @@ class AffineCoupling(nn.Module):
         self.bound = bound
         even, odd = torch.arange(0, d, 2), torch.arange(1, d, 2)
         driver, driven = (odd, even) if flip else (even, odd)
-        for name, index in (
-            ("driver", driver),
-            ("driven", driven),
-            ("back", torch.argsort(torch.cat((driver, driven)))),
-        ):
-            self.register_buffer(name, index, persistent=False)
-        self.inner, self.outer = nn.Linear(len(driver), hidden), nn.Linear(hidden, 2 * len(driven))
-        with torch.no_grad():
-            self.inner.weight.normal_(0, len(driver) ** -0.5, generator=rng)
-            for still in (self.inner.bias, self.outer.weight, self.outer.bias):
-                still.zero_()  # starts as the identity
+        back = torch.argsort(torch.cat((driver, driven)))
+        self.register_buffer("driver", driver, persistent=False)
+        self.register_buffer("driven", driven, persistent=False)
+        self.register_buffer("back", back, persistent=False)
+        self.inner = nn.Linear(len(driver), hidden)
+        self.outer = nn.Linear(hidden, 2 * len(driven))
+        nn.init.normal_(self.inner.weight, 0, len(driver) ** -0.5, generator=rng)
+        nn.init.zeros_(self.inner.bias)
+        nn.init.zeros_(self.outer.weight)  # starts as the identity
+        nn.init.zeros_(self.outer.bias)
 
     def scale_and_shift(self, driver: Tensor) -> tuple[Tensor, Tensor]:
+        "Log-scale and shift of the driven coordinates, both (n, len(driven))."
         raw, shift = self.outer(F.gelu(self.inner(driver))).chunk(2, 1)
         return self.bound * torch.tanh(raw / self.bound), shift
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # (n, d), (n,)
-        "The image of `z` and the log-determinant of the Jacobian."
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        "The image of `z` (n, d) and the log-determinant of the Jacobian (n,)."
         driver = z[:, self.driver]
         log_scale, shift = self.scale_and_shift(driver)
         driven = z[:, self.driven] * log_scale.exp() + shift
         return torch.cat((driver, driven), 1)[:, self.back], log_scale.sum(1)
 
     def inverse(self, z: Tensor) -> Tensor:
-        "The point whose image is `z`."
+        "The point whose image is `z` (n, d)."
         driver = z[:, self.driver]
         log_scale, shift = self.scale_and_shift(driver)
         driven = (z[:, self.driven] - shift) * (-log_scale).exp()
         return torch.cat((driver, driven), 1)[:, self.back]
 
     def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
-        "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on the length of their images."
-        (to_raw, to_shift), reach = (
-            self.outer.weight.chunk(2),
-            1.13 * norm(self.inner.weight),
-        )  # no slope of the GELU is above 1.13
-        raw, shift = self.outer(F.gelu(self.inner.bias)).chunk(2)
-        highest = float((raw.abs() + radius * reach * to_raw.norm(dim=1)).max())
-        stretch, scale, slope = (
-            math.exp(self.bound * math.tanh(highest / self.bound)),
-            reach * norm(to_raw),
-            reach * norm(to_shift),
-        )
-        forth, back = (
-            norm(torch.tensor([[1, 0], [corner, stretch]]))
-            for corner in (radius * stretch * scale + slope, radius * scale + stretch * slope)
-        )
-        return forth, back, (stretch + slope) * radius + float(shift.norm())
+        "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on their images' length."
+        return _affine_bounds(self, radius)
+
+# %% ../../nbs/flows/00_layers.ipynb #7f929165
+_GELU_SLOPE = 1.13  # no slope of the GELU is above it
+
+
+def spectral_norm(matrix: Tensor) -> float:
+    "The largest singular value."
+    return float(torch.linalg.matrix_norm(matrix.detach().double(), 2))
+
+
+def _affine_bounds(layer: AffineCoupling, radius: float) -> tuple[float, float, float]:
+    "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on their images' length."
+    to_raw, to_shift = layer.outer.weight.chunk(2)
+    slope = _GELU_SLOPE * spectral_norm(layer.inner.weight)
+    raw_slope = slope * spectral_norm(to_raw)
+    shift_slope = slope * spectral_norm(to_shift)
+    raw, shift = layer.outer(F.gelu(layer.inner.bias)).chunk(2)  # at the origin
+    largest_raw = float((raw.abs() + radius * slope * to_raw.norm(dim=1)).max())
+    stretch = math.exp(layer.bound * math.tanh(largest_raw / layer.bound))
+    corner = radius * stretch * raw_slope + shift_slope
+    inverse_corner = radius * raw_slope + stretch * shift_slope
+    return (
+        spectral_norm(torch.tensor([[1, 0], [corner, stretch]])),
+        spectral_norm(torch.tensor([[1, 0], [inverse_corner, stretch]])),
+        (stretch + shift_slope) * radius + float(shift.norm()),
+    )
 
 # %% ../../nbs/flows/00_layers.ipynb #6605c945
 class InvertibleLinear(nn.Module):
     "One Glow step on R^d: a learned invertible matrix in PLU form that starts as `matrix`."
+
+    permutation: Tensor  # (d, d)
+    sign: Tensor  # (d,) of the pivots
+    start: Tensor  # (d,) log of the pivots' sizes before training
 
     def __init__(
         self,
@@ -102,22 +137,24 @@ class InvertibleLinear(nn.Module):
         self.register_buffer("permutation", permutation)
         self.register_buffer("sign", pivots.sign())
         self.register_buffer("start", pivots.abs().log())
-        self.lower, self.upper = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
+        self.lower = nn.Parameter(lower.tril(-1))
+        self.upper = nn.Parameter(upper.triu(1))
         self.change = nn.Parameter(torch.zeros_like(pivots))
 
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
         "Unit lower triangle, upper triangle with pivots, log of the pivots' sizes."
         log_pivots = self.start + self.bound * torch.tanh(self.change / self.bound)
         lower = self.lower.tril(-1) + torch.eye(len(log_pivots)).to(self.lower)
-        return lower, self.upper.triu(1) + torch.diag(self.sign * log_pivots.exp()), log_pivots
+        upper = self.upper.triu(1) + torch.diag(self.sign * log_pivots.exp())
+        return lower, upper, log_pivots
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # (n, d), (n,)
-        "The image `z Wᵀ` and the log-determinant of the Jacobian."
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        "The image `z Wᵀ` (n, d) and the log-determinant of the Jacobian (n,)."
         lower, upper, log_pivots = self.factors()
         return z @ (self.permutation @ lower @ upper).T, log_pivots.sum().expand(len(z))
 
     def inverse(self, z: Tensor) -> Tensor:
-        "The point whose image is `z`, by two triangular solves."
+        "The point whose image is `z` (n, d), by two triangular solves."
         lower, upper, _ = self.factors()
         middle = torch.linalg.solve_triangular(
             lower, self.permutation.T @ z.T, upper=False, unitriangular=True
@@ -128,37 +165,37 @@ class InvertibleLinear(nn.Module):
         "‖J‖ and ‖J⁻¹‖, and a bound on the length of images of points of length `radius` at most."
         lower, upper, _ = self.factors()
         sizes = torch.linalg.svdvals((lower @ upper).double())
-        return float(sizes[0]), 1 / float(sizes[-1]), float(sizes[0]) * radius
+        largest = float(sizes[0])
+        return largest, 1 / float(sizes[-1]), largest * radius
 
 # %% ../../nbs/flows/00_layers.ipynb #b515e68c
-def random_rotation(d: int, rng: torch.Generator) -> Tensor:
+def _random_rotation(d: int, rng: torch.Generator) -> Tensor:
     "A random orthogonal matrix (d, d)."
     return torch.linalg.qr(torch.randn(d, d, generator=rng))[0]
 
 
-def glow_steps(
+def _glow_steps(
     d: int, steps: int, hidden: int, bound: float, rng: torch.Generator
 ) -> list[nn.Module]:
     "Coupling layers, each in a random frame; the composition starts as the identity."
-    frames = [random_rotation(d, rng) for _ in range(steps)]
-    layers, before = [], torch.eye(d)
+    frames = [_random_rotation(d, rng) for _ in range(steps)]
+    layers: list[nn.Module] = []
+    previous = torch.eye(d)
     for frame in frames:
-        layers += [
-            InvertibleLinear(frame @ before.T, bound),
-            AffineCoupling(d, hidden, bound, False, rng),
-        ]
-        before = frame
-    return [*layers, InvertibleLinear(before.T, bound)]
+        layers.append(InvertibleLinear(frame @ previous.T, bound))
+        layers.append(AffineCoupling(d, hidden, bound, False, rng))
+        previous = frame
+    return [*layers, InvertibleLinear(previous.T, bound)]
 
-
-def realnvp_steps(
+# %% ../../nbs/flows/00_layers.ipynb #d16acaa6
+def _realnvp_steps(
     d: int, steps: int, hidden: int, bound: float, rng: torch.Generator
 ) -> list[nn.Module]:
     "Coupling layers whose halves alternate."
     return [AffineCoupling(d, hidden, bound, bool(step % 2), rng) for step in range(steps)]
 
 
-FLOWS = {"realnvp": realnvp_steps, "glow": glow_steps}
+FLOWS = {"realnvp": _realnvp_steps, "glow": _glow_steps}
 
 # %% ../../nbs/flows/00_layers.ipynb #ddf88a3b
 class Flow(nn.Module):
@@ -175,18 +212,18 @@ class Flow(nn.Module):
     ):
         super().__init__()
         if kind not in FLOWS:
-            raise InputError(
-                f"flow kind {kind!r}", f"one of {', '.join(FLOWS)}", "Correct the name."
-            )
+            kinds = ", ".join(FLOWS)
+            raise InputError(f"flow kind {kind!r}", f"one of {kinds}", "Correct the name.")
         if d < 2:
-            raise InputError(
-                f"d = {d}",
-                "at least 2 dimensions",
-                "A coupling layer needs two halves; use wider features.",
-            )
+            do = "A coupling layer needs two halves; use wider features."
+            raise InputError(f"d = {d}", "at least 2 dimensions", do)
         self.steps = nn.ModuleList(FLOWS[kind](d, steps, hidden, bound, generator(seed, "flow")))
 
+    def _maps(self) -> Sequence[InvertibleMap]:
+        return cast(Sequence[InvertibleMap], self.steps)
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        "The image of `z` (n, d) and the log-determinant of the Jacobian (n,)."
         total = z.new_zeros(len(z))
         for step in self.steps:
             z, log_det = step(z)
@@ -194,14 +231,16 @@ class Flow(nn.Module):
         return z, total
 
     def inverse(self, z: Tensor) -> Tensor:
-        for step in reversed(self.steps):
+        "The point whose image is `z` (n, d)."
+        for step in reversed(self._maps()):
             z = step.inverse(z)
         return z
 
     def lipschitz_bounds(self, radius: float) -> tuple[float, float, float]:
-        "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on the length of their images."
-        forth = back = 1.0
-        for step in self.steps:
-            up, down, radius = step.lipschitz_bounds(radius)
-            forth, back = forth * up, back * down
-        return forth, back, radius
+        "Bounds on ‖J‖ and ‖J⁻¹‖ at points of length `radius` at most, and on their images' length."
+        forward = inverse = 1.0
+        for step in self._maps():
+            step_forward, step_inverse, radius = step.lipschitz_bounds(radius)
+            forward *= step_forward
+            inverse *= step_inverse
+        return forward, inverse, radius

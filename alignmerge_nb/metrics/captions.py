@@ -16,36 +16,51 @@ from ..core import InputError, generator
 # %% auto #0
 __all__ = ['BleuCounts', 'bleu_counts']
 
-# %% ../../nbs/metrics/03_captions.ipynb #eb12cebd
+# %% ../../nbs/metrics/03_captions.ipynb #84ac43f9
 @dataclass(frozen=True)
 class BleuCounts:
     "Per caption: words written, words wanted, matching and possible n-grams for n = 1 … 4."
 
     values: Tensor  # (n, 10) int64
 
-    def bleu(self, draw: Tensor | None = None, order: int = 4) -> float:
-        "BLEU in percent of the captions, or of a draw of their rows, with n-grams up to `order`."
+    def bleu(
+        self,
+        draw: Tensor | None = None,  # (k,) rows; None: all
+        order: int = 4,  # longest n-gram
+    ) -> float:
+        "BLEU in percent."
         from sacrebleu.metrics import BLEU
 
-        sums = (self.values if draw is None else self.values[draw]).sum(0).tolist()
-        return float(
-            BLEU.compute_bleu(
-                sums[2 : 2 + order],
-                sums[6 : 6 + order],
-                sums[0],
-                sums[1],
-                smooth_method="exp",
-                max_ngram_order=order,
-            ).score
+        values = self.values if draw is None else self.values[draw]
+        written, wanted, *ngrams = values.sum(0).tolist()
+        score = BLEU.compute_bleu(
+            ngrams[:order],
+            ngrams[4 : 4 + order],
+            written,
+            wanted,
+            smooth_method="exp",
+            max_ngram_order=order,
         )
+        return float(score.score)
 
     def interval(self, draws: int = 500, seed: int = 0) -> tuple[float, float]:
         "The 95 % bootstrap interval over captions."
-        rng, n = generator(seed, "bleu"), len(self.values)
-        found = torch.tensor(
-            [self.bleu(torch.randint(n, (n,), generator=rng)) for _ in range(draws)]
-        )
-        return tuple(found.quantile(torch.tensor([0.025, 0.975])).tolist())
+        rng = generator(seed, "bleu")
+        n = len(self.values)
+        scores = [self.bleu(torch.randint(n, (n,), generator=rng)) for _ in range(draws)]
+        low, high = torch.tensor(scores).quantile(torch.tensor([0.025, 0.975])).tolist()
+        return low, high
+
+# %% ../../nbs/metrics/03_captions.ipynb #ed99af2a
+def _check_captions(written: Sequence[str], wanted: Sequence[Sequence[str]]) -> None:
+    "Refuse captions without references."
+    if len(written) != len(wanted) or not written:
+        got = f"{len(written)} captions for {len(wanted)} pictures"
+        raise InputError(got, "one each, at least one", "Write a caption for every test picture.")
+    for row, texts in enumerate(wanted):
+        if not any(text.strip() for text in texts):
+            got = f"no reference for row {row}"
+            raise InputError(got, "at least one caption", "Drop this item.")
 
 
 def bleu_counts(
@@ -53,34 +68,12 @@ def bleu_counts(
     wanted: Sequence[Sequence[str]],  # per picture, the captions that people wrote
 ) -> BleuCounts:
     "The counts of sacrebleu's standard BLEU in lower case."
-    try:
-        from sacrebleu.metrics import BLEU
-    except ImportError as error:
-        raise InputError(
-            "no package 'sacrebleu'",
-            "sacrebleu 2.4 or newer",
-            "Run `pip install 'sacrebleu>=2.4'`.",
-        ) from error
-    if len(written) != len(wanted) or not written:
-        raise InputError(
-            f"{len(written)} captions for {len(wanted)} pictures",
-            "one each, at least one",
-            "Write a caption for every test picture.",
-        )
-    if empty := [
-        row for row, texts in enumerate(wanted) if not any(text.strip() for text in texts)
-    ]:
-        raise InputError(
-            f"no reference for row {empty[0]}", "at least one caption", "Drop this item."
-        )
-    metric = BLEU(
-        lowercase=True, effective_order=True
-    )  # changes the score of one sentence, not its counts
-    scores = [
-        metric.sentence_score(caption, list(texts)) for caption, texts in zip(written, wanted)
-    ]
-    return BleuCounts(
-        torch.tensor(
-            [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores]
-        )
-    )
+    from sacrebleu.metrics import BLEU
+
+    _check_captions(written, wanted)
+    metric = BLEU(lowercase=True, effective_order=True)  # of a sentence's score, not its counts
+    rows = []
+    for caption, texts in zip(written, wanted, strict=True):
+        score = metric.sentence_score(caption, list(texts))
+        rows.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
+    return BleuCounts(torch.tensor(rows))

@@ -14,14 +14,14 @@ from torch import Tensor
 from ..core import InputError, check_features
 
 # %% auto #0
-__all__ = ['CUTOFFS', 'same_text', 'relevance', 'ranks', 'chance', 'recalls', 'retrieve', 'hubness']
+__all__ = ['CUTOFFS', 'relevance', 'ranks', 'recalls', 'retrieve', 'hubness']
 
 # %% ../../nbs/metrics/00_retrieval.ipynb #bd85efc5
-def same_text(text: str) -> str:
+def _normalise_text(text: str) -> str:
     "The form in which two captions are compared: lower case, single spaces."
     return " ".join(text.lower().split())
 
-
+# %% ../../nbs/metrics/00_retrieval.ipynb #0a417ff3
 def relevance(
     image_ids: Sequence[str],  # n images
     caption_owners: Sequence[str],  # m captions: the id of the image each was written for
@@ -29,23 +29,20 @@ def relevance(
 ) -> Tensor:
     "(n, m) boolean: caption j was written for image i, or reads the same as one that was."
     if len(caption_owners) != len(captions):
-        raise InputError(
-            f"{len(captions)} captions with {len(caption_owners)} owners",
-            "one owner per caption",
-            "Join by id.",
-        )
-    row = {image: i for i, image in enumerate(image_ids)}
-    if missing := set(caption_owners) - set(row):
-        raise InputError(
-            f"captions of images that are not there ({sorted(missing)[0]!r}, …)",
-            "captions of the given images",
-            "Select both by the same ids.",
-        )
-    texts = {text: k for k, text in enumerate(dict.fromkeys(map(same_text, captions)))}
-    text_of = torch.tensor([texts[same_text(caption)] for caption in captions])
-    has = torch.zeros(len(image_ids), len(texts), dtype=torch.bool)
-    has[torch.tensor([row[owner] for owner in caption_owners]), text_of] = True
-    return has[:, text_of]
+        got = f"{len(captions)} captions with {len(caption_owners)} owners"
+        raise InputError(got, "one owner per caption", "Join by id.")
+    row_of = {image: row for row, image in enumerate(image_ids)}
+    missing = set(caption_owners) - set(row_of)
+    if missing:
+        got = f"captions of images that are not there ({sorted(missing)[0]!r}, …)"
+        raise InputError(got, "captions of the given images", "Select both by the same ids.")
+    texts = [_normalise_text(caption) for caption in captions]
+    number_of = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    numbers = torch.tensor([number_of[text] for text in texts])
+    owners = torch.tensor([row_of[owner] for owner in caption_owners])
+    has_text = torch.zeros(len(image_ids), len(number_of), dtype=torch.bool)
+    has_text[owners, numbers] = True
+    return has_text[:, numbers]
 
 # %% ../../nbs/metrics/00_retrieval.ipynb #2876ab21
 def ranks(
@@ -54,35 +51,18 @@ def ranks(
 ) -> Tensor:
     "1-based rank of each query's best relevant item (q,), ties counted against the model."
     if similarity.shape != relevant.shape:
-        raise InputError(
-            f"similarity {tuple(similarity.shape)} and relevance {tuple(relevant.shape)}",
-            "equal shapes",
-            "Build both from the same items.",
-        )
+        got = f"similarity {tuple(similarity.shape)} and relevance {tuple(relevant.shape)}"
+        raise InputError(got, "equal shapes", "Build both from the same items.")
     if not relevant.any(1).all():
-        raise InputError(
-            f"{int((~relevant.any(1)).sum())} queries without a relevant item",
-            "at least one each",
-            "Drop queries whose match is not in the gallery.",
-        )
+        got = f"{int((~relevant.any(1)).sum())} queries without a relevant item"
+        do = "Drop queries whose match is not in the gallery."
+        raise InputError(got, "at least one each", do)
     if similarity.isnan().any():
         raise InputError("NaN similarities", "finite features", "Check the aligner's output.")
     best = similarity.masked_fill(~relevant, -torch.inf).amax(1, keepdim=True)
     return 1 + ((similarity >= best) & ~relevant).sum(1)
 
 # %% ../../nbs/metrics/00_retrieval.ipynb #5f31715a
-def chance(
-    relevant: Tensor,  # (q, g) boolean
-    k: int,  # cut-off
-) -> float:
-    "Expected recall@k of a random order, as a share in [0, 1]."
-    gallery, hits = relevant.shape[1], relevant.sum(1).double()
-    misses = torch.arange(min(k, gallery), dtype=torch.float64)  # no hit at 1, 2, …, k
-    return float(
-        (1 - ((gallery - hits[:, None] - misses) / (gallery - misses)).clamp(min=0).prod(1)).mean()
-    )
-
-
 CUTOFFS = (1, 5, 10)
 
 
@@ -91,33 +71,80 @@ def recalls(
     prefix: str,  # of the keys: "i2t" or "t2i"
 ) -> dict[str, float]:
     "Recall@1/5/10 in percent and the median rank, under `prefix`."
-    found = {f"{prefix}_r{k}": 100 * float((rank <= k).double().mean()) for k in CUTOFFS}
-    return {**found, f"{prefix}_median_rank": float(rank.double().quantile(0.5))}
+    values = {f"{prefix}_r{k}": 100 * float((rank <= k).double().mean()) for k in CUTOFFS}
+    values[f"{prefix}_median_rank"] = float(rank.double().quantile(0.5))
+    return values
 
-# %% ../../nbs/metrics/00_retrieval.ipynb #49deec46
+# %% ../../nbs/metrics/00_retrieval.ipynb #b43b25db
+def _chance(
+    relevant: Tensor,  # (q, g) boolean
+    k: int,  # cut-off
+) -> float:
+    "Expected recall@k of a random order, as a share in [0, 1]."
+    gallery = relevant.shape[1]
+    hits = relevant.sum(1).double()
+    misses = torch.arange(min(k, gallery), dtype=torch.float64)  # before positions 1, 2, …, k
+    miss_again = (gallery - hits[:, None] - misses) / (gallery - misses)
+    return float((1 - miss_again.clamp(min=0).prod(1)).mean())
+
+# %% ../../nbs/metrics/00_retrieval.ipynb #dce1c1f9
 def retrieve(
-    zx: Tensor,  # (n, d) aligned image features
-    zy: Tensor,  # (m, d) aligned caption features
-    relevant: Tensor,  # (n, m) boolean, from `relevance`
+    zx: Tensor,
+    zy: Tensor,
+    relevant: Tensor,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    "Metrics in percent (both directions, their means, chance) and the ranks {'i2t': (n,), 't2i': (m,)}."
-    check_features(zx, "zx"), check_features(zy, "zy", width=zx.shape[1])
+    """Image-text retrieval by cosine in both directions.
+
+    Parameters
+    ----------
+    zx, zy
+        (n, d) image and (m, d) caption features in one space.
+    relevant
+        (n, m) boolean, from `metrics.retrieval.relevance`; at least one True per row and column.
+
+    Returns
+    -------
+    dict
+        Metrics: recalls in percent and median ranks of both directions (`i2t_r1`, …), their means
+        (`r1`, `r5`, `r10`), and what chance would give (`chance_r1`, …).
+    dict
+        1-based ranks of the queries: `i2t` (n,) and `t2i` (m,).
+
+    Raises
+    ------
+    InputError
+        If features are not finite, the shapes do not fit, or a query has no relevant item.
+
+    References
+    ----------
+    Karpathy & Fei-Fei 2015, https://arxiv.org/abs/1412.2306
+
+    Examples
+    --------
+    >>> import torch
+    >>> from alignmerge_nb import retrieve
+    >>> metrics, ranks = retrieve(torch.eye(4), torch.eye(4), torch.eye(4, dtype=torch.bool))
+    >>> metrics["r1"], metrics["chance_r1"], ranks["i2t"].tolist()
+    (100.0, 25.0, [1, 1, 1, 1])
+    """
+    check_features(zx, "zx")
+    check_features(zy, "zy", width=zx.shape[1])
     similarity = F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
-    found = {"i2t": ranks(similarity, relevant), "t2i": ranks(similarity.T, relevant.T)}
-    metrics = {**recalls(found["i2t"], "i2t"), **recalls(found["t2i"], "t2i")}
+    rank = {"i2t": ranks(similarity, relevant), "t2i": ranks(similarity.T, relevant.T)}
+    metrics = {**recalls(rank["i2t"], "i2t"), **recalls(rank["t2i"], "t2i")}
     for k in CUTOFFS:
         metrics[f"r{k}"] = (metrics[f"i2t_r{k}"] + metrics[f"t2i_r{k}"]) / 2
-        metrics[f"chance_r{k}"] = 50 * (chance(relevant, k) + chance(relevant.T, k))
-    return metrics, found
+        metrics[f"chance_r{k}"] = 50 * (_chance(relevant, k) + _chance(relevant.T, k))
+    return metrics, rank
 
 # %% ../../nbs/metrics/00_retrieval.ipynb #878663ff
-def hubness(similarity: Tensor, k: int = 10) -> float:
+def hubness(
+    similarity: Tensor,  # (q, g)
+    k: int = 10,
+) -> float:
     "Skewness of how often each column is among the k most similar of a row; 0 is none."
-    count = (
-        similarity.topk(min(k, similarity.shape[1]), dim=1)
-        .indices.flatten()
-        .bincount(minlength=similarity.shape[1])
-        .double()
-    )
+    gallery = similarity.shape[1]
+    nearest = similarity.topk(min(k, gallery), dim=1).indices
+    count = nearest.flatten().bincount(minlength=gallery).double()
     centred = count - count.mean()
     return float((centred**3).mean() / centred.square().mean().clamp(min=1e-12) ** 1.5)

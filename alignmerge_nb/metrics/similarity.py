@@ -17,11 +17,9 @@ from .retrieval import hubness
 from ..transport.divergence import sinkhorn_divergence
 
 # %% auto #0
-__all__ = ['TRANSPORT', 'GROUPS', 'gram', 'hsic', 'normalised', 'cka', 'biased_cka', 'nearest', 'mutual_knn', 'cknna',
-           'procrustes_distance', 'PermutationTest', 'permutation_null', 'transport', 'transport_scaled',
-           'paired_cosine', 'modality_gap', 'effective_rank', 'measures', 'jackknife', 'interval']
+__all__ = ['gram', 'cka', 'mutual_knn', 'cknna', 'PermutationTest', 'permutation_null', 'measures', 'jackknife', 'interval']
 
-# %% ../../nbs/metrics/01_similarity.ipynb #8e1faaaf
+# %% ../../nbs/metrics/01_similarity.ipynb #a4780378
 def gram(
     cloud: Tensor,  # (n, d)
     unit: bool = False,  # True: cosines about the mean, for neighbours
@@ -31,65 +29,82 @@ def gram(
     centred = F.normalize(centred, dim=1) if unit else centred
     return centred @ centred.T
 
+# %% ../../nbs/metrics/01_similarity.ipynb #8e1faaaf
+def _hsic(kx: Tensor, ky: Tensor) -> float:
+    "Unbiased Hilbert-Schmidt independence criterion; 0 on average for independent kernels (n, n)."
+    n = len(kx)
+    kx = kx.clone().fill_diagonal_(0)
+    ky = ky.clone().fill_diagonal_(0)
+    totals = kx.sum() * ky.sum() / ((n - 1) * (n - 2))
+    cross = totals - 2 * kx.sum(0) @ ky.sum(1) / (n - 2)
+    return float(((kx * ky.T).sum() + cross) / (n * (n - 3)))
 
-def hsic(k: Tensor, l: Tensor) -> float:
-    "Unbiased Hilbert-Schmidt independence criterion of two kernels (n, n); 0 on average where they are independent."
-    n, k, l = len(k), k.clone().fill_diagonal_(0), l.clone().fill_diagonal_(0)
-    cross = k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * k.sum(0) @ l.sum(1) / (n - 2)
-    return float(((k * l.T).sum() + cross) / (n * (n - 3)))
+
+def _plain_hsic(kx: Tensor, ky: Tensor) -> float:
+    "The plug-in criterion of centred kernels (n, n), without its factor."
+    return float((kx * ky).sum())
 
 
-def normalised(criterion: Callable[[Tensor, Tensor], float], k: Tensor, l: Tensor) -> float:
+def _normalised(criterion: Callable[[Tensor, Tensor], float], kx: Tensor, ky: Tensor) -> float:
     "A criterion of two kernels over the geometric mean of its values for each with itself."
-    return criterion(k, l) / max(criterion(k, k) * criterion(l, l), 1e-300) ** 0.5
+    scale = criterion(kx, kx) * criterion(ky, ky)
+    return criterion(kx, ky) / max(scale, 1e-300) ** 0.5
 
 
-def cka(k: Tensor, l: Tensor) -> float:
-    "Debiased centred kernel alignment: 1 for equal geometry, about 0 for none in common, below 0 by chance."
-    return normalised(hsic, k, l)
+def cka(kx: Tensor, ky: Tensor) -> float:
+    "Debiased centred kernel alignment: 1 for equal geometry, about 0 for none in common."
+    return _normalised(_hsic, kx, ky)
 
-
-def biased_cka(k: Tensor, l: Tensor) -> float:
+# %% ../../nbs/metrics/01_similarity.ipynb #72f28fb2
+def _biased_cka(kx: Tensor, ky: Tensor) -> float:
     "CKA as it is mostly computed, of centred kernels."
-    return normalised(lambda k, l: float((k * l).sum()), k, l)
+    return _normalised(_plain_hsic, kx, ky)
 
 # %% ../../nbs/metrics/01_similarity.ipynb #c54b30c6
-def nearest(kernel: Tensor, neighbours: int) -> Tensor:
+def _nearest(kernel: Tensor, neighbours: int) -> Tensor:
     "Whether column j is among the most similar of row i, itself left out (n, n)."
-    found = kernel.clone().fill_diagonal_(-torch.inf).topk(min(neighbours, len(kernel) - 1)).indices
-    return torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, found, True)
+    similarity = kernel.clone().fill_diagonal_(-torch.inf)
+    columns = similarity.topk(min(neighbours, len(kernel) - 1)).indices
+    return torch.zeros_like(kernel, dtype=torch.bool).scatter_(1, columns, True)
 
 
-def mutual_knn(k: Tensor, l: Tensor, neighbours: int = 10) -> float:
+def _nearest_in_both(kx: Tensor, ky: Tensor, neighbours: int) -> Tensor:
+    "Whether column j is a neighbour of row i in both kernels (n, n)."
+    return _nearest(kx, neighbours) & _nearest(ky, neighbours)
+
+
+def mutual_knn(kx: Tensor, ky: Tensor, neighbours: int = 10) -> float:
     "Share of nearest neighbours in common, in [0, 1]; by chance neighbours / (n − 1)."
-    return float((nearest(k, neighbours) & nearest(l, neighbours)).sum()) / (
-        min(neighbours, len(k) - 1) * len(k)
-    )
+    common = float(_nearest_in_both(kx, ky, neighbours).sum())
+    return common / (min(neighbours, len(kx) - 1) * len(kx))
 
-
-def cknna(k: Tensor, l: Tensor, neighbours: int = 10) -> float:
+# %% ../../nbs/metrics/01_similarity.ipynb #c4bf712e
+def cknna(kx: Tensor, ky: Tensor, neighbours: int = 10) -> float:
     "Debiased CKA over the pairs of items that are near in both."
 
-    def criterion(k: Tensor, l: Tensor) -> float:
-        mask = nearest(k, neighbours) & nearest(l, neighbours)
-        return hsic(k * mask, l * mask)
+    def criterion(kx: Tensor, ky: Tensor) -> float:
+        mask = _nearest_in_both(kx, ky, neighbours)
+        return _hsic(kx * mask, ky * mask)
 
-    return normalised(criterion, k, l)
+    return _normalised(criterion, kx, ky)
 
-# %% ../../nbs/metrics/01_similarity.ipynb #7800d73c
-def procrustes_distance(k: Tensor, l: Tensor) -> float:
-    "Squared distance of two centred clouds of unit size after the best rotation, in [0, 2], from their kernels."
-    roots = []
-    for kernel in (k, l):
-        values, vectors = torch.linalg.eigh(kernel)
-        roots.append((vectors * values.clamp(min=0).sqrt()) @ vectors.T)
-    size = (k.trace() * l.trace()).clamp(min=1e-300).sqrt()
-    return float(2 - 2 * torch.linalg.svdvals(roots[0] @ roots[1]).sum() / size)
+# %% ../../nbs/metrics/01_similarity.ipynb #59dfc150
+def _square_root(kernel: Tensor) -> Tensor:
+    "The symmetric square root of a kernel (n, n)."
+    values, vectors = torch.linalg.eigh(kernel)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def _procrustes_distance(kx: Tensor, ky: Tensor) -> float:
+    "Squared distance of two centred clouds of unit size after the best rotation, in [0, 2]."
+    nuclear_norm = torch.linalg.svdvals(_square_root(kx) @ _square_root(ky)).sum()
+    size = (kx.trace() * ky.trace()).clamp(min=1e-300).sqrt()
+    return float(2 - 2 * nuclear_norm / size)
 
 # %% ../../nbs/metrics/01_similarity.ipynb #e57e0b3e
 @dataclass(frozen=True)
 class PermutationTest:
-    "A measure of paired kernels beside what it says when the pairing is shuffled."
+    "A measure of paired kernels beside its values when the pairing is shuffled."
 
     value: float
     null: Tensor  # (draws,)
@@ -100,111 +115,109 @@ class PermutationTest:
         return float(1 + (self.null >= self.value).sum()) / (1 + len(self.null))
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} (shuffled: {float(self.null.mean()):.3f}, 95 % below {float(self.null.quantile(0.95)):.3f}; p = {self.p:.3g})"
+        mean = float(self.null.mean())
+        quantile = float(self.null.quantile(0.95))
+        null = f"shuffled: {mean:.3f}, 95 % below {quantile:.3f}"
+        return f"{self.value:.3f} ({null}; p = {self.p:.3g})"
 
-
+# %% ../../nbs/metrics/01_similarity.ipynb #56c2fa20
 def permutation_null(
     measure: Callable[[Tensor, Tensor], float],  # of two kernels; larger is more alike
-    k: Tensor,  # (n, n)
-    l: Tensor,  # (n, n)
+    kx: Tensor,  # (n, n)
+    ky: Tensor,  # (n, n)
     draws: int = 200,
     seed: int = 0,
 ) -> PermutationTest:
     "The measure, and its values under shuffled pairings."
-    rng, found = generator(seed, "permutations"), []
+    rng = generator(seed, "permutations")
+    null = []
     for _ in range(draws):
-        order = torch.randperm(len(l), generator=rng)
-        found.append(measure(k, l[order][:, order]))
-    return PermutationTest(measure(k, l), torch.tensor(found, dtype=torch.float64))
+        order = torch.randperm(len(ky), generator=rng)
+        null.append(measure(kx, ky[order][:, order]))
+    return PermutationTest(measure(kx, ky), torch.tensor(null, dtype=torch.float64))
 
 # %% ../../nbs/metrics/01_similarity.ipynb #6df51bc4
-TRANSPORT = {"epsilon": 0.05, "tolerance": 1e-3}  # of the Sinkhorn divergence
-
-
-def transport(zx: Tensor, zy: Tensor) -> float:
+def _transport(zx: Tensor, zy: Tensor) -> float:
     "Debiased entropic transport cost between two clouds of one space, squared units."
-    return float(sinkhorn_divergence(zx.double(), zy.double(), **TRANSPORT))
+    divergence = sinkhorn_divergence(zx.double(), zy.double(), epsilon=0.05, tolerance=1e-3)
+    return float(divergence)
 
 
-def transport_scaled(zx: Tensor, zy: Tensor) -> float:
-    "Transport of the centred clouds in units of their own spread, plus the squared distance of their means in such units; 0 where they coincide."
-    (left, mean_x), (right, mean_y) = (
-        (cloud.double() - cloud.double().mean(0), cloud.double().mean(0)) for cloud in (zx, zy)
-    )
-    spread_x, spread_y = (cloud.square().sum(1).mean().sqrt() for cloud in (left, right))
+def _transport_scaled(zx: Tensor, zy: Tensor) -> float:
+    "Transport in units of the clouds' own spreads; 0 where they coincide."
+    zx, zy = zx.double(), zy.double()
+    mean_x, mean_y = zx.mean(0), zy.mean(0)
+    left, right = zx - mean_x, zy - mean_y
+    spread_x = left.square().sum(1).mean().sqrt()
+    spread_y = right.square().sum(1).mean().sqrt()
     if not min(spread_x, spread_y) > 0:
-        raise InputError(
-            "a cloud of equal rows",
-            "rows that differ",
-            "The aligner has collapsed: train it with a term that spreads.",
-        )
-    return transport(left / spread_x, right / spread_y) + float(
-        (mean_x - mean_y).square().sum() / (spread_x * spread_y)
-    )
+        do = "The aligner has collapsed: train it with a term that spreads."
+        raise InputError("a cloud of equal rows", "rows that differ", do)
+    means = float((mean_x - mean_y).square().sum() / (spread_x * spread_y))
+    return _transport(left / spread_x, right / spread_y) + means
 
 
-def paired_cosine(zx: Tensor, zy: Tensor) -> float:
+def _paired_cosine(zx: Tensor, zy: Tensor) -> float:
     "Mean cosine of partners, in [−1, 1]."
     return float(F.cosine_similarity(zx, zy, dim=1).double().mean())
 
-
-def modality_gap(zx: Tensor, zy: Tensor) -> float:
+# %% ../../nbs/metrics/01_similarity.ipynb #b0751cf3
+def _modality_gap(zx: Tensor, zy: Tensor) -> float:
     "Distance between the centroids of the two clouds of unit vectors, in [0, 2]."
     return float((F.normalize(zx, dim=1).mean(0) - F.normalize(zy, dim=1).mean(0)).norm())
 
 # %% ../../nbs/metrics/01_similarity.ipynb #88878289
-def effective_rank(cloud: Tensor) -> float:
-    "exp of the entropy of the normalised singular values of the centred cloud (n, d), between 1 and min(n, d)."
+def _effective_rank(cloud: Tensor) -> float:
+    "exp of the entropy of the centred cloud's singular values (n, d), from 1 to min(n, d)."
     sizes = torch.linalg.svdvals((cloud - cloud.mean(0)).double())
-    return float(torch.special.entr(sizes / sizes.sum().clamp(min=1e-300)).sum().exp())
+    shares = sizes / sizes.sum().clamp(min=1e-300)
+    return float(torch.special.entr(shares).sum().exp())
 
-# %% ../../nbs/metrics/01_similarity.ipynb #258d3b48
+# %% ../../nbs/metrics/01_similarity.ipynb #144e66e9
 def measures(zx: Tensor, zy: Tensor) -> dict[str, float]:
     "All measures of partners (n, d) and (n, d) in one space."
-    kernels, cosines = (gram(zx), gram(zy)), (gram(zx, unit=True), gram(zy, unit=True))
+    kx, ky = gram(zx), gram(zy)
+    cosines_x, cosines_y = gram(zx, unit=True), gram(zy, unit=True)
     similarity = F.normalize(zx, dim=1) @ F.normalize(zy, dim=1).T
     return {
-        "cka": cka(*kernels),
-        "cka_biased": biased_cka(*kernels),
-        "mutual_knn": mutual_knn(*cosines),
-        "cknna": cknna(*cosines),
-        "procrustes": procrustes_distance(*kernels),
-        "wasserstein": transport_scaled(zx, zy),
-        "wasserstein_plain": transport(zx, zy),
-        "cosine": paired_cosine(zx, zy),
-        "gap": modality_gap(zx, zy),
-        "rank_x": effective_rank(zx),
-        "rank_y": effective_rank(zy),
+        "cka": cka(kx, ky),
+        "cka_biased": _biased_cka(kx, ky),
+        "mutual_knn": mutual_knn(cosines_x, cosines_y),
+        "cknna": cknna(cosines_x, cosines_y),
+        "procrustes": _procrustes_distance(kx, ky),
+        "wasserstein": _transport_scaled(zx, zy),
+        "wasserstein_plain": _transport(zx, zy),
+        "cosine": _paired_cosine(zx, zy),
+        "gap": _modality_gap(zx, zy),
+        "rank_x": _effective_rank(zx),
+        "rank_y": _effective_rank(zy),
         "hubness": (hubness(similarity) + hubness(similarity.T)) / 2,
     }
 
-
-GROUPS = 10
-
-
+# %% ../../nbs/metrics/01_similarity.ipynb #4c8d79f7
 def jackknife(
     measure: Callable[[Tensor], Mapping[str, float]],  # of some rows (k,)
     n: int,  # rows
-    groups: int = GROUPS,
+    groups: int = 10,
 ) -> dict[str, Tensor]:
     "Each measure (1 + groups,): of all rows, then with one group of rows left out at a time."
-    group = torch.randperm(n, generator=generator(0, "groups")) % groups
-    found = [
-        measure(torch.arange(n)),
-        *(measure((group != left).nonzero()[:, 0]) for left in range(groups)),
-    ]
+    group_of_row = torch.randperm(n, generator=generator(0, "groups")) % groups
+    results = [measure(torch.arange(n))]
+    for group in range(groups):
+        results.append(measure((group_of_row != group).nonzero()[:, 0]))
     return {
-        name: torch.tensor([each[name] for each in found], dtype=torch.float64) for name in found[0]
+        name: torch.tensor([result[name] for result in results], dtype=torch.float64)
+        for name in results[0]
     }
 
-
+# %% ../../nbs/metrics/01_similarity.ipynb #cf6b4c28
 def interval(replicated: Tensor) -> tuple[float, float, float]:
     "Value and 95 % interval from replicates (1 + groups,)."
     from scipy.stats import t
 
-    value, left = float(replicated[0]), replicated[1:]
-    half = (
-        float(t.ppf(0.975, len(left) - 1))
-        * ((len(left) - 1) * float(left.var(correction=0))) ** 0.5
-    )
+    value = float(replicated[0])
+    replicates = replicated[1:]
+    degrees = len(replicates) - 1
+    deviation = (degrees * float(replicates.var(correction=0))) ** 0.5
+    half = float(t.ppf(0.975, degrees)) * deviation
     return value, value - half, value + half

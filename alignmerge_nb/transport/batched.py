@@ -15,6 +15,23 @@ from ..core import InputError
 # %% auto #0
 __all__ = ['batched_sinkhorn']
 
+# %% ../../nbs/transport/03_batched.ipynb #ee3278d4
+def _token_masses(mask: Tensor | None, tokens: Tensor) -> Tensor:
+    "Masses of the tokens, uniform where the mask holds (B, t); `tokens` (B, t) is their pattern."
+    mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+    if not mask.any(1).all():
+        raise InputError(
+            "a problem without tokens", "at least one on each side", "Leave it out of the batch."
+        )
+    return mask.to(tokens) / mask.sum(1, keepdim=True)
+
+
+def _marginal_errors(plans: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    "L1 marginal error of each plan (B,), float64."
+    row_errors = (plans.sum(2, dtype=torch.float64) - a.double()).abs().sum(1)
+    column_errors = (plans.sum(1, dtype=torch.float64) - b.double()).abs().sum(1)
+    return row_errors + column_errors
+
 # %% ../../nbs/transport/03_batched.ipynb #2d2db9c6
 def batched_sinkhorn(
     cost: Tensor,  # (B, n, m) one ground cost per problem
@@ -25,39 +42,27 @@ def batched_sinkhorn(
     tolerance: float = 1e-4,  # L1 marginal error to aim at
     max_iterations: int = 2000,
 ) -> tuple[Tensor, Tensor]:
-    "Plans (B, n, m) of many small problems at once, uniform on their tokens, and their L1 marginal errors (B,) in float64."
+    "Plans (B, n, m) of many small problems, and their L1 marginal errors (B,) in float64."
     from ot.batch import solve_batch
 
     if cost.ndim != 3:
-        raise InputError(
-            f"a cost of shape {tuple(cost.shape)}",
-            "(B, n, m), a matrix per problem",
-            "Stack the costs, padded to one shape.",
-        )
+        got = f"a cost of shape {tuple(cost.shape)}"
+        do = "Stack the costs, padded to one shape."
+        raise InputError(got, "(B, n, m), a matrix per problem", do)
     if not 0 < epsilon < math.inf:
         raise InputError(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
-    masks = [
-        torch.ones_like(part, dtype=torch.bool) if mask is None else mask
-        for mask, part in ((left_mask, cost[:, :, 0]), (right_mask, cost[:, 0]))
-    ]
-    if not all(mask.any(1).all() for mask in masks):
-        raise InputError(
-            "a problem without tokens", "at least one on each side", "Leave it out of the batch."
-        )
-    a, b = (mask.to(cost) / mask.sum(1, keepdim=True) for mask in masks)
-    unit = torch.einsum("bn,bnm,bm->b", a, cost, b)[:, None, None]
-    own = tolerance / cost.shape[1] ** 0.5  # POT's rule is about the L2 error of the rows
-    plans = solve_batch(
-        cost / torch.where(unit > 0, unit, 1),
+    a = _token_masses(left_mask, cost[:, :, 0])
+    b = _token_masses(right_mask, cost[:, 0])
+    mean_cost = torch.einsum("bn,bnm,bm->b", a, cost, b)[:, None, None]
+    unit = torch.where(mean_cost > 0, mean_cost, 1)
+    solution = solve_batch(
+        cost / unit,
         epsilon,
         a,
         b,
         max_iter=max_iterations,
-        tol=own,
+        tol=tolerance / cost.shape[1] ** 0.5,
         method="log_sinkhorn",
         grad="detach",
-    ).plan
-    return plans, sum(
-        (plans.sum(axis, dtype=torch.float64) - mass.double()).abs().sum(1)
-        for axis, mass in ((2, a), (1, b))
     )
+    return solution.plan, _marginal_errors(solution.plan, a, b)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,23 +18,22 @@ from torch import Tensor
 from ..core import InputError, check_features, lookup
 
 # %% auto #0
-__all__ = ['free_memory', 'check_memory', 'squared_euclidean', 'cosine_distance', 'MatrixCost', 'LowRankCost', 'PointCloudCost',
-           'gaussian', 'median_distance']
+__all__ = ['GroundCost', 'check_memory', 'row_blocks', 'squared_euclidean', 'cosine_distance', 'MatrixCost', 'LowRankCost',
+           'PointCloudCost', 'gaussian', 'median_distance']
 
-# %% ../../nbs/transport/00_costs.ipynb #664b0367
-def free_memory(device: torch.device) -> float:
-    "Bytes that can still be allocated there."
+# %% ../../nbs/transport/00_costs.ipynb #24229d94
+def _free_memory(device: torch.device) -> float:
+    "Bytes that can still be allocated on a device."
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    table = Path("/proc/meminfo")
-    available = re.search(r"MemAvailable: +([0-9]+)", table.read_text()) if table.exists() else None
-    return (
-        1024.0 * int(available[1])
-        if available
-        else float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    )
+    meminfo = Path("/proc/meminfo")
+    text = meminfo.read_text() if meminfo.exists() else ""
+    available = re.search(r"MemAvailable: +([0-9]+)", text)
+    if available:
+        return 1024.0 * int(available[1])
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
-
+# %% ../../nbs/transport/00_costs.ipynb #664b0367
 def check_memory(
     n: int,
     m: int,
@@ -41,37 +42,49 @@ def check_memory(
     do: str = "Use `push`, `barycenters` or `blocks`, which never make it whole.",
 ) -> None:
     "Refuse an (n, m) matrix that would not fit."
-    wanted, free = n * m * like.element_size(), free_memory(like.device)
-    if wanted > free:
+    size = n * m * like.element_size()
+    free = _free_memory(like.device)
+    if size > free:
         raise InputError(
-            f"an ({n}, {m}) {what} of {wanted / 1e9:.1f} GB",
+            f"an ({n}, {m}) {what} of {size / 1e9:.1f} GB",
             f"at most the {free / 1e9:.1f} GB that are free",
             do,
         )
 
+# %% ../../nbs/transport/00_costs.ipynb #a6501809
+_BLOCK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 28}  # of one block of rows
+
+
+def row_blocks(n: int, m: int, like: Tensor) -> Iterator[slice]:
+    "Slices of rows of an (n, m) matrix, each of at most a block's size."
+    block_bytes = _BLOCK_BYTES.get(like.device.type, 1 << 25)
+    step = max(1, block_bytes // (m * like.element_size()))
+    return (slice(start, min(n, start + step)) for start in range(0, n, step))
+
 # %% ../../nbs/transport/00_costs.ipynb #528ea81b
 def squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
     "‖x_i − y_j‖² as an (n, m) matrix, clamped at zero."
-    check_memory(
-        len(x), len(y), x, "cost", "Use `PointCloudCost(x, y)`, which never makes it whole."
-    )
+    do = "Use `PointCloudCost(x, y)`, which never makes it whole."
+    check_memory(len(x), len(y), x, "cost", do)
     return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_(min=0)
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     "1 − cos(x_i, y_j) as an (n, m) matrix, in [0, 2]."
-    check_memory(
-        len(x),
-        len(y),
-        x,
-        "cost",
-        'Use `PointCloudCost(x, y, "cosine")`, which never makes it whole.',
-    )
+    do = 'Use `PointCloudCost(x, y, "cosine")`, which never makes it whole.'
+    check_memory(len(x), len(y), x, "cost", do)
     return 1 - F.normalize(x, dim=1) @ F.normalize(y, dim=1).T
 
-# %% ../../nbs/transport/00_costs.ipynb #1e134ef9
+# %% ../../nbs/transport/00_costs.ipynb #6915c306
 class MatrixCost:
     "A ground cost that exists as a matrix."
+
+    shape: tuple[int, int]
+    like: Tensor  # empty, of the cost's dtype and device
+    row_terms: Tensor  # (n,) zeros
+    column_terms: Tensor  # (m,) zeros
+    mean: float  # the unit of ε
+    largest: float  # absolute value of an entry
 
     def __init__(self, matrix: Tensor):  # (n, m)
         if matrix.numel() == 0:
@@ -81,17 +94,19 @@ class MatrixCost:
                 "Check that neither cloud is empty.",
             )
         self.matrix = check_features(matrix.detach(), "cost")
-        self.shape, self.like = tuple(matrix.shape), matrix.new_zeros(0)
-        self.row_terms, self.column_terms = (
-            matrix.new_zeros(self.shape[0]),
-            matrix.new_zeros(self.shape[1]),
-        )
-        self.mean, self.largest = float(matrix.mean()), float(matrix.abs().max())
+        n, m = matrix.shape
+        self.shape = (n, m)
+        self.like = matrix.new_zeros(0)
+        self.row_terms = matrix.new_zeros(n)
+        self.column_terms = matrix.new_zeros(m)
+        self.mean = float(self.matrix.mean())
+        self.largest = float(self.matrix.abs().max())
 
     def to(self, dtype: torch.dtype) -> MatrixCost:
+        "The same cost in another precision."
         return self if dtype == self.matrix.dtype else MatrixCost(self.matrix.to(dtype))
 
-    def part(self, rows: Tensor, columns: Tensor) -> MatrixCost:
+    def select(self, rows: Tensor, columns: Tensor) -> MatrixCost:
         "The cost between some of the points."
         return MatrixCost(self.matrix[rows][:, columns])
 
@@ -103,9 +118,14 @@ class MatrixCost:
         "Some rows of the cost."
         return self.matrix[rows]
 
-
+# %% ../../nbs/transport/00_costs.ipynb #657d2ba5
 class LowRankCost:
-    "The ground cost r_i + c_j − 2 ℓ_i·m_j, held as its parts: n·d + m·d numbers instead of n·m."
+    "The ground cost r_i + c_j − 2 ℓ_i·m_j, held as n·d + m·d numbers instead of n·m."
+
+    shape: tuple[int, int]
+    like: Tensor  # empty, of the cost's dtype and device
+    mean: float  # the unit of ε
+    largest: float  # bound on the absolute value of 2 ℓ_i·m_j
 
     def __init__(
         self,
@@ -114,32 +134,27 @@ class LowRankCost:
         row_terms: Tensor | None = None,  # (n,); none: zero
         column_terms: Tensor | None = None,  # (m,)
     ):
-        self.left, self.right = (
-            check_features(left.detach(), "x"),
-            check_features(right.detach(), "y", width=left.shape[1]),
-        )
-        self.shape, self.like = (len(left), len(right)), self.left.new_zeros(0)
-        self.row_terms = self.left.new_zeros(len(left)) if row_terms is None else row_terms
-        self.column_terms = (
-            self.left.new_zeros(len(right)) if column_terms is None else column_terms
-        )
-        self.mean = float(
-            self.row_terms.mean()
-            + self.column_terms.mean()
-            - 2 * self.left.mean(0) @ self.right.mean(0)
-        )
-        self.largest = 2 * float(self.left.norm(dim=1).max() * self.right.norm(dim=1).max())
+        self.left = check_features(left.detach(), "x")
+        self.right = check_features(right.detach(), "y", width=left.shape[1])
+        n, m = len(left), len(right)
+        self.shape = (n, m)
+        self.like = self.left.new_zeros(0)
+        self.row_terms = self.left.new_zeros(n) if row_terms is None else row_terms
+        self.column_terms = self.left.new_zeros(m) if column_terms is None else column_terms
+        product = 2 * self.left.mean(0) @ self.right.mean(0)
+        self.mean = float(self.row_terms.mean() + self.column_terms.mean() - product)
+        longest = self.left.norm(dim=1).max() * self.right.norm(dim=1).max()
+        self.largest = 2 * float(longest)
 
     def to(self, dtype: torch.dtype) -> LowRankCost:
-        return LowRankCost(
-            *(part.to(dtype) for part in (self.left, self.right, self.row_terms, self.column_terms))
-        )
+        "The same cost in another precision."
+        factors = self.left.to(dtype), self.right.to(dtype)
+        return LowRankCost(*factors, self.row_terms.to(dtype), self.column_terms.to(dtype))
 
-    def part(self, rows: Tensor, columns: Tensor) -> LowRankCost:
+    def select(self, rows: Tensor, columns: Tensor) -> LowRankCost:
         "The cost between some of the points."
-        return LowRankCost(
-            self.left[rows], self.right[columns], self.row_terms[rows], self.column_terms[columns]
-        )
+        factors = self.left[rows], self.right[columns]
+        return LowRankCost(*factors, self.row_terms[rows], self.column_terms[columns])
 
     def fill(self, rows: slice, scale: float, out: Tensor) -> None:
         "Write scale · (row term + column term − C) into `out`, for some rows."
@@ -147,13 +162,21 @@ class LowRankCost:
 
     def block(self, rows: slice) -> Tensor:
         "Some rows of the cost."
-        return (
-            self.row_terms[rows, None].to(self.left)
-            + self.column_terms.to(self.left)
-            - 2 * self.left[rows] @ self.right.T
-        )
+        terms = self.row_terms[rows, None].to(self.left) + self.column_terms.to(self.left)
+        return terms - 2 * self.left[rows] @ self.right.T
 
 
+GroundCost = MatrixCost | LowRankCost
+
+# %% ../../nbs/transport/00_costs.ipynb #c329287b
+_CostKind = Literal["squared_euclidean", "cosine"]
+
+
+def _squared_norms(cloud: Tensor) -> Tensor:
+    "Squared norms of the rows (n,), summed in float64."
+    return torch.linalg.vector_norm(cloud, dim=1, dtype=torch.float64).square()
+
+# %% ../../nbs/transport/00_costs.ipynb #9cb41fc7
 class PointCloudCost(LowRankCost):
     "The ground cost between two clouds."
 
@@ -161,25 +184,18 @@ class PointCloudCost(LowRankCost):
         self,
         x: Tensor,  # (n, d)
         y: Tensor,  # (m, d)
-        kind: str = "squared_euclidean",  # or "cosine"
+        kind: _CostKind = "squared_euclidean",  # or "cosine"
     ):
-        x, y = check_features(x.detach(), "x"), check_features(y.detach(), "y", width=x.shape[1])
-        lookup({"squared_euclidean": 0, "cosine": 0}, kind, "ground cost")
-        if kind == "cosine":
-            x, y = (
-                F.normalize(x, dim=1) / 2**0.5,
-                F.normalize(y, dim=1) / 2**0.5,
-            )  # 1 − cos is half a squared distance
+        x = check_features(x.detach(), "x")
+        y = check_features(y.detach(), "y", width=x.shape[1])
+        lookup(dict.fromkeys(get_args(_CostKind)), kind, "ground cost")
+        if kind == "cosine":  # 1 − cos is half the squared distance of the unit vectors
+            x = F.normalize(x, dim=1) / 2**0.5
+            y = F.normalize(y, dim=1) / 2**0.5
         centre = (x.mean(0) + y.mean(0)) / 2
-        x, y = x - centre, y - centre
-        super().__init__(
-            x,
-            y,
-            *(
-                torch.linalg.vector_norm(cloud, dim=1, dtype=torch.float64).square()
-                for cloud in (x, y)
-            ),
-        )  # potentials contain them
+        x = x - centre
+        y = y - centre
+        super().__init__(x, y, _squared_norms(x), _squared_norms(y))
         self.mean = max(self.mean, 0.0)
 
     def block(self, rows: slice) -> Tensor:

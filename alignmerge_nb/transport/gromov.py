@@ -5,18 +5,23 @@
 # %% ../../nbs/transport/05_gromov.ipynb #960f3650
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ..core import InputError, check_features, progress
-from .costs import PointCloudCost, LowRankCost
+from .costs import LowRankCost, PointCloudCost
 from .coupling import Coupling, check_masses
-from .sinkhorn import GibbsKernel, fix_pairs, sinkhorn_scaling
+from .kernel import GibbsKernel
+from .pairs import FixedPairs, fix_pairs
+from .scaling import sinkhorn_scaling
 
 # %% auto #0
-__all__ = ['ROUGH', 'standardize', 'feature_columns', 'gromov', 'gromov_loss']
+__all__ = ['standardize', 'gromov', 'gromov_loss']
 
-# %% ../../nbs/transport/05_gromov.ipynb #db408f48
+# %% ../../nbs/transport/05_gromov.ipynb #bc3280cf
 def standardize(
     cloud: Tensor,  # (n, d)
     masses: Tensor,  # (n,)
@@ -31,98 +36,227 @@ def standardize(
     centred = centred / size.sqrt()
     return centred, centred.square().sum(1)
 
-
-ROUGH = {
-    "tolerance": 1e-3,
-    "max_iterations": 500,
-}  # of the plans between the first step and the last
-
-
-def feature_columns(
+# %% ../../nbs/transport/05_gromov.ipynb #ba2aab8a
+def _feature_factors(
     features: tuple[Tensor, Tensor],  # (n, e) and (m, e)
     x: Tensor,  # (n, dx)
     y: Tensor,  # (m, dy)
 ) -> tuple[Tensor, Tensor]:
-    "Left (n, e) and right (m, e) with −2 left rightᵀ the squared distances of the features over their mean, up to row and column terms."
-    for each, cloud, name in zip(features, (x, y), "xy"):
-        if len(each) != len(cloud):
-            raise InputError(
-                f"features of {len(each)} rows beside {name} with {len(cloud)}",
-                "a row for each point",
-                "Give the features in the order of the clouds.",
-            )
-    cost = PointCloudCost(*(each.to(x) for each in features))
+    "(n, e) and (m, e): −2 left rightᵀ is the scaled feature cost, up to row and column terms."
+    for values, cloud, name in zip(features, (x, y), "xy", strict=True):
+        if len(values) != len(cloud):
+            got = f"features of {len(values)} rows beside {name} with {len(cloud)}"
+            do = "Give the features in the order of the clouds."
+            raise InputError(got, "a row for each point", do)
+    cost = PointCloudCost(features[0].to(x), features[1].to(x))
     return cost.left / (cost.mean or 1.0), cost.right
 
+# %% ../../nbs/transport/05_gromov.ipynb #9998ea26
+@dataclass(frozen=True)
+class _Geometry:
+    "Two standardised clouds, and the constant columns of the cost of a step."
 
-def gromov(
+    x: Tensor  # (n, dx)
+    y: Tensor  # (m, dy)
+    alpha: float  # weight of the distances beside the features
+    left: Tensor  # (n, 1 + e) counted once more in each step
+    right: Tensor  # (m, dy + 1 + e)
+
+    def cost(
+        self,
+        moments: Tensor,  # (dx, dy) summed over the steps
+        step: int,  # from 1
+    ) -> LowRankCost:
+        "The cost of one step."
+        moving = 2 * self.alpha * self.x @ moments
+        return LowRankCost(torch.cat((moving, step * self.left), 1), self.right)
+
+    def moment(self, pairs: FixedPairs) -> Tensor:
+        "What known pairs add to every moment (dx, dy)."
+        carried = pairs.carried[:, None].to(self.y)
+        return self.x[pairs.rows].T @ (carried * self.y[pairs.columns])
+
+    def first_moment(self, pairs: FixedPairs) -> Tensor:
+        "The moment of the first guess (dx, dy): of the known pairs alone, or zero."
+        return self.moment(pairs) / (pairs.carried.sum().to(self.x) or 1.0)
+
+# %% ../../nbs/transport/05_gromov.ipynb #3ece708b
+def _geometry(
     x: Tensor,  # (n, dx)
     y: Tensor,  # (m, dy)
-    a: Tensor | None = None,  # (n,) row masses; uniform by default
-    b: Tensor | None = None,  # (m,) column masses; uniform by default
-    pairs: Tensor
-    | None = None,  # (p, 2) known pairs, which keep the mass that they can carry and are the first guess
-    features: tuple[Tensor, Tensor]
-    | None = None,  # (n, e) and (m, e) in one frame, whose squared distances count as well
-    *,
-    alpha: float = 0.5,  # weight of the geometry beside `features`, which weigh 1 − alpha
-    epsilon: float = 0.5,  # of one proximal step, in units of the product of the mean distances
-    steps: int = 200,  # proximal steps at most
-    tolerance: float = 1e-4,  # L1 marginal error that counts as converged
-    max_iterations: int = 5000,  # sweeps of the last step
-) -> Coupling:
-    "Gromov-Wasserstein coupling of squared distances by accumulated proximal steps (Xu et al. 2019); with `features`, fused (Vayer et al. 2019)."
-    if not epsilon > 0:
-        raise InputError(f"epsilon = {epsilon}", "a positive number", "Leave it at its default.")
-    if not 0 <= alpha <= 1:
-        raise InputError(
-            f"alpha = {alpha}", "a share in [0, 1]", "1 is geometry alone, 0 the features alone."
-        )
-    if not steps >= 1:
-        raise InputError(f"steps = {steps}", "at least 1", "Allow a proximal step.")
-    x, y = (
-        check_features(x.detach(), "x", min_rows=2),
-        check_features(y.detach(), "y", min_rows=2).to(x),
-    )
-    a, b = check_masses(a, len(x), "a").to(x.device), check_masses(b, len(y), "b").to(x.device)
-    known = fix_pairs(pairs, a, b)
-    a, b, free_a, free_b = (masses.to(x) for masses in (a, b, *known.masses))
-    (x, r), (y, s) = standardize(x, a), standardize(y, b)
-    alpha, (left, right) = (
-        (1.0, (x[:, :0], y[:, :0]))
-        if features is None
-        else (alpha, feature_columns(features, x, y))
-    )
-    left, right = (
-        torch.cat((0.5 * alpha * r[:, None], (1 - alpha) * left), 1),
-        torch.cat((y, s[:, None], right), 1),
-    )
-    tied = x[known.rows].T @ (
-        known.carried[:, None].to(y) * y[known.columns]
-    )  # what the known pairs add to every moment
-    moment = tied / (known.carried.sum().to(x) or 1.0)
-    total, psi, used = torch.zeros_like(moment), None, 0
-    for step in progress(range(1, steps + 1), "Gromov-Wasserstein"):
-        total, before = total + moment, moment
-        cost = LowRankCost(torch.cat((2 * alpha * x @ total, step * left), 1), right)
-        if not len(known.free_rows):
-            return Coupling(known.join(None, x), cost, a, b, tolerance, epsilon)
-        kernel = GibbsKernel(
-            cost if pairs is None else cost.part(known.free_rows, known.free_columns),
-            epsilon,
-            free_a,
-            4e9,
-        )
-        psi, sweeps, _ = sinkhorn_scaling(kernel, free_b, **ROUGH, start=psi)
-        moment, used = (
-            tied
-            + known.a.sum().to(x) * x[known.free_rows].T @ kernel.push(psi, y[known.free_columns]),
-            used + sweeps,
-        )
+    a: Tensor,  # (n,) row masses
+    b: Tensor,  # (m,) column masses
+    features: tuple[Tensor, Tensor] | None,  # (n, e) and (m, e)
+    alpha: float,
+) -> _Geometry:
+    "The geometry of two clouds; without features, distances count alone."
+    x, x_norms = standardize(x, a)
+    y, y_norms = standardize(y, b)
+    if features is None:
+        alpha = 1.0
+        left, right = x[:, :0], y[:, :0]
+    else:
+        left, right = _feature_factors(features, x, y)
+    left = torch.cat((0.5 * alpha * x_norms[:, None], (1 - alpha) * left), 1)
+    right = torch.cat((y, y_norms[:, None], right), 1)
+    return _Geometry(x, y, alpha, left, right)
+
+# %% ../../nbs/transport/05_gromov.ipynb #2ad71530
+@dataclass(frozen=True)
+class _Options:
+    "The options of `gromov`; those that have no meaning are refused."
+
+    alpha: float
+    epsilon: float
+    steps: int
+    tolerance: float
+    max_iterations: int
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            got = f"epsilon = {self.epsilon}"
+            raise InputError(got, "a positive number", "Leave it at its default.")
+        if not 0 <= self.alpha <= 1:
+            do = "1 is geometry alone, 0 the features alone."
+            raise InputError(f"alpha = {self.alpha}", "a share in [0, 1]", do)
+        if not self.steps >= 1:
+            raise InputError(f"steps = {self.steps}", "at least 1", "Allow a proximal step.")
+
+# %% ../../nbs/transport/05_gromov.ipynb #7347473b
+_STEP_TOLERANCE = 1e-3  # of the plans between the first step and the last
+_STEP_SWEEPS = 500  # of each of them at most
+_KERNEL_BYTES = 4e9  # that a kernel may take
+
+
+class _Steps(NamedTuple):
+    "Where the proximal steps stopped."
+
+    cost: LowRankCost  # of the last step
+    kernel: GibbsKernel
+    psi: Tensor  # column log-scaling of its last sweep
+    sweeps: int  # of all steps
+
+# %% ../../nbs/transport/05_gromov.ipynb #d4a4ff09
+def _proximal_steps(geometry: _Geometry, pairs: FixedPairs, options: _Options) -> _Steps:
+    "Steps until the moment of the plan stays as it is."
+    x, y = geometry.x, geometry.y
+    a, b = (masses.to(x) for masses in pairs.free_masses)
+    free_mass = pairs.a.sum().to(x)
+    fixed_moment = geometry.moment(pairs)
+    moment = geometry.first_moment(pairs)
+    moments = torch.zeros_like(moment)
+    psi: Tensor | None = None
+    sweeps = 0
+    for step in progress(range(1, options.steps + 1), "Gromov-Wasserstein"):
+        moments = moments + moment
+        cost = geometry.cost(moments, step)
+        free = cost.select(pairs.free_rows, pairs.free_columns) if len(pairs.rows) else cost
+        kernel = GibbsKernel(free, options.epsilon, a, _KERNEL_BYTES)
+        scaling = sinkhorn_scaling(kernel, b, _STEP_TOLERANCE, _STEP_SWEEPS, psi)
+        psi = scaling.psi
+        sweeps += scaling.sweeps
+        pushed = kernel.push(psi, y[pairs.free_columns])
+        before = moment
+        moment = fixed_moment + free_mass * x[pairs.free_rows].T @ pushed
         if (moment - before).norm() <= 1e-5 * moment.norm():
             break
-    psi, sweeps, _ = sinkhorn_scaling(kernel, free_b, 0.7 * tolerance, max_iterations, psi)
-    return Coupling(known.join(kernel.plan(psi), x), cost, a, b, tolerance, epsilon, used + sweeps)
+    return _Steps(cost, kernel, scaling.psi, sweeps)
+
+# %% ../../nbs/transport/05_gromov.ipynb #4a6399f3
+def _couple(
+    x: Tensor,  # (n, dx)
+    y: Tensor,  # (m, dy)
+    a: Tensor | None,  # (n,) row masses
+    b: Tensor | None,  # (m,) column masses
+    pairs: Tensor | None,  # (p, 2)
+    features: tuple[Tensor, Tensor] | None,
+    options: _Options,
+) -> Coupling:
+    "The coupling by checked options."
+    x = check_features(x.detach(), "x", min_rows=2)
+    y = check_features(y.detach(), "y", min_rows=2).to(x)
+    a = check_masses(a, len(x), "a").to(x.device)
+    b = check_masses(b, len(y), "b").to(x.device)
+    fixed = fix_pairs(pairs, a, b)
+    a, b = a.to(x), b.to(x)
+    tolerance = options.tolerance
+    geometry = _geometry(x, y, a, b, features, options.alpha)
+    if not len(fixed.free_rows):
+        cost = geometry.cost(geometry.first_moment(fixed), 1)
+        return Coupling(fixed.join(None, x), cost, a, b, tolerance, options.epsilon)
+    cost, kernel, psi, sweeps = _proximal_steps(geometry, fixed, options)
+    free_b = fixed.free_masses[1].to(x)
+    last = sinkhorn_scaling(kernel, free_b, 0.7 * tolerance, options.max_iterations, psi)
+    rows = fixed.join(kernel.plan(last.psi), x)
+    return Coupling(rows, cost, a, b, tolerance, options.epsilon, sweeps + last.sweeps)
+
+# %% ../../nbs/transport/05_gromov.ipynb #98a1f743
+def gromov(
+    x: Tensor,
+    y: Tensor,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    pairs: Tensor | None = None,
+    features: tuple[Tensor, Tensor] | None = None,
+    *,
+    alpha: float = 0.5,
+    epsilon: float = 0.5,
+    steps: int = 200,
+    tolerance: float = 1e-4,
+    max_iterations: int = 5000,
+) -> Coupling:
+    """Gromov-Wasserstein coupling of squared distances, by accumulated proximal steps.
+
+    Parameters
+    ----------
+    x, y
+        (n, dx) and (m, dy), in spaces of their own.
+    a, b
+        (n,) row and (m,) column masses that sum to one; uniform by default.
+    pairs
+        (p, 2) known pairs: they keep the mass that they can carry, and are the first guess.
+    features
+        (n, e) and (m, e) in one frame, whose squared distances count as well.
+    alpha
+        Weight of the distances in [0, 1] beside `features`, which weigh 1 − alpha.
+    epsilon
+        Of one proximal step, above 0, in units of the product of the mean distances.
+    steps, max_iterations
+        Proximal steps at most, and sweeps of the last one.
+    tolerance
+        L1 marginal error that counts as converged.
+
+    Returns
+    -------
+    Coupling
+        The plan; `converged` is whether its marginals hold, not whether it is the best one.
+
+    Raises
+    ------
+    InputError
+        If clouds, masses, pairs or options are not in their range.
+
+    References
+    ----------
+    Xu et al. 2019, arXiv:1901.06003; with features Vayer et al. 2019, arXiv:1805.09114
+
+    Examples
+    --------
+    >>> import torch
+    >>> from alignmerge_nb import gromov
+    >>> x = torch.tensor([[0.0], [1.0], [3.0]])
+    >>> gromov(x, x.flip(0)).plan.argmax(1).tolist()
+    [2, 1, 0]
+    """
+    options = _Options(alpha, epsilon, steps, tolerance, max_iterations)
+    return _couple(x, y, a, b, pairs, features, options)
+
+# %% ../../nbs/transport/05_gromov.ipynb #cf82cabc
+def _own_distances(cloud: Tensor, norms: Tensor, masses: Tensor) -> Tensor:
+    "Σ D_ik² a_i a_k of one cloud (scalar)."
+    covariance = cloud.T @ (masses[:, None] * cloud)
+    means = 2 * masses @ norms**2 + 2 * (masses @ norms) ** 2
+    return means + 4 * covariance.square().sum()
 
 
 def gromov_loss(
@@ -131,16 +265,9 @@ def gromov_loss(
     y: Tensor,  # (m, dy)
 ) -> float:
     "Σ (D_ik − D'_jl)² P_ij P_kl of the standardised clouds, without forming a distance."
-    a, b = (mass.double() for mass in coupling.masses)
-    (x, r), (y, s) = standardize(x.double(), a), standardize(y.double(), b)
-    own = lambda cloud, norms, mass: (
-        2 * mass @ norms**2
-        + 2 * (mass @ norms) ** 2
-        + 4 * (cloud.T @ (mass[:, None] * cloud)).square().sum()
-    )
-    both = (
-        2 * r @ coupling.push(s[:, None])[:, 0]
-        + 2 * (a @ r) * (b @ s)
-        + 4 * (x.T @ coupling.push(y)).square().sum()
-    )
-    return float(own(x, r, a) + own(y, s, b) - 2 * both)
+    a, b = (masses.double() for masses in coupling.masses)
+    x, r = standardize(x.double(), a)
+    y, s = standardize(y.double(), b)
+    means = 2 * r @ coupling.push(s[:, None])[:, 0] + 2 * (a @ r) * (b @ s)
+    product = means + 4 * (x.T @ coupling.push(y)).square().sum()
+    return float(_own_distances(x, r, a) + _own_distances(y, s, b) - 2 * product)

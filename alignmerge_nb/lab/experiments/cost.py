@@ -21,8 +21,8 @@ from torch import Tensor
 from ...core import InputError, generator, lookup
 from ..runs import Outcome, installed, parse_options
 from ...paper.rows import RunConfig
-from ...transport.costs import MatrixCost, PointCloudCost
-from ...transport.coupling import Coupling, check_masses, row_blocks
+from ...transport.costs import MatrixCost, PointCloudCost, row_blocks
+from ...transport.coupling import Coupling, check_masses
 from ...transport.gromov import gromov, gromov_loss, standardize
 from ...transport.sinkhorn import sinkhorn
 

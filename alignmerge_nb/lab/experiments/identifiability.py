@@ -17,7 +17,7 @@ from ...core import InputError, generator
 from .fitting import fit_selected
 from ..runs import Outcome, parse_options
 from ..worlds import FactorWorld, factor_world
-from ...metrics.information import kernel_r2, linear_r2
+from ...metrics.probes import kernel_r2, linear_r2
 from ...metrics.retrieval import retrieve
 from ...paper.rows import RunConfig
 from ...transport.gromov import gromov

@@ -28,9 +28,9 @@ from alignmerge_nb.metrics.information import (
     ESTIMATORS,
     donsker_varadhan,
     infonce,
-    linear_r2,
     noisy,
 )
+from ...metrics.probes import linear_r2
 from ...paper.rows import RunConfig
 
 # %% auto #0
