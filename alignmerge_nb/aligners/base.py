@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from .card import model_card
@@ -162,7 +163,7 @@ class Aligner(SharedMaps):
     """Two maps into one space, fitted on paired (and unpaired) rows of two encoders.
 
     Subclasses list their settings as fields and write `build`, `_fit`, `_transform_x` and
-    `_transform_y`; the notebook of `alignmerge_nb.aligners.selection` holds them to a contract.
+    `_transform_y`; `alignmerge_nb.testing.check_aligner` tests the contract that they keep.
 
     Attributes
     ----------
@@ -238,13 +239,15 @@ class Aligner(SharedMaps):
         """
         values_x, values_y = as_tensor(x, "x", min_rows=2), as_tensor(y, "y", min_rows=2)
         rows = as_pairs(pairs, x, y, min_pairs=0 if prior else 2).to(values_x.device)
-        self.build(values_x.shape[1], values_y.shape[1])
-        self.to(values_x)
         if prior:
             check_prior(prior, values_x, values_y)
-            self._fit_with_prior(values_x.detach(), values_y.detach(), rows, prior)
-        else:
-            self._fit(values_x.detach(), values_y.detach(), rows)
+        with torch.random.fork_rng(devices=[]):  # networks are seeded by the global state
+            self.build(values_x.shape[1], values_y.shape[1])
+            self.to(values_x)
+            if prior:
+                self._fit_with_prior(values_x.detach(), values_y.detach(), rows, prior)
+            else:
+                self._fit(values_x.detach(), values_y.detach(), rows)
         self.prior = prior.source or "a prior of the caller's" if prior else ""
         self.widths = values_x.shape[1], values_y.shape[1], *self._stored_rows()
         for name, record in (("encoder", self.encoders), ("weights", self.weights)):
