@@ -26,7 +26,6 @@ from typing import (
     get_type_hints,
 )
 
-import torch
 from torch import Tensor, nn
 
 from .core import InputError, atomic_folder, lookup
