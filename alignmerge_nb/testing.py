@@ -90,34 +90,35 @@ _ROWS, _PAIRS = 240, 140
 
 
 class _World(NamedTuple):
-    "Planted rows of equal width; pairs first, the rest unpaired."
+    "Planted rows of equal width, pairs first and the rest unpaired, and an aligner of them."
 
     x: Tensor  # (240, 24)
     y: Tensor  # (240, 24)
     pairs: Tensor  # (140, 2)
+    fitted: Aligner
 
 
-def _aligner_world() -> _World:
+def _aligner_world(make: AlignerFactory) -> _World:
     x, y = planted(_ROWS, dx=24, dy=24, noise=0.1)
-    return _World(x, y, torch.arange(_PAIRS)[:, None].expand(_PAIRS, 2))
+    pairs = torch.arange(_PAIRS)[:, None].expand(_PAIRS, 2)
+    return _World(x, y, pairs, make().fit(x.clone(), y.clone(), pairs))
 
 # %% ../nbs/04_testing.ipynb #64a252ee
 def _check_refusals(make: AlignerFactory, world: _World) -> None:
     "Wrong input is refused with an `InputError`."
-    x, y, pairs = world
+    x, y, pairs, fitted = world
     _refused(lambda: make().transform_x(x), "transforming before `fit`")
     _refused(lambda: make().fit(x * float("nan"), y, pairs), "NaN in x")
     _refused(lambda: make().fit(x, y[:200]), "rows of unequal number without pairs")
     _refused(lambda: make().fit(x, y, pairs + 200), "pairs of rows that are not there")
     _refused(lambda: make().fit(x, y, pairs[:1]), "a single pair")
-    fitted = make().fit(x, y, pairs)
     _refused(lambda: fitted.transform_x(x[:, :10]), "x of another width")
     _refused(lambda: fitted.transform_y(y * float("inf")), "infinite y")
 
 # %% ../nbs/04_testing.ipynb #783016ba
 def _check_outputs(make: AlignerFactory, world: _World) -> None:
     "Finite images of one width; inputs stay as they are, and their dtype is kept."
-    x, y, pairs = world
+    x, y, pairs, _ = world
     before = x.clone(), y.clone()
     fitted = make().fit(x, y, pairs)
     zx, zy = fitted.transform_x(x), fitted.transform_y(y)
@@ -133,8 +134,7 @@ def _check_outputs(make: AlignerFactory, world: _World) -> None:
 
 def _check_rows_alone(make: AlignerFactory, world: _World) -> None:
     "A row's image does not depend on the rows that are mapped with it."
-    x, y, pairs = world
-    fitted = make().fit(x, y, pairs)
+    x, y, _, fitted = world
     zx, zy = fitted.transform_x(x)[:1], fitted.transform_y(y)[:1]
     alone_x, alone_y = fitted.transform_x(x[:1]), fitted.transform_y(y[:1])
     same_x = torch.allclose(alone_x, zx, atol=1e-4, rtol=1e-3)
@@ -144,17 +144,17 @@ def _check_rows_alone(make: AlignerFactory, world: _World) -> None:
 
 def _check_repetition(make: AlignerFactory, world: _World) -> None:
     "The same fit again gives the same bits, and leaves the global random state alone."
-    x, y, pairs = world
+    x, y, pairs, fitted = world
     state = torch.random.get_rng_state()
-    first, again = (make().fit(x, y, pairs).transform_x(x) for _ in range(2))
-    _require_equal(again, first, "fitting repeats itself")
+    again = make().fit(x, y, pairs).transform_x(x)
+    _require_equal(again, fitted.transform_x(x), "fitting repeats itself")
     assert torch.equal(torch.random.get_rng_state(), state), "global random numbers are untouched"
 
 
 def _check_kinds(make: AlignerFactory, world: _World) -> None:
     "Arrays, ids and row numbers say the same."
-    x, y, pairs = world
-    zx = make().fit(x, y, pairs).transform_x(x)
+    x, y, pairs, fitted = world
+    zx = fitted.transform_x(x)
     from_arrays = make().fit(x.numpy(), y.numpy(), pairs.numpy())
     _require_equal(from_arrays.transform_x(x.numpy()), zx, "arrays are as good as tensors")
     image_ids = tuple(f"image {row}" for row in range(_ROWS))
@@ -166,8 +166,7 @@ def _check_kinds(make: AlignerFactory, world: _World) -> None:
 # %% ../nbs/04_testing.ipynb #1d4b35f0
 def _check_saving(make: AlignerFactory, world: _World) -> None:
     "A saved aligner comes back as the same class, with the same bits."
-    x, y, pairs = world
-    fitted = make().fit(x, y, pairs)
+    x, y, _, fitted = world
     with tempfile.TemporaryDirectory() as folder:
         loaded = Pretrained.from_pretrained(fitted.save_pretrained(folder))
     assert type(loaded) is type(fitted), "loading gives back the class"
@@ -191,10 +190,9 @@ def _check_settings(make: AlignerFactory) -> None:
 
 def _check_row_order(make: AlignerFactory, world: _World) -> None:
     "The order of rows does not matter."
-    x, y, pairs = world
+    x, y, pairs, fitted = world
     order = torch.randperm(_ROWS, generator=generator(0, "shuffle"))
     row_of = torch.argsort(order)
-    fitted = make().fit(x, y, pairs)
     shuffled = make().fit(x[order], y[order], row_of[pairs])
     similarities = fitted.transform_x(x) @ fitted.transform_y(y).T
     again = shuffled.transform_x(x) @ shuffled.transform_y(y).T
@@ -204,18 +202,18 @@ def _check_row_order(make: AlignerFactory, world: _World) -> None:
 
 def _check_unpaired(make: AlignerFactory, world: _World) -> None:
     "Unpaired rows change nothing where the class says so."
-    x, y, pairs = world
-    if make().uses_unpaired:
+    x, y, pairs, fitted = world
+    if fitted.uses_unpaired:
         return
     alone = make().fit(x[:_PAIRS], y[:_PAIRS], pairs).transform_x(x)
-    beside_others = make().fit(x, y, pairs).transform_x(x)
+    beside_others = fitted.transform_x(x)
     if not torch.allclose(beside_others, alone, atol=1e-4, rtol=1e-3):
         raise AssertionError("unpaired rows change nothing without `uses_unpaired`")
 
 # %% ../nbs/04_testing.ipynb #0fc6b3fa
 def _check_prior(make: AlignerFactory, world: _World) -> None:
     "A prior takes the place of pairs."
-    x, y, _ = world
+    x, y = world.x, world.y
     texts = y[:30]
     shares = (F.normalize(y, dim=1) @ F.normalize(texts, dim=1).T / 0.1).softmax(1)
     fitted = make().fit(x, y, torch.empty(0, 2, dtype=torch.long), Prior(texts, shares))
@@ -225,8 +223,7 @@ def _check_prior(make: AlignerFactory, world: _World) -> None:
 
 def _check_recall(make: AlignerFactory, world: _World) -> None:
     "Partners among rows that `fit` saw unpaired are found more often than by chance."
-    x, y, pairs = world
-    fitted = make().fit(x, y, pairs)
+    x, y, _, fitted = world
     zx, zy = fitted.transform_x(x[_PAIRS:]), fitted.transform_y(y[_PAIRS:])
     recall = retrieve(zx, zy, torch.eye(_ROWS - _PAIRS, dtype=torch.bool))[0]["r1"]
     assert recall > 5, f"partners are found; recall at 1 is {recall:.1f} %, chance 1 %"
@@ -261,8 +258,8 @@ def check_aligner(
     >>> from alignmerge_nb.testing import check_aligner
     >>> check_aligner(Ridge)
     """
-    world = _aligner_world()
     _check_settings(make)
+    world = _aligner_world(make)
     for check in (
         _check_refusals,
         _check_outputs,
